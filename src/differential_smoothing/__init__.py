@@ -1,0 +1,15 @@
+"""Differential Smoothing (DS-GRPO): reinforcement learning that keeps the variety of correct answers.
+
+The package's top level is the method itself, pure functions on tensors. Rooms with heavier furniture are imported by
+name: ``differential_smoothing.integrations.trl`` (the trainer), ``.tasks.countdown``, ``.evaluation``, ``.rollouts``.
+"""
+
+from differential_smoothing.advantages import (
+    ds_grpo_advantages,
+    group_advantages,
+    smoothing_coefficient,
+    smoothing_term,
+)
+
+__all__ = ["ds_grpo_advantages", "group_advantages", "smoothing_coefficient", "smoothing_term"]
+__version__ = "0.1.0"
