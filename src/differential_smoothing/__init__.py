@@ -4,12 +4,20 @@ The package's top level is the method itself, pure functions on tensors. Rooms w
 name: ``differential_smoothing.integrations.trl`` (the trainer), ``.tasks.countdown``, ``.evaluation``, ``.rollouts``.
 """
 
+from differential_smoothing._version import __version__
 from differential_smoothing.advantages import (
+    completion_logps,
     ds_grpo_advantages,
     group_advantages,
     smoothing_coefficient,
     smoothing_term,
 )
 
-__all__ = ["ds_grpo_advantages", "group_advantages", "smoothing_coefficient", "smoothing_term"]
-__version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    "completion_logps",
+    "ds_grpo_advantages",
+    "group_advantages",
+    "smoothing_coefficient",
+    "smoothing_term",
+]

@@ -23,7 +23,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["ds_grpo_advantages", "group_advantages", "smoothing_coefficient", "smoothing_term"]
+__all__ = [
+    "completion_logps",
+    "ds_grpo_advantages",
+    "group_advantages",
+    "smoothing_coefficient",
+    "smoothing_term",
+]
 
 Scale = Literal["group", "batch", "none"]
 Level = Literal["token", "mean", "sum"]
@@ -54,6 +60,9 @@ def group_advantages(
     index = torch.unique(group, return_inverse=True)[1]
     count = _sum_by(index, scored.to(values.dtype))
     mean = _sum_by(index, values) / count.clamp(min=1)
+    # a second pass takes off the rounding error of the first: else a group of equal rewards (1.1, 1.1, 1.1) keeps a
+    # difference of 1e-7 in float32, which a small eps blows up to an advantage of order 1
+    mean = mean + _sum_by(index, torch.where(scored, values - mean[index], 0.0)) / count.clamp(min=1)
     centred = torch.where(scored, values - mean[index], 0.0)
     if scale == "none":
         return centred
@@ -89,7 +98,7 @@ def smoothing_coefficient(correct: Tensor, *, gamma_p: float, gamma_n: float) ->
             f"{known[(known != 0) & (known != 1) & ~known.isnan()][0].item()}. It is a mask of its own, not a reward: "
             f"pass for example `reward > 0.5`."
         )
-    signed = torch.where(known == 1, -float(gamma_p), float(gamma_n)).to(known.dtype)
+    signed = torch.where(known == 1, known.new_tensor(-gamma_p), known.new_tensor(gamma_n))
     return torch.where(known.isnan(), 0.0, signed)
 
 
@@ -109,14 +118,23 @@ def smoothing_term(logps: Tensor, mask: Tensor, *, coefficient: Tensor, level: L
     """
     _one_of("level", level, ("token", "mean", "sum"))
     _check_tokens(logps, mask, coefficient.shape[0])
+    if level == "token":
+        values = torch.where(logps.isnan(), 0.0, logps)
+    else:
+        values = completion_logps(logps, mask, level=level)[:, None]
+    return torch.where(mask != 0, coefficient[:, None] * values, 0.0)
+
+
+def completion_logps(logps: Tensor, mask: Tensor, *, level: Literal["mean", "sum"]) -> Tensor:
+    """log pi_old of whole completions: the ``"sum"`` over their tokens, or the ``"mean"``. (batch, tokens) -> (batch,).
+
+    Arguments as in ``smoothing_term``; a completion without tokens gets 0.
+    """
+    _one_of("level", level, ("mean", "sum"))
+    _check_tokens(logps, mask, logps.shape[0])
     counts = (mask != 0) & ~logps.isnan()
-    values = torch.where(counts, logps, 0.0)
-    if level != "token":
-        values = values.sum(1, keepdim=True)
-        if level == "mean":
-            values = values / counts.sum(1, keepdim=True).clamp(min=1)
-        counts = mask != 0
-    return torch.where(counts, coefficient[:, None] * values, 0.0)
+    total = torch.where(counts, logps, 0.0).sum(1)
+    return total / counts.sum(1).clamp(min=1) if level == "mean" else total
 
 
 def ds_grpo_advantages(
@@ -178,13 +196,13 @@ def ds_grpo_advantages(
     if correct.shape != rewards.shape:
         raise ValueError(f"correct must have the shape of rewards, {tuple(rewards.shape)}, got {tuple(correct.shape)}.")
     with torch.no_grad():
-        coefficient = smoothing_coefficient(correct, gamma_p=gamma_p, gamma_n=gamma_n).to(rewards.dtype)
+        coefficient = smoothing_coefficient(correct.to(rewards.dtype), gamma_p=gamma_p, gamma_n=gamma_n)
         coefficient = torch.where(rewards.isnan(), 0.0, coefficient)
-        term = smoothing_term(logps.to(rewards.dtype), mask, coefficient=coefficient, level=level)
+        logps = logps.to(rewards.dtype)
         if stage == "reward":
-            # the term is one number per completion, repeated on its tokens; a completion without tokens has none
-            rewards = rewards + term.sum(1) / (mask != 0).sum(1).clamp(min=1)
-            term = torch.zeros_like(term)
+            rewards = rewards + coefficient * completion_logps(logps, mask, level=level)
+            coefficient = torch.zeros_like(coefficient)
+        term = smoothing_term(logps, mask, coefficient=coefficient, level=level)
         advantages = group_advantages(rewards, group, scale=scale, eps=eps, correction=correction)
         return torch.where(mask != 0, advantages[:, None] + term, 0.0)
 

@@ -24,12 +24,14 @@ not make a new solution. Nothing is computed away: ``2*2`` and ``2+2``, ``a*1`` 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "countdown_format",
     "generate",
     "prompt",
+    "read_problems",
     "shuffled",
     "solutions_by_target",
     "solve",
@@ -60,8 +63,8 @@ class Problem(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The problem as text, ``"2,3,7,8=24"``: the ``prompt_id`` of every rollouts table."""
-        return f"{','.join(map(str, self.nums))}={self.target}"
+        """The problem as text, ``"2,3,7,8=24"``: the ``prompt_id`` of every rollouts table. The same in any order."""
+        return f"{','.join(map(str, sorted(self.nums)))}={self.target}"
 
     @classmethod
     def from_id(cls, problem_id: str) -> Problem:
@@ -249,12 +252,10 @@ def verify(answer: str, nums: Sequence[int], target: int) -> Verdict:
     if not isinstance(answer, str):
         return Verdict(False, f"not text but {type(answer).__name__}", None)
     try:
-        tokens = _tokens(answer)
-        if "=" in tokens:
-            tokens, claimed = tokens[: tokens.index("=")], tokens[tokens.index("=") + 1 :]
-            # `... = 24` is a habit of models, not a claim we pay for: the left side is what is checked
-            if claimed != [str(target)]:
-                return Verdict(False, "what follows '=' is not the target alone", None)
+        tokens, claimed = _claim(_tokens(answer))
+        # `... = 24` is a habit of models, not a claim we pay for: the left side is what is checked
+        if claimed is not None and claimed != _tokens(str(int(target))):
+            return Verdict(False, "what follows '=' is not the target alone", None)
         literals = Counter(int(token) for token in tokens if token.isdigit())
         if literals != Counter(int(n) for n in nums):
             return Verdict(False, "does not use every number exactly once", None)
@@ -264,6 +265,13 @@ def verify(answer: str, nums: Sequence[int], target: int) -> Verdict:
     if node.numerator != int(target) * node.denominator:
         return Verdict(False, f"equals {Fraction(node.numerator, node.denominator)}, not {target}", None)
     return Verdict(True, "correct", _written(node, _sorted_order))
+
+
+def _claim(tokens: list[str]) -> tuple[list[str], list[str] | None]:
+    """Split ``expression = value`` at its first '='; the second part is None without one."""
+    if "=" not in tokens:
+        return tokens, None
+    return tokens[: tokens.index("=")], tokens[tokens.index("=") + 1 :]
 
 
 def _is_int(value: object) -> bool:
@@ -479,13 +487,71 @@ def prompt(problem: Problem, *, chat: bool = False) -> str | list[dict[str, str]
     ]
 
 
+def read_problems(path: Path) -> list[Problem]:
+    """The problems of a ``.jsonl`` or ``.parquet`` file with the columns ``nums`` and ``target``; others are ignored.
+
+    ValueError names the file and the first row that is not a problem.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no data file {str(path)!r}. Expected a .jsonl or .parquet file of problems.")
+    problems = []
+    for place, row in _rows(path):
+        missing = [name for name in ("nums", "target") if not isinstance(row, dict) or row.get(name) is None]
+        if missing:
+            raise ValueError(
+                f"{path}, {place}: no {' and no '.join(missing)}. Every row needs nums, a list of integers, and target, "
+                f'an integer, for example {{"nums": [2, 3, 7, 8], "target": 24}}. Mend or delete the row.'
+            )
+        try:
+            verify("", row["nums"], row["target"])
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"{path}, {place}: nums={row['nums']!r:.80}, target={row['target']!r:.80} is no problem. nums must be a "
+                f"list of non-negative integers and target an integer. Mend or delete the row."
+            ) from None
+        problems.append(Problem(tuple(sorted(map(int, row["nums"]))), int(row["target"])))
+    if not problems:
+        raise ValueError(f"{path} holds no problems. Expected one per row, with nums and target.")
+    return problems
+
+
+def _rows(path: Path) -> Iterator[tuple[str, object]]:
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        except pyarrow.ArrowInvalid as error:
+            raise ValueError(f"{path} is not a parquet file: {error}. Write it again, or give a .jsonl file.") from None
+        yield from ((f"row {i}", row) for i, row in enumerate(rows))
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield f"line {number}", json.loads(line)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{path}, line {number} is not JSON ({error}). Expected one object per line, for example "
+                        f'{{"nums": [2, 3, 7, 8], "target": 24}}. Mend or delete the line.'
+                    ) from None
+
+
 # --- rewards in the signature of TRL --------------------------------------------------------------------------------
 
 
 def _texts(completions) -> Iterator[tuple[str, bool]]:
-    """Each completion as text, and whether it came as chat messages, whose answer is inside tags."""
+    """Each completion as text, and whether it came as chat messages, whose answer is inside tags.
+
+    No message, or one whose content is not text (a tool call), is an empty answer: wrong, and no exception.
+    """
     for completion in completions:
-        yield (completion, False) if isinstance(completion, str) else (completion[-1]["content"], True)
+        if isinstance(completion, str):
+            yield completion, False
+        else:
+            content = completion[-1].get("content") if completion else ""
+            yield (content if isinstance(content, str) else ""), True
 
 
 def countdown_correct(completions, nums, target, **_) -> list[float]:
@@ -497,13 +563,18 @@ def countdown_correct(completions, nums, target, **_) -> list[float]:
 
 
 def countdown_format(completions, **_) -> list[float]:
-    """TRL reward: 1.0 where the answer can be read as an expression, right or wrong. Never the same as correct."""
+    """TRL reward: 1.0 where the answer can be read as an expression, right or wrong. Never the same as correct.
+
+    Whatever is correct is readable. A division by zero has no value and counts as unreadable.
+    """
     rewards = []
     for text, tagged in _texts(completions):
         try:
-            _parse(_tokens(_answer(text, tagged)))
+            expression, claimed = _claim(_tokens(_answer(text, tagged)))
+            _parse(expression)
+            # any one integer may follow '=': whether it is the target is not a question of format
+            readable = claimed is None or re.fullmatch(r"(- )?[0-9]+", " ".join(claimed))
         except _Unreadable:
-            rewards.append(0.0)
-        else:
-            rewards.append(1.0)
+            readable = None
+        rewards.append(1.0 if readable else 0.0)
     return rewards

@@ -1,0 +1,223 @@
+"""``dsmooth``: what a person types. Every command is a thin reading of arguments around a function of the package."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Train with Differential Smoothing (DS-GRPO), sample, and measure what happened to Pass@k and variety.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def quickstart(
+    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")] = Path(
+        "runs/quickstart"
+    ),
+    seed: Annotated[int, typer.Option(help="Training seed of both runs.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
+) -> None:
+    """GRPO and DS-GRPO from the same base with the same budget: a table and a figure in some ten minutes."""
+    from differential_smoothing.study import QUICKSTART, read_study
+
+    _compare(read_study(QUICKSTART, seeds=[seed]), output if seed == 0 else output.with_name(f"{output.name}-{seed}"), jobs)
+
+
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(help="A study file, such as benchmarks/sharpening.yaml.")],
+    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")],
+    jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
+) -> None:
+    """Run a study from one YAML file, resumable cell by cell, and report it."""
+    from differential_smoothing.study import read_study
+
+    _compare(read_study(study), output, jobs)
+
+
+def _compare(study, output: Path, jobs: int) -> None:
+    from differential_smoothing.study import run_study
+
+    with _bars() as advance:
+        files = run_study(study, output, jobs=jobs, on_progress=advance)
+    _report(files, study.baseline, output, seed=0)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(context: typer.Context) -> None:
+    """One training run: --config FILE, and every option of TRL's GRPOConfig, ours, and RunArguments as a flag.
+
+    The same command continues an interrupted run. Example: dsmooth train --config configs/countdown_ds_grpo.yaml
+    --gamma_p 0.3 --output_dir runs/mine
+    """
+    from differential_smoothing.training import parse_config
+    from differential_smoothing.training import train as run
+
+    arguments, config = parse_config(context.args)
+    print(f"The trained model is in {run(arguments, config)}")
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Option(help="'base', a checkpoint folder, or a Hub name.")],
+    output: Annotated[Path, typer.Option(help="The rollouts table to write, .parquet.")],
+    name: Annotated[str, typer.Option(help="What the table calls the model. Default: its folder's name.")] = "",
+    data_file: Annotated[Path | None, typer.Option(help="Problems, .jsonl or .parquet with nums and target.")] = None,
+    split: Annotated[str, typer.Option(help="Generated problems: train, dev or test.")] = "test",
+    problems: Annotated[int, typer.Option(help="How many problems to generate.")] = 500,
+    numbers: Annotated[int, typer.Option(help="How many numbers a generated problem has.")] = 4,
+    max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
+    samples: Annotated[int, typer.Option(help="Completions per problem.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the problems and the draws.")] = 0,
+    training_seed: Annotated[int, typer.Option(help="The seed the model was trained from, for the table.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
+    chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
+) -> None:
+    """Sample a model on Countdown problems and verify every answer."""
+    from differential_smoothing.evaluation.generate import sample_rollouts
+    from differential_smoothing.rollouts import write_rollouts
+    from differential_smoothing.tasks import countdown
+    from differential_smoothing.training import resolve_model
+
+    if samples < 1:
+        raise ValueError(f"--samples must be at least 1, got {samples}.")
+    if output.suffix != ".parquet":
+        raise ValueError(f"--output must end in .parquet, got {str(output)!r}.")
+    if data_file is not None:
+        chosen = countdown.read_problems(data_file)
+    else:
+        chosen = countdown.generate(problems, split=split, seed=seed, numbers=numbers, max_number=max_number)
+    folder = resolve_model(model)
+    name = name or ("base" if model == "base" else Path(model).name)
+    with _bars() as advance:
+        frame = sample_rollouts(
+            folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, training_seed=training_seed,
+            temperature=temperature, max_new_tokens=max_new_tokens, chat=chat,
+            on_problems=lambda done: advance(name, "sample", done, len(chosen)),
+        )  # fmt: skip
+    write_rollouts(frame, output)
+    print(f"{len(frame)} completions, {frame['correct'].mean():.1%} correct, in {output}")
+
+
+@app.command()
+def evaluate(
+    rollouts: Annotated[list[Path], typer.Argument(help="Rollouts tables of one or more models, .parquet.")],
+    baseline: Annotated[str, typer.Option(help="Compare the other models to this one, on the same problems.")] = "",
+    output: Annotated[Path | None, typer.Option(help="Folder for the tables and the figure.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
+) -> None:
+    """Pass@k with intervals, distinct correct answers, and paired differences, from rollouts tables."""
+    _report(rollouts, baseline, output, seed=seed)
+
+
+@app.command()
+def base(
+    output: Annotated[Path, typer.Option(help="Where to save the model and its tokenizer.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2400,
+    seed: Annotated[int, typer.Option(help="Of the weights, the problems and the order.")] = 0,
+    numbers: Annotated[int, typer.Option(help="How many numbers a problem has.")] = 4,
+    max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
+) -> None:
+    """Make the shipped base model again, or another, from solved problems."""
+    from differential_smoothing.base_model import train_base
+
+    if output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
+    with _bars() as advance:
+        train_base(
+            output, steps=steps, seed=seed, numbers=numbers, max_number=max_number,
+            on_step=lambda step, loss: advance(f"base, loss {loss:.3f}", "train", step, steps),
+        )  # fmt: skip
+    print(f"The base model is in {output}")
+
+
+def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int) -> None:
+    import pandas as pd
+    from rich.console import Console
+
+    from differential_smoothing import report
+    from differential_smoothing.evaluation import compare as paired
+    from differential_smoothing.evaluation import summarise
+    from differential_smoothing.rollouts import read_rollouts
+    from differential_smoothing.tasks import countdown
+
+    frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
+    known = frame["task"].eq("countdown").all()
+    solutions = None
+    if known:
+        problems = {i: countdown.Problem.from_id(i) for i in frame["prompt_id"].unique()}
+        solutions = {i: len(countdown.solve(*problem)) for i, problem in problems.items()}
+    summary = summarise(frame, seed=seed, num_solutions=solutions)
+    others = [model for model in summary["model"].unique() if model != baseline]
+    if baseline and baseline not in set(summary["model"]):
+        raise ValueError(f"--baseline {baseline!r} is not a model of these tables: {', '.join(others)}.")
+    differences = None
+    if baseline and others:
+        differences = pd.concat(
+            [paired(frame, model, baseline, seed=seed, num_solutions=solutions) for model in others]
+        )
+    Console(width=None if sys.stdout.isatty() else 100).print(report.comparison_table(summary, differences))
+    if output is None:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    summary.to_csv(output / "summary.csv", index=False)
+    if differences is not None:
+        differences.to_csv(output / "differences.csv", index=False)
+    (output / "report.md").write_text(report.to_markdown(summary, differences))
+    for suffix in ("svg", "png"):
+        report.pass_at_k_figure(summary, output / f"pass_at_k.{suffix}")
+    print(f"Tables and the figure are in {output}: report.md, summary.csv, differences.csv, pass_at_k.svg and .png")
+
+
+@contextmanager
+def _bars() -> Iterator:
+    """One progress bar per (cell, stage); yields ``advance(cell, stage, done, total)``."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns) as progress:
+        tasks: dict[tuple[str, str], int] = {}
+
+        def advance(cell: str, stage: str, done: int, total: int) -> None:
+            key = (cell.split(",")[0], stage)
+            if key not in tasks:
+                tasks[key] = progress.add_task(f"{stage} {cell}", total=total)
+            progress.update(tasks[key], completed=done, description=f"{stage} {cell}")
+
+        yield advance
+
+
+def main() -> None:
+    """Entry point: an expected error is one paragraph, an interruption says how to go on."""
+    try:
+        app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"dsmooth: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own usage errors
+            print(f"dsmooth: {error.format_message()}", file=sys.stderr)
+            sys.exit(2)
+        raise
+
+
+if __name__ == "__main__":
+    main()

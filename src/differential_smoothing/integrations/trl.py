@@ -1,0 +1,287 @@
+"""DS-GRPO as a drop-in for TRL's GRPOTrainer.
+
+    from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
+
+    DSGRPOTrainer(
+        model=..., args=DSGRPOConfig(gamma_p=0.2), reward_funcs=..., train_dataset=..., processing_class=...
+    ).train()
+
+Everything that is not the advantage is the host's: generation, losses, clipping, KL, PEFT, vLLM, distribution, resume.
+Two methods of the host are extended, ``_calculate_rewards`` to learn which completions are correct and
+``_generate_and_score_completions`` to replace the advantages; both call ``super()`` and copy nothing. They are private
+to TRL, so ``tests/test_trl.py`` holds the contract we rely on.
+
+**Where log pi_old comes from, at no extra forward pass.** In this order: the old log-probs that TRL has computed for
+its own ratio; the sampler's (vLLM, or a ``rollout_func`` that returns ``logprobs``); else those of the loss's own
+forward pass. In that last case TRL computes no old log-probs *because* the policy has not moved since it sampled, so
+the current log-probs are the old ones, and the term is added on the way into the loss. Only ``stage="reward"`` may need
+a forward pass of its own, since a group's statistics are due before the loss sees any of its completions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from math import gcd
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from differential_smoothing.advantages import (
+    completion_logps,
+    ds_grpo_advantages,
+    smoothing_coefficient,
+    smoothing_term,
+)
+from differential_smoothing.sampling import sample
+
+__all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
+
+
+@dataclass
+class DSGRPOConfig(GRPOConfig):
+    """GRPOConfig and the parameters of Differential Smoothing (arXiv 2511.19942). With both gammas 0 it is GRPO."""
+
+    gamma_p: float = field(
+        default=0.0,
+        metadata={"help": "Strength on correct completions, >= 0: flattens their distribution. 0.1 to 1 for token."},
+    )
+    gamma_n: float = field(
+        default=0.0,
+        metadata={"help": "Strength on incorrect completions, >= 0: sharpens their distribution. Costs variety."},
+    )
+    level: str = field(
+        default="token",
+        metadata={"help": "What log pi_old is: each 'token's own, or the completion's 'mean' or 'sum' over tokens."},
+    )
+    stage: str = field(
+        default="advantage",
+        metadata={"help": "Add the term to the 'advantage' (paper's practice) or to the 'reward' before centring."},
+    )
+    correct_reward: str | None = field(
+        default=None,
+        metadata={"help": "Name of the reward function that says which completions are correct. Required with several."},
+    )
+    correct_threshold: float = field(
+        default=0.5,
+        metadata={"help": "A completion is correct if that reward is above this; None from the function = unknown."},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        smoothing_coefficient(torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n)  # its checks and messages
+        for name, allowed in {"level": ("token", "mean", "sum"), "stage": ("advantage", "reward")}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
+        if self.stage == "reward" and self.level == "token":
+            raise ValueError(
+                "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
+                "Set level to 'mean' or 'sum', or stage to 'advantage'."
+            )
+        if self.stage == "reward" and self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"stage='reward' adds its term to the summed reward, which multi_objective_aggregation="
+                f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize' or stage='advantage'."
+            )
+
+
+class DSGRPOTrainer(GRPOTrainer):
+    """GRPOTrainer whose advantages are those of DS-GRPO. Same arguments; ``args`` is a ``DSGRPOConfig``.
+
+    Logged with the host's metrics, over all processes: ``ds/correct`` (share of completions), ``ds/logp_correct`` and
+    ``ds/logp_incorrect`` (mean log pi_old per token, nats), ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what
+    the advantage stage added per token). The completions table and the logged advantages hold the shaped values,
+    averaged over a completion's tokens.
+    """
+
+    _tag_names = ["trl", "grpo", "ds-grpo"]
+    _name = "DS-GRPO"
+    _paper = {
+        "title": "Differential Smoothing Mitigates Sharpening and Improves LLM Reasoning",
+        "id": "2511.19942",
+        # docstyle-ignore
+        "citation": """\
+@article{gai2025differential,
+    title  = {{Differential Smoothing Mitigates Sharpening and Improves LLM Reasoning}},
+    author = {Gai and Zeng and Zhang and Raghunathan},
+    year   = 2025,
+    eprint = {arXiv:2511.19942},
+}""",
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.args, DSGRPOConfig):
+            raise ValueError(
+                f"DSGRPOTrainer needs args=DSGRPOConfig(...), which has gamma_p and gamma_n; got "
+                f"{type(self.args).__name__}. DSGRPOConfig takes every option of GRPOConfig."
+            )
+        names, named = list(self.reward_func_names), self.args.correct_reward
+        if named is None and len(names) > 1:
+            raise ValueError(
+                f"With several reward functions say which one decides what is correct: set correct_reward to one of "
+                f"{', '.join(names)}. A sum of rewards cannot tell a format reward from a right answer."
+            )
+        if named is not None and names.count(named) != 1:
+            raise ValueError(f"correct_reward={named!r} must name one of the reward functions: {', '.join(names)}.")
+        self._correct_column = 0 if named is None else names.index(named)
+        self._rewards_per_func: Tensor | None = None
+        self._in_loss: dict[str, Tensor] | None = None
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)  # (batch of all processes, functions)
+        return self._rewards_per_func
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        process, batch = self.accelerator.process_index, len(inputs)
+        mine = slice(process * batch, (process + 1) * batch)
+        reward = self._rewards_per_func[:, self._correct_column]
+        correct = torch.where(reward.isnan(), reward, (reward > self.args.correct_threshold).to(reward.dtype))
+        # The host shuffles and splits what it buffers, so what the loss needs travels with its row; ds_row is the
+        # completion's place in the host's log of this generation.
+        output["ds_correct"] = correct[mine]
+        output["ds_row"] = torch.arange(mine.start, mine.stop, device=correct.device)
+
+        if self._smooths and self.args.stage == "reward":
+            if _old_logps(output) is None:
+                output["old_per_token_logps"] = self._current_logps(output)
+            output["advantages"] = self._reward_stage_advantages(output, correct)[mine]
+        if (logps := _old_logps(output)) is not None:
+            self._shape(output, logps)
+        return output
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
+        # A copy, since the host's buffer keeps the batch and may hand it out again for another iteration.
+        self._in_loss = dict(inputs) if _old_logps(inputs) is None else None
+        try:
+            return super()._compute_loss(model, inputs if self._in_loss is None else self._in_loss)
+        finally:
+            self._in_loss = None
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
+            self._shape(self._in_loss, result[0].detach())
+        return result
+
+    @property
+    def _smooths(self) -> bool:
+        return self.args.gamma_p > 0 or self.args.gamma_n > 0
+
+    def _shape(self, inputs: dict[str, Any], logps: Tensor) -> None:
+        """Add the term to ``inputs["advantages"]``, (batch,) -> (batch, tokens), and log it. Gammas 0: only log."""
+        mask, correct = _loss_mask(inputs), inputs["ds_correct"]
+        term = torch.zeros_like(logps)
+        if self._smooths and self.args.stage == "advantage":
+            coefficient = smoothing_coefficient(correct, gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n)
+            term = smoothing_term(logps, mask, coefficient=coefficient, level=self.args.level)
+            inputs["advantages"] = inputs["advantages"][:, None] + term
+            self._relog_advantages(inputs["ds_row"], inputs["advantages"], mask)
+
+        tokens = [(mask != 0) & (correct == value)[:, None] for value in (1, 0)]
+        sums = [correct.nansum(), (~correct.isnan()).sum()]
+        for part in tokens:
+            sums += [part.sum(), torch.where(part, logps, 0.0).nansum(), torch.where(part, term, 0.0).sum()]
+        total = self.accelerator.reduce(torch.stack([value.to(torch.float64) for value in sums])).tolist()
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics["ds/correct"].append(_ratio(total[0], total[1]))
+        for name, (count, logp, added) in {"correct": total[2:5], "incorrect": total[5:8]}.items():
+            metrics[f"ds/logp_{name}"].append(_ratio(logp, count))
+            metrics[f"ds/term_{name}"].append(_ratio(added, count))
+
+    def _reward_stage_advantages(self, output: dict[str, Any], correct: Tensor) -> Tensor:
+        """(batch of all processes,): the reward is shaped before the host's normalisation, so that is done again."""
+        local = completion_logps(_old_logps(output), _loss_mask(output), level=self.args.level)
+        logps = self.accelerator.gather(local)[:, None]
+        per_func = self._rewards_per_func
+        rewards = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
+        rewards[per_func.isnan().all(1)] = torch.nan
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        return ds_grpo_advantages(
+            rewards, logps, torch.ones_like(logps), correct=correct,
+            group=torch.arange(len(rewards), device=rewards.device) // size,
+            gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n, level="sum", stage="reward", scale=self.scale_rewards,
+        )[:, 0]  # fmt: skip
+
+    def _relog_advantages(self, row: Tensor, advantages: Tensor, mask: Tensor) -> None:
+        """Put the shaped advantages, averaged over tokens, where the host's log of completions has the stock ones."""
+        mean = (advantages * mask).sum(1) / mask.sum(1).clamp(min=1)
+        log, generated = self._logs["advantages"], len(self._rewards_per_func)
+        rows, values = self.accelerator.gather(row).tolist(), self.accelerator.gather(mean).tolist()
+        for place, value in zip(rows, values, strict=True):
+            place += len(log) - generated  # the log is a deque: this generation is at its end
+            if place >= 0:
+                log[place] = value
+
+    @torch.no_grad()
+    def _current_logps(self, output: dict[str, Any]) -> Tensor:
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
+        attention = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
+        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
+        logps, _, _ = self._get_per_token_logps_and_entropies(
+            self.model, ids, attention, output["completion_ids"].size(1), batch_size=size,
+            **{key: output[key] for key in _VISION_INPUTS if key in output},
+        )  # fmt: skip
+        return logps
+
+
+_VISION_INPUTS = (
+    "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
+    "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
+)  # fmt: skip
+
+
+def _old_logps(inputs: dict[str, Any]) -> Tensor | None:
+    """log pi_old per token if anybody has computed it: the host for its ratio, or the sampler."""
+    old = inputs.get("old_per_token_logps")
+    return inputs.get("sampling_per_token_logps") if old is None else old
+
+
+def _loss_mask(inputs: dict[str, Any]) -> Tensor:
+    mask = inputs["completion_mask"]
+    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else float("nan")  # the host leaves NaN out of its averages
+
+
+def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list]:
+    """A ``rollout_func`` for small models: every prompt is read once for all its completions, log-probs come along.
+
+    Pass it as ``DSGRPOTrainer(..., rollout_func=shared_prefix_rollout)`` (or to the stock trainer). It replaces
+    ``generate``, whose bookkeeping costs more than the forward passes of a model below some 10M parameters. It samples
+    at ``temperature`` and knows no other sampling option: ValueError if one is set.
+    """
+    args = trainer.args
+    options = {"top_p": (1.0,), "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": (1.0,)}
+    wrong = [f"{name}={getattr(args, name)}" for name, neutral in options.items() if getattr(args, name) not in neutral]
+    if wrong or args.generation_kwargs:
+        raise ValueError(
+            f"shared_prefix_rollout samples from the whole distribution at the given temperature; it cannot do "
+            f"{', '.join(wrong) or 'generation_kwargs'}. Remove the option, or leave rollout_func out."
+        )
+    # The host repeats each prompt for its completions, but where a process's share begins is up to its sampler: the
+    # greatest common divisor of the runs of equal prompts is a number of completions that fits them all.
+    copies = gcd(*(len(list(run)) for _, run in groupby(prompts)))
+    prompt_ids = trainer._tokenize_prompts(prompts[::copies])[0]
+    with unwrap_model_for_generation(
+        trainer.model_wrapped,
+        trainer.accelerator,
+        gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+    ) as model:
+        groups = sample(
+            model, prompt_ids, num_samples=copies, max_new_tokens=args.max_completion_length,
+            temperature=args.temperature, eos_token_ids=trainer.eos_token_ids,
+            pad_token_id=trainer._tokenizer.pad_token_id,
+        )  # fmt: skip
+    samples = [drawn for group in groups for drawn in group]
+    return {
+        "prompt_ids": [ids for ids in prompt_ids for _ in range(copies)],
+        "completion_ids": [drawn.completion_ids for drawn in samples],
+        "logprobs": [drawn.logps for drawn in samples],
+    }

@@ -1,0 +1,276 @@
+"""The numbers of `evaluation.summarise` and `compare` as terminal tables, Markdown and a Pass@k figure."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["comparison_table", "pass_at_k_figure", "to_markdown"]
+
+# The colours of Okabe and Ito ("Color Universal Design", 2008) that stay apart on white and next to grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_BASE, _BASE_COLOUR = "base", "#7F7F7F"
+
+
+def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> "Table":
+    """Tables for a terminal of 100 columns, to be printed with `rich`.
+
+    `summary` is the result of `evaluation.summarise`; `comparisons` that of `evaluation.compare`, or several
+    of them concatenated. The first table has a row per model: Pass@k in percent and distinct correct
+    solutions, each with its interval. The second has a row per comparison: paired differences, Pass@k in
+    percentage points, bold where the interval excludes 0. To stay narrow, both show the first, the middle and
+    the last k only, and coverage, where it was summarised, in place of the middle k; the frames hold all of
+    them.
+
+    Raises ValueError if a frame is not such a result.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    both = Table.grid()
+    for sheet in _sheets(summary, comparisons):
+        table = Table(
+            title=sheet.title,
+            caption=sheet.caption,
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+            title_justify="left",
+            caption_justify="left",
+            title_style="bold",
+            caption_style="dim",
+        )
+        for number, name in enumerate(sheet.header):
+            table.add_column(name, justify="right" if number else "left")
+        for label, cells in sheet.rows:
+            # Text objects, because rich would read a "[" in a string as the start of markup.
+            table.add_row(
+                Text(label), *(Text(text, style="bold" if strong else "") for text, strong in cells)
+            )
+        if both.row_count:
+            both.add_row("")
+        both.add_row(table)
+    return both
+
+
+def to_markdown(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> str:
+    """The tables of `comparison_table` as Markdown text, with the same arguments and errors."""
+    blocks = []
+    for sheet in _sheets(summary, comparisons):
+        lines = [sheet.header, ["---"] + ["---:"] * (len(sheet.header) - 1)]
+        for label, cells in sheet.rows:
+            lines.append(
+                [label.replace("|", "\\|"), *(f"**{text}**" if strong else text for text, strong in cells)]
+            )
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        blocks.append(f"**{sheet.title}**\n\n{table}\n\n{sheet.caption}\n")
+    return "\n".join(blocks)
+
+
+def pass_at_k_figure(summary: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Draw the Pass@k curves of `evaluation.summarise`, intervals as bands, into an SVG or PNG file.
+
+    Pass@k in percent against k on a log2 axis; the model named "base" in grey. The suffix of `path` sets the
+    format, and missing folders are made. The same summary gives the same SVG text. Bands are pointwise
+    intervals of each model; whether two models differ is for the paired differences of `compare` to say, not
+    for bands that overlap.
+
+    Raises ValueError for another suffix, and if the summary holds no Pass@k estimate.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    path = Path(path)
+    if path.suffix not in (".svg", ".png"):
+        raise ValueError(
+            f"pass_at_k_figure got the path {path}, expected a name that ends in .svg or .png. SVG suits "
+            "papers and web pages, PNG everything else."
+        )
+    _check("summary", summary)
+    curves = summary[(summary["metric"] == "pass@k") & summary["estimate"].notna()].sort_values("k")
+    if curves.empty:
+        raise ValueError(
+            f"pass_at_k_figure got a summary of {len(summary)} rows without a Pass@k estimate, expected at "
+            "least one. Check that the rollouts have scored samples and that ks are not above n."
+        )
+    colours = _colours(summary)
+    style = {"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "dsmooth", "svg.fonttype": "path"}
+    with rc_context(style):
+        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        for model, colour in colours.items():
+            curve = curves[curves["model"] == model]
+            k, estimate, low, high = (
+                curve[name].to_numpy() * unit
+                for name, unit in (("k", 1), ("estimate", 100), ("low", 100), ("high", 100))
+            )
+            axes.fill_between(k, low, high, color=colour, alpha=0.16, linewidth=0)
+            axes.plot(
+                k,
+                estimate,
+                color=colour,
+                linewidth=1.6,
+                marker="o",
+                markersize=3.6,
+                markeredgecolor="white",
+                markeredgewidth=0.4,
+                clip_on=False,
+            )
+        axes.set_xscale("log", base=2)
+        ks = sorted(curves["k"].unique())
+        axes.xaxis.set_major_locator(FixedLocator(_ticks(ks)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda k, _: f"{k:.0f}")
+        axes.set_xlim(ks[0], ks[-1] if len(ks) > 1 else 2 * ks[0])
+        axes.set_xlabel("Number of samples k")
+        axes.set_ylabel("Pass@k (%)")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color("#4D4D4D")
+        axes.tick_params(color="#4D4D4D", length=3)
+        axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
+        axes.set_axisbelow(True)
+        _label_ends(axes, curves, colours)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without a date the same numbers give the same SVG, so that a diff shows a change of the numbers.
+        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+class _Sheet(NamedTuple):
+    title: str
+    header: list[str]
+    rows: list[tuple[str, list[tuple[str, bool]]]]
+    caption: str
+
+
+def _sheets(summary: pd.DataFrame, comparisons: pd.DataFrame | None) -> Iterator[_Sheet]:
+    _check("summary", summary)
+    yield _sheet(
+        "Means over problems: Pass@k and coverage in %, distinct correct solutions",
+        "Model",
+        summary,
+        _level,
+        "Brackets: 95% bootstrap intervals.",
+    )
+    if comparisons is not None:
+        _check("comparisons", comparisons)
+        yield _sheet(
+            "Paired differences on the same problems, in percentage points and in solutions",
+            "Difference",
+            comparisons,
+            _difference,
+            "Bold: the 95% interval excludes 0.",
+        )
+
+
+def _sheet(
+    title: str,
+    first: str,
+    frame: pd.DataFrame,
+    write: Callable[[pd.Series, str], tuple[str, bool]],
+    note: str,
+) -> _Sheet:
+    keys = _columns(frame)
+    header = [f"Pass@{k:.0f}" if metric == "pass@k" else metric.capitalize() for metric, k in keys]
+    return _Sheet(title, [first, *header], _rows(frame, keys, write), f"{note} {_extent(frame)}.")
+
+
+def _check(name: str, frame: pd.DataFrame) -> None:
+    needed = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds"]
+    missing = [column for column in needed if column not in frame]
+    if missing or frame.empty:
+        raise ValueError(
+            f"The report got {name} with {len(frame)} rows and without the columns {missing}, expected at "
+            f"least one row and the columns {needed}. Give the result of "
+            f"evaluation.{'summarise' if name == 'summary' else 'compare'}."
+        )
+
+
+def _columns(summary: pd.DataFrame) -> list[tuple[str, float]]:
+    ks = sorted(summary.loc[summary["metric"] == "pass@k", "k"].unique())
+    others = [name for name in ("distinct", "coverage") if (summary["metric"] == name).any()]
+    picked = {ks[0], ks[-1]} | ({ks[len(ks) // 2]} if "coverage" not in others else set()) if ks else set()
+    return [("pass@k", k) for k in sorted(picked)] + [(name, float("nan")) for name in others]
+
+
+def _rows(
+    frame: pd.DataFrame, keys: list[tuple[str, float]], write: Callable[[pd.Series, str], tuple[str, bool]]
+) -> list[tuple[str, list[tuple[str, bool]]]]:
+    rows = []
+    for model, part in frame.groupby("model", sort=False):
+        cells = []
+        for metric, k in keys:
+            match = part[(part["metric"] == metric) & ((part["k"] == k) | (metric != "pass@k"))]
+            undefined = match.empty or pd.isna(match["estimate"].iloc[0])
+            cells.append(("–", False) if undefined else write(match.iloc[0], metric))
+        rows.append((str(model), cells))
+    return rows
+
+
+def _level(row: pd.Series, metric: str) -> tuple[str, bool]:
+    return _write(row, metric, sign=""), False
+
+
+def _difference(row: pd.Series, metric: str) -> tuple[str, bool]:
+    return _write(row, metric, sign="+"), bool(row["low"] > 0 or row["high"] < 0)
+
+
+def _write(row: pd.Series, metric: str, sign: str) -> str:
+    unit, digits = (1, 2) if metric == "distinct" else (100, 1)
+    estimate = f"{unit * row['estimate']:{sign}z.{digits}f}"
+    if pd.isna(row["low"]):
+        return estimate
+    return f"{estimate} [{unit * row['low']:z.{digits}f}, {unit * row['high']:z.{digits}f}]"
+
+
+def _extent(frame: pd.DataFrame) -> str:
+    sizes = frame["problems"].unique()
+    problems = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes.min()} to {sizes.max()}"
+    seeds = frame.groupby("model", sort=False)["training_seeds"].max()
+    runs = (
+        f"{seeds.iloc[0]}"
+        if seeds.nunique() == 1
+        else ", ".join(f"{count} ({model})" for model, count in seeds.items())
+    )
+    return f"Problems: {problems}; training seeds: {runs}"
+
+
+def _colours(summary: pd.DataFrame) -> dict[str, str]:
+    models = [str(model) for model in summary["model"].unique()]
+    others = sorted(model for model in models if model != _BASE)
+    colours = {model: _COLOURS[number % len(_COLOURS)] for number, model in enumerate(others)}
+    return ({_BASE: _BASE_COLOUR} if _BASE in models else {}) | colours
+
+
+def _ticks(ks: list[float]) -> list[float]:
+    """The ks from the largest down, each at least a factor 1.6 below the last, so that no labels touch."""
+    ticks = [ks[-1]]
+    for k in reversed(ks[:-1]):
+        if k * 1.6 <= ticks[-1]:
+            ticks.append(k)
+    return ticks
+
+
+def _label_ends(axes, curves: pd.DataFrame, colours: dict[str, str]) -> None:
+    """Write each model's name beside the end of its curve, moved apart where ends are close."""
+    from matplotlib.transforms import blended_transform_factory
+
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top)
+    ends = curves.groupby("model")["estimate"].last().mul(100).sort_values()
+    gap = 0.07 * (top - bottom)
+    heights: list[float] = []
+    for end in ends:
+        heights.append(max(end, heights[-1] + gap) if heights else end)
+    # Labels were only moved up; half of the largest move back down centres the stack on the ends it names.
+    shift = max((height - end for height, end in zip(heights, ends, strict=True)), default=0.0) / 2
+    place = blended_transform_factory(axes.transAxes, axes.transData)
+    for model, height in zip(ends.index, heights, strict=True):
+        axes.text(1.03, height - shift, model, color=colours[model], transform=place, va="center")

@@ -1,0 +1,91 @@
+"""Completions with their log-probabilities, several per prompt, from a transformers model.
+
+Two things that ``generate`` does not give us for small models: the prompt's keys and values are computed once and
+shared by all its completions, and the log-probability of every drawn token comes from the distribution that drew it,
+so Differential Smoothing gets log pi_old for nothing. Large models belong on vLLM; this loop is for models whose
+forward pass costs less than ``generate``'s bookkeeping, and for evaluation without further software.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["Sample", "sample"]
+
+
+class Sample(NamedTuple):
+    """One completion: its token ids, the end-of-sequence token included when it was drawn, and their log-probs, nats."""
+
+    completion_ids: list[int]
+    logps: list[float]
+
+
+@torch.no_grad()
+def sample(
+    model: torch.nn.Module,
+    prompt_ids: Sequence[Sequence[int]],
+    *,
+    num_samples: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    eos_token_ids: Sequence[int],
+    pad_token_id: int,
+    generator: torch.Generator | None = None,
+) -> list[list[Sample]]:
+    """Draw ``num_samples`` completions for every prompt.
+
+    Args:
+        model: a causal language model that supports a key-value cache.
+        prompt_ids: token ids of each prompt; lengths may differ.
+        temperature: > 0; log-probs are those of the temperature-scaled distribution.
+        generator: for draws that can be repeated; None uses torch's global state, as a trainer does.
+
+    Returns:
+        For each prompt, in order, its ``num_samples`` samples.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0 to sample, got {temperature}.")
+    if not prompt_ids or not all(len(ids) for ids in prompt_ids):
+        raise ValueError("Every prompt must have at least one token; got an empty prompt. Check the tokenizer's output.")
+    device = next(model.parameters()).device
+    width = max(map(len, prompt_ids))
+    ids = torch.full((len(prompt_ids), width), pad_token_id, device=device)
+    attention = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompt_ids):  # padded on the left, so that all prompts end in the same column
+        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
+        attention[row, width - len(prompt) :] = 1
+    position = (attention.cumsum(1) - 1).clamp(min=0)
+    output = model(input_ids=ids, attention_mask=attention, position_ids=position, use_cache=True, logits_to_keep=1)
+    cache = output.past_key_values
+    cache.batch_repeat_interleave(num_samples)
+    logits = output.logits[:, -1].repeat_interleave(num_samples, 0)
+    attention = attention.repeat_interleave(num_samples, 0)
+    position = position[:, -1:].repeat_interleave(num_samples, 0)
+
+    ends = torch.tensor(list(eos_token_ids), device=device)
+    finished = torch.zeros(len(logits), dtype=torch.bool, device=device)
+    tokens, logps, lengths = [], [], torch.zeros(len(logits), dtype=torch.long, device=device)
+    for step in range(max_new_tokens):
+        distribution = torch.log_softmax(logits.float() / temperature, -1)
+        token = torch.multinomial(distribution.exp(), 1, generator=generator)
+        tokens.append(token)
+        logps.append(distribution.gather(1, token))
+        lengths += ~finished
+        finished |= torch.isin(token[:, 0], ends)
+        if step + 1 == max_new_tokens or finished.all():
+            break
+        attention = torch.cat([attention, attention.new_ones(len(attention), 1)], 1)
+        position = position + 1
+        output = model(
+            input_ids=token, attention_mask=attention, position_ids=position, past_key_values=cache, use_cache=True
+        )
+        logits = output.logits[:, -1]
+    token_rows, logp_rows = torch.cat(tokens, 1).tolist(), torch.cat(logps, 1).tolist()
+    samples = [
+        Sample(ids[:length], values[:length])
+        for ids, values, length in zip(token_rows, logp_rows, lengths.tolist(), strict=True)
+    ]
+    return [samples[i : i + num_samples] for i in range(0, len(samples), num_samples)]

@@ -1,0 +1,225 @@
+"""A study: several rules trained from one base with one budget, sampled on the same problems, compared.
+
+A study is a small YAML file (``data/quickstart.yaml`` is one):
+
+    common:                        # options of every run, those of `dsmooth train`
+      max_steps: 400
+      learning_rate: 3.0e-5
+    models:                        # name -> what differs; null = sampled without training
+      base: null
+      grpo: {}
+      ds_grpo: {gamma_p: 0.2}
+    seeds: [0]                     # one training run per model and seed
+    baseline: grpo                 # the others are compared to it, on the same problems
+    evaluation: {split: test, problems: 500, samples: 64, seed: 0}
+
+Every cell (model, seed) is a process of its own, so as many run at once as the machine bears, and none can disturb
+another. A cell that was interrupted continues from its last checkpoint; one that is done is not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["QUICKSTART", "Cell", "Study", "read_study", "run_study"]
+
+#: The study of ``dsmooth quickstart``.
+QUICKSTART = Path(__file__).parent / "data" / "quickstart.yaml"
+
+
+class Cell(NamedTuple):
+    """One training run and its samples, or only samples where ``options`` is None."""
+
+    model: str
+    seed: int
+    options: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says; see the module's docstring."""
+
+    models: Mapping[str, Mapping[str, Any] | None]
+    common: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    baseline: str = "grpo"
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+    def cells(self) -> list[Cell]:
+        """Trained cells first, seed by seed, so that an unfinished study has whole pairs; samples-only ones last."""
+        trained = [
+            Cell(name, seed, {**self.common, **options, "seed": seed})
+            for seed in self.seeds
+            for name, options in self.models.items()
+            if options is not None
+        ]
+        return trained + [Cell(name, 0, None) for name, options in self.models.items() if options is None]
+
+
+def read_study(path: Path, **changes: Any) -> Study:
+    """Read a study file; ``changes`` replace its top-level entries. ValueError says what is wrong with it."""
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"There is no study file {str(path)!r}. benchmarks/ and the package's data/ hold examples.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
+    expected = {"common": dict, "models": dict, "seeds": list, "baseline": str, "evaluation": dict}
+    if not isinstance(content, dict) or not isinstance(content.get("models"), dict) or set(content) - set(expected):
+        raise ValueError(
+            f"{path} is not a study. Expected the entries {', '.join(expected)}, with models a mapping from a name to "
+            f"the options of its training; got {sorted(content) if isinstance(content, dict) else content!r}."
+        )
+    content.update(changes)
+    for name, kind in expected.items():
+        if name in content and not isinstance(content[name], kind):
+            raise ValueError(f"{path}: {name} must be a {kind.__name__}, got {content[name]!r}.")
+    if not all(options is None or isinstance(options, dict) for options in content["models"].values()):
+        raise ValueError(f"{path}: every model needs a mapping of options ({{}} for none) or null; got otherwise.")
+    study = Study(**{**content, "seeds": tuple(content.get("seeds", (0,)))})
+    if study.baseline not in study.models:
+        raise ValueError(f"{path}: baseline {study.baseline!r} is not one of the models {', '.join(study.models)}.")
+    return study
+
+
+def run_study(study: Study, folder: Path, *, jobs: int, on_progress: Callable[[str, str, int, int], None]) -> list[Path]:
+    """Run every cell that is not done, ``jobs`` at once; returns the rollouts file of each cell.
+
+    Args:
+        on_progress: called as (cell, "train" or "sample", done, total).
+
+    RuntimeError if a cell fails, with the end of its log; the others are stopped and keep what they have.
+    """
+    from differential_smoothing.training import claim_folder
+
+    claim_folder(folder, {"study": {**vars(study), "seeds": list(study.seeds)}})
+    cells = study.cells()
+    # A wrong option should be heard of now, not from the log of a process in ten minutes.
+    from differential_smoothing.training import parse_config
+
+    for cell in cells:
+        if cell.options is not None:
+            parse_config(_arguments(cell, folder))
+    waiting = [cell for cell in cells if not _rollouts(folder, cell).is_file()]
+    failures: list[str] = []
+    running: list[subprocess.Popen] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                if failures or not waiting:
+                    return
+                cell = waiting.pop(0)
+                process = _start(cell, study, folder)
+                running.append(process)
+            for line in process.stdout:
+                if line.startswith("progress "):
+                    _, stage, done, total = line.split()
+                    on_progress(cell.name, stage, int(done), int(total))
+            if process.wait() != 0:
+                log = _log(folder, cell)
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+                failures.append(f"{cell.name} stopped with status {process.returncode}. The end of {log}:\n{tail}")
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():  # a join without a limit would not hear Ctrl-C on every system
+                thread.join(0.2)
+                if failures:
+                    break
+    finally:
+        with lock:
+            waiting.clear()
+            for process in running:
+                if process.poll() is None:
+                    process.terminate()
+        for process in running:
+            process.wait()
+    if failures:
+        raise RuntimeError(failures[0])
+    return [_rollouts(folder, cell) for cell in cells]
+
+
+def _start(cell: Cell, study: Study, folder: Path) -> subprocess.Popen:
+    task = {"cell": cell._asdict(), "evaluation": dict(study.evaluation), "folder": str(folder)}
+    # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    _log(folder, cell).parent.mkdir(parents=True, exist_ok=True)
+    with _log(folder, cell).open("a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "differential_smoothing.study", json.dumps(task)],
+            stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True, env=environment,
+        )  # fmt: skip
+
+
+def _rollouts(folder: Path, cell: Cell) -> Path:
+    return folder / "rollouts" / f"{cell.name}.parquet"
+
+
+def _log(folder: Path, cell: Cell) -> Path:
+    return folder / "logs" / f"{cell.name}.log"
+
+
+def _arguments(cell: Cell, folder: Path) -> list[str]:
+    options = {**(cell.options or {}), "output_dir": str(folder / cell.name)}
+    arguments: list[str] = []
+    for key, value in options.items():
+        if isinstance(value, list):
+            arguments += [f"--{key}", *map(str, value)]
+        else:
+            arguments += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return arguments
+
+
+def _work_on(cell: Cell, evaluation: Mapping[str, Any], folder: Path) -> None:
+    """The whole life of one cell, in its own process; progress goes to stdout, everything else to stderr."""
+    from differential_smoothing.evaluation.generate import sample_rollouts
+    from differential_smoothing.rollouts import write_rollouts
+    from differential_smoothing.tasks import countdown
+    from differential_smoothing.training import parse_config, resolve_model, train
+
+    with ExitStack() as stack:
+        report = stack.enter_context(os.fdopen(os.dup(1), "w", buffering=1))
+        os.dup2(2, 1)  # the host prints to stdout; keep that out of the progress
+
+        def progress(stage: str, done: int, total: int) -> None:
+            report.write(f"progress {stage} {done} {total}\n")
+
+        model = resolve_model("base")
+        if cell.options is not None:
+            model = str(train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: progress("train", *at)))
+        settings = {"split": "test", "problems": 500, "samples": 64, "seed": 0, "numbers": 4, "max_number": 10}
+        settings.update(evaluation)
+        problems = countdown.generate(
+            settings["problems"], split=settings["split"], seed=settings["seed"], numbers=settings["numbers"],
+            max_number=settings["max_number"],
+        )  # fmt: skip
+        frame = sample_rollouts(
+            model, problems, num_samples=settings["samples"], seed=settings["seed"] + 1 + cell.seed, name=cell.model,
+            training_seed=cell.seed, on_problems=lambda done: progress("sample", done, len(problems)),
+        )  # fmt: skip
+        write_rollouts(frame, _rollouts(folder, cell))
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    _work_on(Cell(**given["cell"]), given["evaluation"], Path(given["folder"]))
