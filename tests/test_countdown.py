@@ -639,12 +639,11 @@ def test_the_solver_knows_the_famous_ones():
 
 
 def test_six_numbers_are_solved_and_every_solution_verifies():
-    nums = (1, 2, 3, 5, 7, 13)
-    found = solve(nums, 997)
-    assert len(found) > 10 and list(found) == sorted(set(found))
+    nums = (1, 2, 3, 4, 5, 6)
+    found = solve(nums, 100)
+    assert len(found) > 100 and list(found) == sorted(set(found))
     for text in found:
-        assert verify(text, nums, 997) == (True, "correct", text)
-    solutions_by_target.cache_clear()
+        assert verify(text, nums, 100) == (True, "correct", text)
 
 
 @pytest.mark.parametrize("nums", [[], list(range(7))])

@@ -181,13 +181,17 @@ def test_curves_and_bands_are_drawn_at_their_values(tmp_path):
         return [float(y) for y in height.findall(path)]
 
     # Of all paths, only the three curves have no fill, three points and a width of 1.6.
-    curves = [heights(d) for d in re.findall(r'<path d="([^"]*)"[^>]*style="fill: none; [^"]*width: 1.6', text)]
-    bands = [heights(d) for d in re.findall(r'id="FillBetween.*?<path id="[^"]*" d="([^"]*)"', text, re.DOTALL)]
+    curves = [
+        heights(d) for d in re.findall(r'<path d="([^"]*)"[^>]*style="fill: none; [^"]*width: 1.6', text)
+    ]
+    bands = [
+        heights(d) for d in re.findall(r'id="FillBetween.*?<path id="[^"]*" d="([^"]*)"', text, re.DOTALL)
+    ]
     assert len(curves) == len(bands) == 3
     slope, offset = np.polyfit(numbers["estimate"], np.concatenate(curves), 1)
     np.testing.assert_allclose(np.concatenate(curves), slope * numbers["estimate"] + offset, atol=1e-3)
     # A band in a <defs> block is drawn from the bottom edge of the image, a curve from its top.
-    top = float(re.search(r'y="([\d.]+)" style="fill', text[text.index('id="FillBetween'):])[1])
+    top = float(re.search(r'y="([\d.]+)" style="fill', text[text.index('id="FillBetween') :])[1])
     for band, (_, rows) in zip(bands, numbers.groupby("model"), strict=True):
         drawn = [round(y + top, 3) for y in band]
         expected = slope * np.concatenate([rows["low"], rows["high"]]) + offset

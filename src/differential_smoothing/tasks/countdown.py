@@ -377,14 +377,22 @@ def _expressions(nums: tuple[int, ...]) -> Iterator[_Valued]:
         yield from of_kind(full, kind)
 
 
-@lru_cache(maxsize=1024)
 def solutions_by_target(nums: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
     """Every integer that ``nums`` (ascending) can reach, with all canonical solutions of each, sorted."""
+    return (_listed_often if len(nums) <= 4 else _listed_seldom)(nums)
+
+
+def _listed(nums: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
     found: dict[int, list[str]] = {}
     for text, numerator, denominator in _expressions(nums):
         if numerator % denominator == 0:
             found.setdefault(numerator // denominator, []).append(text)
     return {target: tuple(sorted(texts)) for target, texts in sorted(found.items())}
+
+
+# the list of four numbers takes 0.2 MB, of five 6 MB and of six over 100 MB: a thousand of those would fill a machine
+_listed_often = lru_cache(maxsize=1024)(_listed)
+_listed_seldom = lru_cache(maxsize=4)(_listed)
 
 
 def solve(nums: Sequence[int], target: int) -> tuple[str, ...]:
