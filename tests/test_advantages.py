@@ -1,4 +1,4 @@
-"""The method: a slow twin written from the formulas, reductions to GRPO, invariances, signs, gradients and errors."""
+"""The method against a slow twin, by hand, in its limits to GRPO, its invariances, gradients and errors."""
 
 import math
 import random
@@ -17,7 +17,12 @@ from differential_smoothing import (
 NAN, INF = math.nan, math.inf
 LEVELS = ("token", "mean", "sum")
 # level='token' has no meaning at the reward stage and is refused there, see the tests of errors
-READINGS = [(level, stage) for level in LEVELS for stage in ("advantage", "reward") if (level, stage) != ("token", "reward")]
+READINGS = [
+    (level, stage)
+    for level in LEVELS
+    for stage in ("advantage", "reward")
+    if (level, stage) != ("token", "reward")
+]
 every_reading = pytest.mark.parametrize(("level", "stage"), READINGS)
 every_scale = pytest.mark.parametrize("scale", ["group", "batch", "none"])
 
@@ -30,22 +35,22 @@ def close(a, b, tolerance=1e-12):
     torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
-# --- a twin in plain Python -------------------------------------------------------------------------------------------
+# --- a twin in plain Python ---------------------------------------------------------------------------------
 
 
 def twin(rewards, logps, mask, *, correct, group, gamma_p, gamma_n, level, stage, scale, eps, correction):
     """DS-GRPO from the formulas: lists in, lists out, one completion after the other."""
     coefficient, whole = [], []
-    for r, c, row, keep in zip(rewards, correct, logps, mask):
+    for r, c, row, keep in zip(rewards, correct, logps, mask, strict=True):
         unknown = math.isnan(r) or math.isnan(c)
         coefficient.append(0.0 if unknown else -gamma_p if c else gamma_n)
-        heard = [lp for lp, k in zip(row, keep) if k and not math.isnan(lp)]
+        heard = [lp for lp, k in zip(row, keep, strict=True) if k and not math.isnan(lp)]
         whole.append(math.fsum(heard) / (len(heard) or 1) if level == "mean" else math.fsum(heard))
     if stage == "reward":
-        rewards = [r + k * w for r, k, w in zip(rewards, coefficient, whole)]
+        rewards = [r + k * w for r, k, w in zip(rewards, coefficient, whole, strict=True)]
 
     members = {}
-    for r, g in zip(rewards, group):
+    for r, g in zip(rewards, group, strict=True):
         if not math.isnan(r):
             members.setdefault(g, []).append(r)
 
@@ -54,7 +59,7 @@ def twin(rewards, logps, mask, *, correct, group, gamma_p, gamma_n, level, stage
         return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / max(len(values) - correction, 1))
 
     result = []
-    for r, g, k, w, row, keep in zip(rewards, group, coefficient, whole, logps, mask):
+    for r, g, k, w, row, keep in zip(rewards, group, coefficient, whole, logps, mask, strict=True):
         advantage = 0.0
         if not math.isnan(r):
             advantage = r - math.fsum(members[g]) / len(members[g])
@@ -63,7 +68,7 @@ def twin(rewards, logps, mask, *, correct, group, gamma_p, gamma_n, level, stage
             elif scale == "batch":
                 advantage /= deviation([v for values in members.values() for v in values]) + eps
         line = []
-        for lp, kept in zip(row, keep):
+        for lp, kept in zip(row, keep, strict=True):
             log_pi = w if level != "token" else 0.0 if math.isnan(lp) else lp
             line.append((advantage + (k * log_pi if stage == "advantage" else 0.0)) if kept else 0.0)
         result.append(line)
@@ -71,16 +76,22 @@ def twin(rewards, logps, mask, *, correct, group, gamma_p, gamma_n, level, stage
 
 
 def random_batch(seed, size=14, tokens=6):
-    """Ragged groups under ids of any kind, unscored and unknown completions, holes in the mask, unscored tokens."""
+    """Ragged groups under any ids, unscored and unknown completions, holes in the mask, unscored tokens."""
     rng = random.Random(seed)
     ids = [rng.randint(-50, 10**9) for _ in range(rng.randint(1, 6))]
-    return dict(
-        rewards=[rng.choice([0.0, 1.0, 0.1, -1.0, rng.gauss(0, 1), NAN]) for _ in range(size)],
-        logps=[[NAN if rng.random() < 0.05 else -rng.expovariate(0.5) for _ in range(tokens)] for _ in range(size)],
-        mask=[[int(rng.random() < 0.75) for _ in range(tokens)] if rng.random() < 0.9 else [0] * tokens for _ in range(size)],
-        correct=[rng.choice([0.0, 1.0, 1.0, NAN]) for _ in range(size)],
-        group=[rng.choice(ids) for _ in range(size)],
-    )
+    return {
+        "rewards": [rng.choice([0.0, 1.0, 0.1, -1.0, rng.gauss(0, 1), NAN]) for _ in range(size)],
+        "logps": [
+            [NAN if rng.random() < 0.05 else -rng.expovariate(0.5) for _ in range(tokens)]
+            for _ in range(size)
+        ],
+        "mask": [
+            [int(rng.random() < 0.75) for _ in range(tokens)] if rng.random() < 0.9 else [0] * tokens
+            for _ in range(size)
+        ],
+        "correct": [rng.choice([0.0, 1.0, 1.0, NAN]) for _ in range(size)],
+        "group": [rng.choice(ids) for _ in range(size)],
+    }
 
 
 def tensors(batch):
@@ -96,27 +107,48 @@ def tensors(batch):
 def test_agrees_with_the_twin_on_random_ragged_batches(level, stage, scale, correction):
     for seed in range(25):
         batch = random_batch(seed)
-        how = dict(gamma_p=0.3, gamma_n=0.07, level=level, stage=stage, scale=scale, eps=1e-6, correction=correction)
-        close(ds_grpo_advantages(**tensors(batch), **how), torch.tensor(twin(**batch, **how), dtype=torch.float64))
+        how = {
+            "gamma_p": 0.3,
+            "gamma_n": 0.07,
+            "level": level,
+            "stage": stage,
+            "scale": scale,
+            "eps": 1e-6,
+            "correction": correction,
+        }
+        close(
+            ds_grpo_advantages(**tensors(batch), **how),
+            torch.tensor(twin(**batch, **how), dtype=torch.float64),
+        )
 
 
 def test_float32_loses_no_more_than_its_rounding():
     batch = tensors(random_batch(3))
-    how = dict(gamma_p=0.3, gamma_n=0.07, level="sum")
+    how = {"gamma_p": 0.3, "gamma_n": 0.07, "level": "sum"}
     single = {k: v.float() if v.is_floating_point() else v for k, v in batch.items()}
     close(ds_grpo_advantages(**single, **how).double(), ds_grpo_advantages(**batch, **how), 1e-5)
 
 
 def test_a_gamma_is_not_rounded_to_single_precision_on_the_way():
-    for correct in (torch.tensor([True, False]), torch.tensor([1, 0]), f64(1.0, 0.0), torch.tensor([1.0, 0.0])):
+    for correct in (
+        torch.tensor([True, False]),
+        torch.tensor([1, 0]),
+        f64(1.0, 0.0),
+        torch.tensor([1.0, 0.0]),
+    ):
         out = ds_grpo_advantages(
-            f64(1.0, 1.0), f64([-1.0], [-1.0]), torch.ones(2, 1), correct=correct, group=torch.tensor([0, 1]),
-            gamma_p=0.1, gamma_n=0.3,
-        )  # fmt: skip
+            f64(1.0, 1.0),
+            f64([-1.0], [-1.0]),
+            torch.ones(2, 1),
+            correct=correct,
+            group=torch.tensor([0, 1]),
+            gamma_p=0.1,
+            gamma_n=0.3,
+        )
         assert out.dtype == torch.float64 and out.flatten().tolist() == [0.1, -0.3]
 
 
-# --- reductions -------------------------------------------------------------------------------------------------------
+# --- reductions ---------------------------------------------------------------------------------------------
 
 
 @every_scale
@@ -126,7 +158,7 @@ def test_without_gammas_every_token_has_exactly_the_advantage_of_grpo(level, sta
         batch = tensors(random_batch(seed))
         plain = group_advantages(batch["rewards"], batch["group"], scale=scale)
         expected = torch.where(batch["mask"] != 0, plain[:, None], 0.0)
-        how = dict(gamma_p=0, gamma_n=0.0, level=level, stage=stage, scale=scale)
+        how = {"gamma_p": 0, "gamma_n": 0.0, "level": level, "stage": stage, "scale": scale}
         assert torch.equal(ds_grpo_advantages(**batch, **how), expected)
 
 
@@ -170,7 +202,9 @@ def test_all_levels_are_one_on_completions_of_one_token():
     batch = tensors(random_batch(2))
     batch["mask"] = torch.zeros(14, 6, dtype=torch.long)
     batch["mask"][:, 2] = 1
-    token, mean, total = (ds_grpo_advantages(**batch, gamma_p=0.2, gamma_n=0.1, level=level) for level in LEVELS)
+    token, mean, total = (
+        ds_grpo_advantages(**batch, gamma_p=0.2, gamma_n=0.1, level=level) for level in LEVELS
+    )
     assert torch.equal(token, mean) and torch.equal(token, total)
 
 
@@ -180,8 +214,14 @@ def test_the_sum_level_is_the_sum_of_the_token_levels():
     token = smoothing_term(batch["logps"], batch["mask"], coefficient=coefficient)
     total = smoothing_term(batch["logps"], batch["mask"], coefficient=coefficient, level="sum")
     close(torch.where(batch["mask"] != 0, token.sum(1, keepdim=True), 0.0), total)
-    close(total[:, 0], torch.where(batch["mask"][:, 0] != 0, coefficient * completion_logps(
-        batch["logps"], batch["mask"], level="sum"), 0.0))  # fmt: skip
+    close(
+        total[:, 0],
+        torch.where(
+            batch["mask"][:, 0] != 0,
+            coefficient * completion_logps(batch["logps"], batch["mask"], level="sum"),
+            0.0,
+        ),
+    )
 
 
 @every_scale
@@ -190,7 +230,7 @@ def test_at_the_reward_stage_the_advantages_of_a_group_sum_to_zero(level, scale)
     for seed in range(10):
         batch = tensors(random_batch(seed))
         batch["mask"][:, 0] = 1  # so that the first token shows each completion's advantage
-        how = dict(gamma_p=0.4, gamma_n=0.2, scale=scale, level=level)
+        how = {"gamma_p": 0.4, "gamma_n": 0.2, "scale": scale, "level": level}
         by_reward = ds_grpo_advantages(**batch, **how, stage="reward")[:, 0]
         by_advantage = ds_grpo_advantages(**batch, **how, stage="advantage")[:, 0]
         for g in batch["group"].unique():
@@ -198,17 +238,25 @@ def test_at_the_reward_stage_the_advantages_of_a_group_sum_to_zero(level, scale)
         assert by_advantage.sum().abs() > 1e-3  # what makes the two stages different methods
 
 
-ALIKE = dict(group=torch.zeros(3, dtype=torch.long), mask=torch.ones(3, 1), logps=f64([-1.0], [-2.0], [-6.0]))
+ALIKE = {
+    "group": torch.zeros(3, dtype=torch.long),
+    "mask": torch.ones(3, 1),
+    "logps": f64([-1.0], [-2.0], [-6.0]),
+}
 
 
 def test_a_group_that_is_all_correct_is_pushed_at_the_advantage_stage_and_moved_within_at_the_reward_stage():
-    how = dict(**ALIKE, correct=torch.ones(3, dtype=torch.bool), gamma_p=0.1, gamma_n=0.5, scale="none", level="sum")
+    how = dict(
+        **ALIKE, correct=torch.ones(3, dtype=torch.bool), gamma_p=0.1, gamma_n=0.5, scale="none", level="sum"
+    )
     close(ds_grpo_advantages(f64(1.0, 1.0, 1.0), **how)[:, 0], f64(0.1, 0.2, 0.6))
     close(ds_grpo_advantages(f64(1.0, 1.0, 1.0), **how, stage="reward")[:, 0], f64(-0.2, -0.1, 0.3))
 
 
 def test_a_group_that_is_all_wrong_is_pushed_down_most_where_the_policy_was_unlikely():
-    how = dict(**ALIKE, correct=torch.zeros(3, dtype=torch.bool), gamma_p=0.5, gamma_n=0.1, scale="none", level="sum")
+    how = dict(
+        **ALIKE, correct=torch.zeros(3, dtype=torch.bool), gamma_p=0.5, gamma_n=0.1, scale="none", level="sum"
+    )
     close(ds_grpo_advantages(f64(0.0, 0.0, 0.0), **how)[:, 0], f64(-0.1, -0.2, -0.6))
     close(ds_grpo_advantages(f64(0.0, 0.0, 0.0), **how, stage="reward")[:, 0], f64(0.2, 0.1, -0.3))
 
@@ -223,55 +271,81 @@ def test_equal_rewards_have_exactly_no_advantage_however_small_eps_is(reward, si
 
 def test_correctness_is_read_from_its_own_mask_and_not_from_the_reward():
     rewards, group = f64(0.1, -1.0), torch.tensor([0, 1])  # a format reward; rewards in {-1, 1}
-    how = dict(logps=f64([-1.0], [-1.0]), mask=torch.ones(2, 1), group=group, gamma_p=0.1, gamma_n=0.2)
-    assert ds_grpo_advantages(rewards, correct=torch.tensor([False, False]), **how).tolist() == [[-0.2], [-0.2]]
+    how = {
+        "logps": f64([-1.0], [-1.0]),
+        "mask": torch.ones(2, 1),
+        "group": group,
+        "gamma_p": 0.1,
+        "gamma_n": 0.2,
+    }
+    assert ds_grpo_advantages(rewards, correct=torch.tensor([False, False]), **how).tolist() == [
+        [-0.2],
+        [-0.2],
+    ]
     assert ds_grpo_advantages(rewards, correct=torch.tensor([True, True]), **how).tolist() == [[0.1], [0.1]]
     assert ds_grpo_advantages(rewards, correct=f64(NAN, NAN), **how).tolist() == [[0.0], [0.0]]
 
 
 def test_an_unscored_completion_is_out_of_everything():
-    how = dict(
-        logps=f64([-1.0], [-2.0], [-9.0]), mask=torch.ones(3, 1), group=torch.zeros(3, dtype=torch.long),
-        correct=f64(1.0, 0.0, 1.0), gamma_p=0.1, gamma_n=0.1, scale="none",
-    )  # fmt: skip
+    how = {
+        "logps": f64([-1.0], [-2.0], [-9.0]),
+        "mask": torch.ones(3, 1),
+        "group": torch.zeros(3, dtype=torch.long),
+        "correct": f64(1.0, 0.0, 1.0),
+        "gamma_p": 0.1,
+        "gamma_n": 0.1,
+        "scale": "none",
+    }
     close(ds_grpo_advantages(f64(1.0, 0.0, NAN), **how)[:, 0], f64(0.6, -0.7, 0.0))
-    close(ds_grpo_advantages(f64(1.0, 0.0, NAN), **how, level="sum", stage="reward")[:, 0], f64(0.65, -0.65, 0.0))
+    close(
+        ds_grpo_advantages(f64(1.0, 0.0, NAN), **how, level="sum", stage="reward")[:, 0],
+        f64(0.65, -0.65, 0.0),
+    )
 
 
 def test_an_unscored_token_is_left_out_of_the_mean_and_keeps_its_advantage():
     logps, mask = f64([-1.0, NAN, -3.0, 5.0]), torch.tensor([[1, 1, 1, 0]])
-    terms = {level: smoothing_term(logps, mask, coefficient=f64(-0.5), level=level).tolist() for level in LEVELS}
-    assert terms == {"token": [[0.5, 0.0, 1.5, 0.0]], "mean": [[1.0, 1.0, 1.0, 0.0]], "sum": [[2.0, 2.0, 2.0, 0.0]]}
-    assert [completion_logps(logps, mask, level=level).tolist() for level in ("mean", "sum")] == [[-2.0], [-4.0]]
+    terms = {
+        level: smoothing_term(logps, mask, coefficient=f64(-0.5), level=level).tolist() for level in LEVELS
+    }
+    assert terms == {
+        "token": [[0.5, 0.0, 1.5, 0.0]],
+        "mean": [[1.0, 1.0, 1.0, 0.0]],
+        "sum": [[2.0, 2.0, 2.0, 0.0]],
+    }
+    assert [completion_logps(logps, mask, level=level).tolist() for level in ("mean", "sum")] == [
+        [-2.0],
+        [-4.0],
+    ]
 
 
-# --- the published variants -------------------------------------------------------------------------------------------
+# --- the published variants ---------------------------------------------------------------------------------
 
-# One group of a correct answer of two tokens and a wrong one of three. Rewards 1 and 0: the mean is 1/2, the standard
-# deviation 1/2 (population) or sqrt(1/2) (unbiased); log pi_old sums to -4 and -12, its means are -2 and -4.
-PAIR = dict(
-    rewards=f64(1.0, 0.0),
-    logps=f64([-1.0, -3.0, 0.0], [-2.0, -4.0, -6.0]),
-    mask=torch.tensor([[1, 1, 0], [1, 1, 1]]),
-    correct=torch.tensor([True, False]),
-    group=torch.tensor([5, 5]),
-)
+# One group of a correct answer of two tokens and a wrong one of three. Rewards 1 and 0: the mean is 1/2, the
+# standard deviation 1/2 (population) or sqrt(1/2) (unbiased); log pi_old sums to -4 and -12, its means are -2, -4.
+PAIR = {
+    "rewards": f64(1.0, 0.0),
+    "logps": f64([-1.0, -3.0, 0.0], [-2.0, -4.0, -6.0]),
+    "mask": torch.tensor([[1, 1, 0], [1, 1, 1]]),
+    "correct": torch.tensor([True, False]),
+    "group": torch.tensor([5, 5]),
+}
 VERL, UNBIASED = 0.5 / (0.5 + 1e-6), 0.5 / (math.sqrt(0.5) + 1e-8)
 PUBLISHED = {
     "A": (
-        dict(gamma_p=0.02, gamma_n=0.01, level="token", correction=0, eps=1e-6),
+        {"gamma_p": 0.02, "gamma_n": 0.01, "level": "token", "correction": 0, "eps": 1e-6},
         [[VERL + 0.02, VERL + 0.06, 0.0], [-VERL - 0.02, -VERL - 0.04, -VERL - 0.06]],
     ),
     "C": (
-        dict(gamma_p=0.01, gamma_n=0.01, level="mean", stage="reward", scale="none"),
+        {"gamma_p": 0.01, "gamma_n": 0.01, "level": "mean", "stage": "reward", "scale": "none"},
         [[0.53, 0.53, 0.0], [-0.53, -0.53, -0.53]],  # rewards 1.02 and -0.04 around 0.49
     ),
     "E": (
-        dict(gamma_p=0.05, gamma_n=0.05, level="mean", correction=0, eps=1e-6),
+        {"gamma_p": 0.05, "gamma_n": 0.05, "level": "mean", "correction": 0, "eps": 1e-6},
         [[VERL + 0.1, VERL + 0.1, 0.0], [-VERL - 0.2] * 3],
     ),
     "F": (
-        dict(gamma_p=0.1, gamma_n=1.0, level="sum", correction=1, eps=1e-8),
+        {"gamma_p": 0.1, "gamma_n": 1.0, "level": "sum", "correction": 1, "eps": 1e-8},
         [[UNBIASED + 0.4, UNBIASED + 0.4, 0.0], [-UNBIASED - 12.0] * 3],
     ),
 }
@@ -285,21 +359,29 @@ def test_a_published_variant_has_the_numbers_computed_by_hand(how, expected):
 def test_variant_b_is_the_mean_level_spread_over_the_tokens():
     coefficient = smoothing_coefficient(PAIR["correct"], gamma_p=0.02, gamma_n=0.01).double()
     mask = PAIR["mask"]
-    term = smoothing_term(PAIR["logps"], mask, coefficient=coefficient, level="mean") / mask.sum(1, keepdim=True)
+    term = smoothing_term(PAIR["logps"], mask, coefficient=coefficient, level="mean") / mask.sum(
+        1, keepdim=True
+    )
     close(term, f64([0.02, 0.02, 0.0], [-0.04 / 3] * 3), 1e-7)  # the gammas came as float32 with a bool mask
 
 
 def test_the_coefficient_is_negative_on_correct_positive_on_wrong_and_zero_on_unknown():
     assert smoothing_coefficient(f64(1.0, 0.0, NAN), gamma_p=0.25, gamma_n=0.5).tolist() == [-0.25, 0.5, 0.0]
-    assert smoothing_coefficient(torch.tensor([True, False]), gamma_p=0.25, gamma_n=0.5).tolist() == [-0.25, 0.5]
-    assert smoothing_coefficient(torch.tensor([1, 0]), gamma_p=0.25, gamma_n=0.5).dtype == torch.get_default_dtype()
+    assert smoothing_coefficient(torch.tensor([True, False]), gamma_p=0.25, gamma_n=0.5).tolist() == [
+        -0.25,
+        0.5,
+    ]
+    assert (
+        smoothing_coefficient(torch.tensor([1, 0]), gamma_p=0.25, gamma_n=0.5).dtype
+        == torch.get_default_dtype()
+    )
 
 
-# --- invariances ------------------------------------------------------------------------------------------------------
+# --- invariances --------------------------------------------------------------------------------------------
 
 
 def how_of(level, stage):
-    return dict(gamma_p=0.3, gamma_n=0.2, level=level, stage=stage)
+    return {"gamma_p": 0.3, "gamma_n": 0.2, "level": level, "stage": stage}
 
 
 @every_scale
@@ -310,7 +392,10 @@ def test_permuting_the_batch_permutes_the_result(level, stage, scale):
         order = torch.randperm(14, generator=torch.Generator().manual_seed(seed))
         moved = {name: values[order] for name, values in batch.items()}
         how = how_of(level, stage)
-        close(ds_grpo_advantages(**moved, **how, scale=scale), ds_grpo_advantages(**batch, **how, scale=scale)[order])
+        close(
+            ds_grpo_advantages(**moved, **how, scale=scale),
+            ds_grpo_advantages(**batch, **how, scale=scale)[order],
+        )
 
 
 @every_reading
@@ -345,7 +430,9 @@ def test_padding_adds_zeros_and_changes_nothing(level, stage):
 def test_a_mask_of_any_kind_is_read_the_same(dtype):
     batch = tensors(random_batch(9))
     out = ds_grpo_advantages(**batch, **how_of("mean", "advantage"))
-    assert torch.equal(ds_grpo_advantages(**{**batch, "mask": batch["mask"].to(dtype)}, **how_of("mean", "advantage")), out)
+    assert torch.equal(
+        ds_grpo_advantages(**{**batch, "mask": batch["mask"].to(dtype)}, **how_of("mean", "advantage")), out
+    )
 
 
 @every_scale
@@ -379,18 +466,23 @@ def test_the_arguments_are_left_as_they_were():
         assert torch.equal(values.nan_to_num(nan=-99.0), before[name].nan_to_num(nan=-99.0))
 
 
-# --- gradients --------------------------------------------------------------------------------------------------------
+# --- gradients ----------------------------------------------------------------------------------------------
 
 
 def test_the_gradient_of_the_loss_is_the_one_derived_by_hand():
-    # Two tokens drawn one after the other from a softmax of their own: d log pi(y_t) / d theta_t[k] = 1[y_t = k] - pi_t[k]
+    # Two tokens, each from a softmax of its own: d log pi(y_t) / d theta_t[k] = 1[y_t = k] - pi_t[k]
     theta = torch.tensor([[0.3, -1.0, 2.0], [1.0, 0.0, -0.5]], dtype=torch.float64, requires_grad=True)
     y = torch.tensor([[0, 1], [2, 2], [1, 0], [2, 0]])
     logp = torch.log_softmax(theta, 1)[torch.arange(2), y]
     advantages = ds_grpo_advantages(
-        f64(1.0, 1.0, 0.0, 0.0), logp, torch.tensor([[1, 1], [1, 1], [1, 1], [1, 0]]),
-        correct=torch.tensor([True, True, False, False]), group=torch.tensor([0, 0, 0, 0]), gamma_p=0.3, gamma_n=0.1,
-    )  # fmt: skip
+        f64(1.0, 1.0, 0.0, 0.0),
+        logp,
+        torch.tensor([[1, 1], [1, 1], [1, 1], [1, 0]]),
+        correct=torch.tensor([True, True, False, False]),
+        group=torch.tensor([0, 0, 0, 0]),
+        gamma_p=0.3,
+        gamma_n=0.1,
+    )
     assert not advantages.requires_grad
     (-(advantages * logp).sum()).backward()
 
@@ -409,17 +501,26 @@ def test_the_gradient_of_the_loss_is_the_one_derived_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("correct", "gamma_p", "gamma_n", "direction"), [(True, 0.3, 0.0, 1), (False, 0.0, 0.3, -1)], ids=["flatten", "sharpen"]
+    ("correct", "gamma_p", "gamma_n", "direction"),
+    [(True, 0.3, 0.0, 1), (False, 0.0, 0.3, -1)],
+    ids=["flatten", "sharpen"],
 )
 @pytest.mark.parametrize("stage", ["advantage", "reward"])
 def test_a_step_flattens_correct_answers_and_sharpens_wrong_ones(correct, gamma_p, gamma_n, direction, stage):
     theta = f64(2.0, 0.5, 0.0, -1.0, -1.5).requires_grad_()
     logp = torch.log_softmax(theta, 0)
     advantages = ds_grpo_advantages(
-        torch.full((5,), float(correct), dtype=torch.float64), logp[:, None], torch.ones(5, 1),
-        correct=torch.full((5,), correct), group=torch.zeros(5, dtype=torch.long),
-        gamma_p=gamma_p, gamma_n=gamma_n, level="sum", stage=stage, scale="none",
-    )  # fmt: skip
+        torch.full((5,), float(correct), dtype=torch.float64),
+        logp[:, None],
+        torch.ones(5, 1),
+        correct=torch.full((5,), correct),
+        group=torch.zeros(5, dtype=torch.long),
+        gamma_p=gamma_p,
+        gamma_n=gamma_n,
+        level="sum",
+        stage=stage,
+        scale="none",
+    )
     probability = logp.detach().exp()  # the exact expectation over all outcomes, nothing is sampled
     (probability * advantages[:, 0] * logp).sum().backward()
 
@@ -430,33 +531,39 @@ def test_a_step_flattens_correct_answers_and_sharpens_wrong_ones(correct, gamma_
     assert change * direction > 1e-3
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (dict(gamma_p=-0.1), "gamma_p must be a finite number >= 0, got -0.1.*both gammas are >= 0"),
-        (dict(gamma_n=-0.1), "gamma_n must be a finite number >= 0, got -0.1"),
-        (dict(gamma_p=NAN), "gamma_p must be a finite number >= 0, got nan"),
-        (dict(gamma_n=INF), "gamma_n must be a finite number >= 0, got inf"),
-        (dict(rewards=torch.zeros(2, 1)), r"rewards must be a non-empty \(batch,\) tensor of floats, got shape \(2, 1\)"),
-        (dict(rewards=torch.tensor([1, 0])), "tensor of floats, got shape .* of torch.int64"),
-        (dict(rewards=f64(1.0, INF)), "rewards must be finite, or NaN for unscored"),
-        (dict(rewards=f64(-INF, 0.0)), "rewards must be finite, or NaN for unscored"),
-        (dict(group=torch.tensor([0])), r"one integer id per reward, shape \(2,\); got \(1,\)"),
-        (dict(group=f64(0.0, 0.0)), "got .* of torch.float64.*repeat_interleave"),
-        (dict(correct=torch.tensor([True])), r"correct must have the shape of rewards, \(2,\), got \(1,\)"),
-        (dict(correct=f64(0.1, 0.0)), "True/False .* got values such as 0.1.*mask of its own"),
-        (dict(correct=torch.tensor([-1, 1])), "got values such as -1.0"),
-        (dict(logps=torch.zeros(2, 4)), r"logps and mask must both be .* batch = 2; got \(2, 4\) and \(2, 3\)"),
-        (dict(logps=torch.zeros(3, 3), mask=torch.ones(3, 3)), r"batch = 2; got \(3, 3\) and \(3, 3\)"),
-        (dict(logps=torch.zeros(2), mask=torch.ones(2)), r"got \(2,\) and \(2,\)"),
-        (dict(logps=torch.full((2, 3), -INF)), "infinite log-probability under the mask"),
-        (dict(stage="loss"), "stage must be one of 'advantage', 'reward'; got 'loss'"),
-        (dict(level="sequence"), "level must be one of 'token', 'mean', 'sum'; got 'sequence'"),
-        (dict(scale="std"), "scale must be one of 'group', 'batch', 'none'; got 'std'"),
-        (dict(stage="reward"), "level='token' has no meaning there. Use level='mean' or level='sum'"),
+        ({"gamma_p": -0.1}, "gamma_p must be a finite number >= 0, got -0.1.*both gammas are >= 0"),
+        ({"gamma_n": -0.1}, "gamma_n must be a finite number >= 0, got -0.1"),
+        ({"gamma_p": NAN}, "gamma_p must be a finite number >= 0, got nan"),
+        ({"gamma_n": INF}, "gamma_n must be a finite number >= 0, got inf"),
+        (
+            {"rewards": torch.zeros(2, 1)},
+            r"rewards must be a non-empty \(batch,\) tensor of floats, got shape \(2, 1\)",
+        ),
+        ({"rewards": torch.tensor([1, 0])}, "tensor of floats, got shape .* of torch.int64"),
+        ({"rewards": f64(1.0, INF)}, "rewards must be finite, or NaN for unscored"),
+        ({"rewards": f64(-INF, 0.0)}, "rewards must be finite, or NaN for unscored"),
+        ({"group": torch.tensor([0])}, r"one integer id per reward, shape \(2,\); got \(1,\)"),
+        ({"group": f64(0.0, 0.0)}, "got .* of torch.float64.*repeat_interleave"),
+        ({"correct": torch.tensor([True])}, r"correct must have the shape of rewards, \(2,\), got \(1,\)"),
+        ({"correct": f64(0.1, 0.0)}, "True/False .* got values such as 0.1.*mask of its own"),
+        ({"correct": torch.tensor([-1, 1])}, "got values such as -1.0"),
+        (
+            {"logps": torch.zeros(2, 4)},
+            r"logps and mask must both be .* batch = 2; got \(2, 4\) and \(2, 3\)",
+        ),
+        ({"logps": torch.zeros(3, 3), "mask": torch.ones(3, 3)}, r"batch = 2; got \(3, 3\) and \(3, 3\)"),
+        ({"logps": torch.zeros(2), "mask": torch.ones(2)}, r"got \(2,\) and \(2,\)"),
+        ({"logps": torch.full((2, 3), -INF)}, "infinite log-probability under the mask"),
+        ({"stage": "loss"}, "stage must be one of 'advantage', 'reward'; got 'loss'"),
+        ({"level": "sequence"}, "level must be one of 'token', 'mean', 'sum'; got 'sequence'"),
+        ({"scale": "std"}, "scale must be one of 'group', 'batch', 'none'; got 'std'"),
+        ({"stage": "reward"}, "level='token' has no meaning there. Use level='mean' or level='sum'"),
     ],
 )
 def test_a_mistake_is_an_error_that_says_what_to_do(changed, message):
@@ -474,20 +581,21 @@ def test_the_log_probability_of_a_completion_has_no_token_level():
         completion_logps(PAIR["logps"], PAIR["mask"], level="token")
 
 
-# --- never NaN --------------------------------------------------------------------------------------------------------
+# --- never NaN ----------------------------------------------------------------------------------------------
 
 CORNERS = {
-    "a group without scores": dict(rewards=f64(NAN, NAN), group=torch.tensor([0, 0])),
-    "a group without scores beside another": dict(rewards=f64(NAN, 1.0), group=torch.tensor([0, 1])),
-    "groups of one": dict(group=torch.tensor([0, 1])),
-    "equal rewards": dict(rewards=f64(1.0, 1.0)),
-    "a completion without tokens": dict(mask=torch.tensor([[0, 0, 0], [1, 1, 1]])),
-    "no token at all": dict(mask=torch.zeros(2, 3)),
-    "no token columns": dict(mask=torch.zeros(2, 0), logps=torch.zeros(2, 0)),
-    "tokens never scored": dict(logps=torch.full((2, 3), NAN)),
-    "nobody knows": dict(correct=f64(NAN, NAN)),
+    "a group without scores": {"rewards": f64(NAN, NAN), "group": torch.tensor([0, 0])},
+    "a group without scores beside another": {"rewards": f64(NAN, 1.0), "group": torch.tensor([0, 1])},
+    "groups of one": {"group": torch.tensor([0, 1])},
+    "equal rewards": {"rewards": f64(1.0, 1.0)},
+    "a completion without tokens": {"mask": torch.tensor([[0, 0, 0], [1, 1, 1]])},
+    "no token at all": {"mask": torch.zeros(2, 3)},
+    "no token columns": {"mask": torch.zeros(2, 0), "logps": torch.zeros(2, 0)},
+    "tokens never scored": {"logps": torch.full((2, 3), NAN)},
+    "nobody knows": {"correct": f64(NAN, NAN)},
     "a batch of one": {name: values[:1] for name, values in PAIR.items()},
-    "a batch of one without score": {name: values[:1] for name, values in PAIR.items()} | dict(rewards=f64(NAN)),
+    "a batch of one without score": {name: values[:1] for name, values in PAIR.items()}
+    | {"rewards": f64(NAN)},
 }
 
 
@@ -497,10 +605,18 @@ CORNERS = {
 @pytest.mark.parametrize("changed", CORNERS.values(), ids=CORNERS)
 def test_no_corner_gives_nan_or_touches_what_it_should_not(changed, level, stage, scale, correction):
     batch = {**PAIR, **changed}
-    how = dict(gamma_p=0.3, gamma_n=0.2, level=level, stage=stage, scale=scale, eps=0.01, correction=correction)
+    how = {
+        "gamma_p": 0.3,
+        "gamma_n": 0.2,
+        "level": level,
+        "stage": stage,
+        "scale": scale,
+        "eps": 0.01,
+        "correction": correction,
+    }
     out = ds_grpo_advantages(**batch, **how)
     assert out.isfinite().all() and out.shape == batch["mask"].shape
     assert not out[batch["mask"] == 0].any() and not out[batch["rewards"].isnan()].any()
     names = ("rewards", "logps", "mask", "group")
-    listed = {name: batch[name].tolist() for name in names} | dict(correct=batch["correct"].double().tolist())
+    listed = {name: batch[name].tolist() for name in names} | {"correct": batch["correct"].double().tolist()}
     close(out, torch.tensor(twin(**listed, **how), dtype=torch.float64).reshape(out.shape))

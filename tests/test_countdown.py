@@ -1,8 +1,8 @@
-"""The Countdown task: nothing wrong is paid, nothing right is refused, and two answers are the same by the stated rule.
+"""The Countdown task: nothing wrong is paid, nothing right is refused, the same answer means the stated rule.
 
-Three readers written here on purpose in another way than the package's check it: Python's own parser with exact
-fractions (``value_of``, ``is_solution``), a normal form made of nested multisets (``meaning``), and the enumeration of
-every binary tree (``every_tree``).
+Three readers, written on purpose in another way than the package's, check it: Python's own parser with exact
+fractions (``value_of``, ``is_solution``), a normal form made of nested multisets (``meaning``), and the
+enumeration of every binary tree (``every_tree``).
 """
 
 import ast
@@ -35,7 +35,7 @@ SIGNS = {"×": "*", "∗": "*", "·": "*", "⋅": "*", "÷": "/", "−": "-"}
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
-# --- three independent readers ----------------------------------------------------------------------------------------
+# --- three independent readers ------------------------------------------------------------------------------
 
 
 def value_of(node):
@@ -59,7 +59,9 @@ def is_solution(text, nums, target):
     for sign, plain in SIGNS.items():
         text = text.replace(sign, plain)
     expression, equals, claimed = text.partition("=")
-    if re.search(r"[^0-9+*/() \t\r\n-]|(?<![0-9])0[0-9]", expression):  # Python reads 00 as 0, Countdown does not
+    if re.search(
+        r"[^0-9+*/() \t\r\n-]|(?<![0-9])0[0-9]", expression
+    ):  # Python reads 00 as 0, Countdown does not
         return False
     if equals and re.sub(r"(?<=-)[ \t\r\n]+", "", claimed).strip(" \t\r\n") != str(target):
         return False
@@ -71,7 +73,7 @@ def is_solution(text, nums, target):
 
 
 def meaning(node):
-    """The answer a parsed expression stands for, by the documented rule: nested multisets, no text and no order."""
+    """The answer an expression stands for, by the documented rule: nested multisets, no text, no order."""
     if isinstance(node, ast.Constant):
         return node.value
     is_sum = isinstance(node.op, (ast.Add, ast.Sub))
@@ -115,7 +117,9 @@ def random_expression(rng, largest=6, smallest_number=0):
             left = f"({left})"
         if strength_b < strength or (strength_b == strength and operator in "-/") or rng.random() < 0.2:
             right = f"({right})"
-        spelled = rng.choice([operator, operator, *(sign for sign, plain in SIGNS.items() if plain == operator)])
+        spelled = rng.choice(
+            [operator, operator, *(sign for sign, plain in SIGNS.items() if plain == operator)]
+        )
         space = rng.choice(["", "", " ", "\n", "\t "])
         return f"{left}{space}{spelled}{space}{right}", apply(operator, a, b), strength
 
@@ -134,7 +138,7 @@ def parsed(text):
 
 
 def in_time(function, *args, **kwargs):
-    """The result, after asserting that it takes under 50 ms; the best of three, since the machine may be busy."""
+    """The result, if it comes in under 50 ms; the best of three, since the machine may be busy."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -145,7 +149,7 @@ def in_time(function, *args, **kwargs):
     pytest.fail(f"{min(times):.3f} s for {str(args)[:80]}")
 
 
-# --- the verifier: what must not be paid ------------------------------------------------------------------------------
+# --- the verifier: what must not be paid --------------------------------------------------------------------
 
 # each with the numbers and the target that some reader would find in it
 ATTACKS = {
@@ -310,7 +314,20 @@ def test_an_attack_is_wrong_for_a_reason_and_in_time(answer, nums, target):
 
 
 @pytest.mark.parametrize(
-    "answer", [None, b"3*8", 24, 24.0, True, ["3*8"], ("3", "*", "8"), {"answer": "3*8"}, object(), np.str_, float("nan")]
+    "answer",
+    [
+        None,
+        b"3*8",
+        24,
+        24.0,
+        True,
+        ["3*8"],
+        ("3", "*", "8"),
+        {"answer": "3*8"},
+        object(),
+        np.str_,
+        float("nan"),
+    ],
 )
 def test_an_answer_that_is_not_text_is_wrong_and_no_exception(answer):
     assert not verify(answer, [3, 8], 24).correct
@@ -359,14 +376,25 @@ def test_a_reason_tells_the_mistakes_apart():
 
 @pytest.mark.parametrize(
     ("nums", "target"),
-    [([], 1), ([1.0], 1), (["1"], 1), ([True], 1), ([None], 1), ([-1], 1), ([1], 1.0), ([1], "1"), ([1], None), ("12", 3)],
+    [
+        ([], 1),
+        ([1.0], 1),
+        (["1"], 1),
+        ([True], 1),
+        ([None], 1),
+        ([-1], 1),
+        ([1], 1.0),
+        ([1], "1"),
+        ([1], None),
+        ("12", 3),
+    ],
 )
 def test_a_bad_data_row_is_an_error_and_not_a_wrong_answer(nums, target):
-    with pytest.raises(ValueError, match="non-empty list of non-negative integers .* Check the data row"):
+    with pytest.raises(ValueError, match=r"non-empty list of non-negative integers .* Check the data row"):
         verify("1", nums, target)
 
 
-# --- the verifier: what must be paid ----------------------------------------------------------------------------------
+# --- the verifier: what must be paid ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -465,7 +493,7 @@ def test_random_text_is_never_paid_wrongly_and_never_raises():
         countdown_format([text, [{"role": "assistant", "content": text}]])
 
 
-# --- the tags ---------------------------------------------------------------------------------------------------------
+# --- the tags -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -517,7 +545,7 @@ def test_without_tags_the_whole_completion_is_the_answer():
     assert not verify_completion("so 3*8", [3, 8], 24, tagged=False).correct
 
 
-# --- the same answer --------------------------------------------------------------------------------------------------
+# --- the same answer ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -599,7 +627,7 @@ def test_canonical_of_what_is_no_expression_is_an_error(text):
         canonical(text)
 
 
-# --- the solver -------------------------------------------------------------------------------------------------------
+# --- the solver ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -629,7 +657,9 @@ def test_the_solver_lists_what_enumerating_every_tree_finds(nums):
             found.setdefault(int(value), set()).add(canonical(text))
     assert solutions_by_target(nums) == {target: tuple(sorted(texts)) for target, texts in found.items()}
     for target in (*list(found)[::7], 10**6):
-        assert solve(nums[::-1], target) == solutions_by_target(nums).get(target, ())  # the order of nums means nothing
+        assert solve(nums[::-1], target) == solutions_by_target(nums).get(
+            target, ()
+        )  # the order of nums means nothing
 
 
 def test_the_solver_knows_the_famous_ones():
@@ -657,9 +687,9 @@ def test_the_solver_checks_its_data():
         solve([2, -3], 24)
 
 
-# --- problems ---------------------------------------------------------------------------------------------------------
+# --- problems -----------------------------------------------------------------------------------------------
 
-SMALL = dict(numbers=3, max_number=8)
+SMALL = {"numbers": 3, "max_number": 8}
 
 
 def test_generation_repeats_with_its_seed_on_every_machine():
@@ -709,15 +739,18 @@ def test_problems_respect_every_bound():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (dict(count=0), "count >= 1"),
-        (dict(numbers=0), "1 <= numbers <= 6"),
-        (dict(numbers=7), "1 <= numbers <= 6"),
-        (dict(max_number=0), "max_number >= 1"),
-        (dict(targets=(5, 4)), r"targets\[0\] <= targets\[1\]"),
-        (dict(solutions=(0, 4)), r"1 <= solutions\[0\]"),
-        (dict(solutions=(5, 4)), r"solutions\[0\] <= solutions\[1\]"),
-        (dict(split="validation"), "train, dev or test; got .*'validation'"),
-        (dict(count=50, numbers=1, max_number=3), "Only [0-3] Countdown problems of the train split .* Ask for fewer"),
+        ({"count": 0}, "count >= 1"),
+        ({"numbers": 0}, "1 <= numbers <= 6"),
+        ({"numbers": 7}, "1 <= numbers <= 6"),
+        ({"max_number": 0}, "max_number >= 1"),
+        ({"targets": (5, 4)}, r"targets\[0\] <= targets\[1\]"),
+        ({"solutions": (0, 4)}, r"1 <= solutions\[0\]"),
+        ({"solutions": (5, 4)}, r"solutions\[0\] <= solutions\[1\]"),
+        ({"split": "validation"}, "train, dev or test; got .*'validation'"),
+        (
+            {"count": 50, "numbers": 1, "max_number": 3},
+            "Only [0-3] Countdown problems of the train split .* Ask for fewer",
+        ),
     ],
 )
 def test_generation_says_which_argument_makes_no_sense(changed, message):
@@ -734,7 +767,9 @@ def test_an_id_in_another_order_is_the_same_problem():
     assert Problem.from_id("8,3,2,7=24") == Problem((2, 3, 7, 8), 24)
 
 
-@pytest.mark.parametrize("text", ["", "2,3", "=24", "2,3=", "2,3=24=24", "2, 3=24", "-2,3=24", "2,3=24\n", "２=2", "a=b"])
+@pytest.mark.parametrize(
+    "text", ["", "2,3", "=24", "2,3=", "2,3=24=24", "2, 3=24", "-2,3=24", "2,3=24\n", "２=2", "a=b"]
+)
 def test_what_is_no_id_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="such as '2,3,7,8=24'"):
         Problem.from_id(text)
@@ -750,7 +785,7 @@ def test_the_prompts_hold_the_problem_and_the_chat_form_keeps_its_own_contract()
     assert verify_completion(example, [1, 2, 3], 1, tagged=True).correct
 
 
-# --- rewards ----------------------------------------------------------------------------------------------------------
+# --- rewards ------------------------------------------------------------------------------------------------
 
 
 def chat(text):
@@ -790,14 +825,14 @@ def test_a_reward_reads_a_completion_and_a_readable_one_is_not_a_correct_one(com
 
 
 def test_rewards_take_the_columns_that_trl_hands_over():
-    columns = dict(
-        prompts=["p", "q"],
-        completions=["3*8", "3*8"],
-        completion_ids=[[1], [2]],
-        nums=[[3, 8], [3, 9]],
-        target=[24, 24],
-        trainer_state=None,
-    )
+    columns = {
+        "prompts": ["p", "q"],
+        "completions": ["3*8", "3*8"],
+        "completion_ids": [[1], [2]],
+        "nums": [[3, 8], [3, 9]],
+        "target": [24, 24],
+        "trainer_state": None,
+    }
     assert countdown_correct(**columns) == [1.0, 0.0]
     assert countdown_format(**columns) == [1.0, 1.0]
     with pytest.raises(ValueError):

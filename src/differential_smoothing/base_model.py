@@ -68,7 +68,7 @@ def make_model(*, seed: int, hidden: int = 128, layers: int = 4, heads: int = 4)
 def train_base(
     output: Path,
     *,
-    steps: int = 4000,
+    steps: int = 2400,
     batch_size: int = 256,
     learning_rate: float = 2e-3,
     seed: int = 0,

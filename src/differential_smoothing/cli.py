@@ -128,6 +128,7 @@ def base(
     seed: Annotated[int, typer.Option(help="Of the weights, the problems and the order.")] = 0,
     numbers: Annotated[int, typer.Option(help="How many numbers a problem has.")] = 4,
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
+    problems: Annotated[int, typer.Option(help="How many train problems to learn from.")] = 24_000,
 ) -> None:
     """Make the shipped base model again, or another, from solved problems."""
     from differential_smoothing.base_model import train_base
@@ -136,7 +137,7 @@ def base(
         raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
     with _bars() as advance:
         train_base(
-            output, steps=steps, seed=seed, numbers=numbers, max_number=max_number,
+            output, steps=steps, seed=seed, numbers=numbers, max_number=max_number, problems=problems,
             on_step=lambda step, loss: advance(f"base, loss {loss:.3f}", "train", step, steps),
         )  # fmt: skip
     print(f"The base model is in {output}")

@@ -134,7 +134,8 @@ def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, in
             run.problems, split="train", seed=run.problems_seed, numbers=run.numbers, max_number=run.max_number
         )
     folder = Path(config.output_dir)
-    claim_folder(folder, _definition(run, config))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun the first process speaks for all
+        claim_folder(folder, _definition(run, config))
     finished = folder / "model"
     if finished.is_dir():
         return finished

@@ -1,0 +1,109 @@
+"""``dsmooth`` in this process: what it prints, what it refuses, and that nothing a user can do shows a traceback."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+
+from differential_smoothing import cli
+from differential_smoothing.rollouts import read_rollouts, write_rollouts
+
+
+@pytest.fixture
+def dsmooth(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dsmooth", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status or 0, captured.out, captured.err
+
+    return run
+
+
+def rollouts(path, model, right):
+    rows = [
+        {"prompt_id": f"1,2={p}", "sample": s, "completion": "1+2", "correct": s < right, "model": model, "task": "toy",
+         "canonical": "1+2" if s < right else None}
+        for p in range(6) for s in range(4)
+    ]  # fmt: skip
+    write_rollouts(pd.DataFrame(rows), path)
+    return path
+
+
+def test_help_names_every_command(dsmooth):
+    status, out, _ = dsmooth("--help")
+    assert status == 0
+    for command in ("quickstart", "compare", "train", "sample", "evaluate", "base"):
+        assert command in out
+
+
+def test_sample_then_evaluate(dsmooth, tmp_path):
+    data = tmp_path / "problems.jsonl"
+    data.write_text("\n".join(json.dumps({"nums": [2, 3, 7, n], "target": 24}) for n in (8, 9, 10)))
+    path = tmp_path / "base.parquet"
+    status, out, err = dsmooth("sample", "--model", "base", "--data-file", data, "--samples", 4, "--output", path)
+    assert status == 0, err
+    assert "12 completions" in out
+    frame = read_rollouts(path)
+    assert set(frame["model"]) == {"base"} and set(frame["prompt_id"]) == {"2,3,7,8=24", "2,3,7,9=24", "2,3,7,10=24"}
+    status, out, err = dsmooth("evaluate", path, "--output", tmp_path / "report")
+    assert status == 0, err
+    assert "Pass@1" in out and "Coverage" in out
+    assert "base" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_evaluate_compares_to_the_baseline(dsmooth, tmp_path):
+    files = [rollouts(tmp_path / f"{m}.parquet", m, right) for m, right in (("grpo", 1), ("ds_grpo", 3))]
+    status, out, err = dsmooth("evaluate", *files, "--baseline", "grpo", "--output", tmp_path / "r")
+    assert status == 0, err
+    differences = pd.read_csv(tmp_path / "r" / "differences.csv")
+    first = differences[(differences["metric"] == "pass@k") & (differences["k"] == 1)].iloc[0]
+    assert first["estimate"] == pytest.approx(0.5)
+    status, _, err = dsmooth("evaluate", *files, "--baseline", "ppo")
+    assert status == 2 and "--baseline 'ppo' is not a model of these tables: ds_grpo, grpo" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "none.parquet"], "none.parquet"),
+        (["sample", "--model", "base", "--output", "x.csv"], "must end in .parquet"),
+        (["sample", "--model", "base", "--output", "x.parquet", "--samples", "0"], "--samples must be at least 1"),
+        (["sample", "--model", "base", "--output", "x.parquet", "--split", "val"], "split is train, dev or test"),
+        (["sample", "--model", "base", "--output", "x.parquet", "--temperature", "0"], "temperature must be > 0"),
+        (["sample", "--model", "./no", "--output", "x.parquet"], "There is no model folder './no'"),
+        (["sample", "--model", "base"], "--output"),
+        (["train", "--gama_p", "1"], "Did you mean 'gamma_p'?"),
+        (["compare", "none.yaml", "--output", "x"], "There is no study file 'none.yaml'"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_mistakes_get_one_paragraph_and_status_2(arguments, message, dsmooth, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = dsmooth(*arguments)
+    assert status == 2 and message in err and "Traceback" not in err
+    assert len(err.strip().split("\n\n")) == 1
+    assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+def test_base_does_not_overwrite(dsmooth, tmp_path):
+    (tmp_path / "x").write_text("mine")
+    status, _, err = dsmooth("base", "--output", tmp_path)
+    assert status == 2 and "is not empty. Nothing was changed" in err
+
+
+def test_base_makes_a_model_that_can_be_sampled(dsmooth, tmp_path):
+    status, out, err = dsmooth(
+        "base", "--output", tmp_path / "b", "--steps", 2, "--numbers", 2, "--max-number", 40, "--problems", 100
+    )
+    assert status == 0, err
+    status, out, err = dsmooth(
+        "sample", "--model", tmp_path / "b", "--numbers", 2, "--max-number", 40, "--problems", 5, "--samples", 2,
+        "--output", tmp_path / "r.parquet",
+    )  # fmt: skip
+    assert status == 0 and "10 completions" in out, err

@@ -1,0 +1,113 @@
+"""Studies: read, refused, interrupted, continued, reported; through the command line, as a user would."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+
+from differential_smoothing.rollouts import read_rollouts
+from differential_smoothing.study import QUICKSTART, Cell, read_study
+
+TINY = {
+    "common": {
+        "problems": 40, "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8, "max_steps": 40,
+        "use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "save_steps": 2,
+        "gradient_checkpointing": False,
+    },
+    "models": {"base": None, "grpo": {}, "ds_grpo": {"gamma_p": 0.2}},
+    "baseline": "grpo",
+    "evaluation": {"split": "dev", "problems": 12, "samples": 8},
+}  # fmt: skip
+
+
+def dsmooth(*arguments, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "differential_smoothing", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **options
+    )
+
+
+@pytest.mark.slow
+def test_a_study_is_interrupted_continued_and_reported(tmp_path):
+    study, folder = tmp_path / "study.yaml", tmp_path / "run"
+    study.write_text(yaml.safe_dump(TINY))
+    process = dsmooth("compare", study, "--output", folder)
+    while process.poll() is None and not list(folder.glob("*/checkpoint-*/trainer_state.json")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "The same command goes on from here" in output
+    assert not (folder / "report.md").exists()
+
+    process = dsmooth("compare", study, "--output", folder)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "ds_grpo - grpo" in output and "Pass@8" in output
+    for cell in ("base-seed0", "grpo-seed0", "ds_grpo-seed0"):
+        frame = read_rollouts(folder / "rollouts" / f"{cell}.parquet")
+        assert len(frame) == 12 * 8 and frame["logp"].lt(0).all() and frame["correct"].notna().all()
+    assert set(pd.read_csv(folder / "summary.csv")["model"]) == {"base", "grpo", "ds_grpo"}
+    for name in ("report.md", "differences.csv", "pass_at_k.svg", "pass_at_k.png", "config.json"):
+        assert (folder / name).stat().st_size > 100
+
+    # the same sampling again, by the command for one model: the same completions to the letter
+    again = tmp_path / "again.parquet"
+    arguments = ("--split", "dev", "--problems", 12, "--samples", 8, "--output", again)
+    process = dsmooth("sample", "--model", folder / "grpo-seed0" / "model", "--name", "grpo", *arguments)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    first, second = read_rollouts(folder / "rollouts" / "grpo-seed0.parquet"), read_rollouts(again)
+    assert list(first["completion"]) == list(second["completion"])
+
+    # and a changed study does not overwrite this one
+    study.write_text(yaml.safe_dump({**TINY, "evaluation": {"split": "dev", "problems": 13, "samples": 8}}))
+    process = dsmooth("compare", study, "--output", folder)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and "belongs to another run" in output and "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_a_failing_cell_shows_the_end_of_its_log(tmp_path):
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump({**TINY, "common": {**TINY["common"], "num_generations": 3}}))
+    process = dsmooth("compare", study, "--output", tmp_path / "run")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2 and "Traceback (most recent call last)" not in output.split("The end of")[0]
+    assert "num_generations" in output
+
+
+def test_trained_cells_come_first_in_pairs():
+    study = read_study(QUICKSTART, seeds=[3, 5])
+    assert [cell.name for cell in study.cells()] == [
+        "grpo-seed3", "ds_grpo-seed3", "grpo-seed5", "ds_grpo-seed5", "base-seed0",
+    ]  # fmt: skip
+    first = study.cells()[0]
+    assert isinstance(first, Cell) and first.options["seed"] == 3
+    assert {c.options["max_steps"] for c in study.cells()[:4]} == {study.common["max_steps"]}  # equal budget
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"model": {}}, "is not a study"),
+        ({"models": {"grpo": {}}, "extra": 1}, "is not a study"),
+        ({"models": {"grpo": 3}}, "every model needs a mapping"),
+        ({"models": {"a": {}}, "baseline": "b"}, "baseline 'b' is not one of the models a"),
+        ({"models": {"grpo": {}}, "seeds": 3}, "seeds must be a list"),
+        ("models: [", "is not readable as YAML"),
+    ],
+)
+def test_a_wrong_study_says_what_to_do(content, message, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    with pytest.raises(ValueError) as caught:
+        read_study(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+    with pytest.raises(ValueError, match="There is no study file"):
+        read_study(tmp_path / "none.yaml")
