@@ -129,6 +129,21 @@ def test_float32_loses_no_more_than_its_rounding():
     close(ds_grpo_advantages(**single, **how).double(), ds_grpo_advantages(**batch, **how), 1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_log_probabilities_of_any_precision_are_summed_in_that_of_the_rewards(dtype):
+    logps = torch.full((1, 300), -1.0, dtype=dtype)
+    logps[0, 0] = -0.5  # 299.5 is no number of bfloat16
+    how = {
+        "correct": torch.tensor([True]),
+        "group": torch.tensor([0]),
+        "gamma_p": 1,
+        "gamma_n": 0,
+        "level": "sum",
+    }
+    out = ds_grpo_advantages(torch.ones(1), logps, torch.ones(1, 300), **how)
+    assert out.dtype == torch.float32 and out[0, 0].item() == 299.5
+
+
 def test_a_gamma_is_not_rounded_to_single_precision_on_the_way():
     for correct in (
         torch.tensor([True, False]),
@@ -322,7 +337,7 @@ def test_an_unscored_token_is_left_out_of_the_mean_and_keeps_its_advantage():
 # --- the published variants ---------------------------------------------------------------------------------
 
 # One group of a correct answer of two tokens and a wrong one of three. Rewards 1 and 0: the mean is 1/2, the
-# standard deviation 1/2 (population) or sqrt(1/2) (unbiased); log pi_old sums to -4 and -12, its means are -2, -4.
+# standard deviation 1/2 (population) or sqrt(1/2) (unbiased); log pi_old sums to -4 and -12, means -2 and -4.
 PAIR = {
     "rewards": f64(1.0, 0.0),
     "logps": f64([-1.0, -3.0, 0.0], [-2.0, -4.0, -6.0]),
