@@ -33,7 +33,11 @@ def write_readme() -> None:
     mark, _, tail = rest.partition("\n")
     introduction, _, after = tail.partition(END)
     introduction = introduction.partition("**Means over problems")[0].rstrip("\n")
-    block = f"{introduction}\n\n{results_markdown('sharpening')}" if introduction else results_markdown("sharpening")
+    block = (
+        f"{introduction}\n\n{results_markdown('sharpening')}"
+        if introduction
+        else results_markdown("sharpening")
+    )
     path.write_text(f"{head}{START}{mark}\n{block}{END}{after}")
 
 

@@ -46,11 +46,17 @@ def test_sample_then_evaluate(dsmooth, tmp_path):
     data = tmp_path / "problems.jsonl"
     data.write_text("\n".join(json.dumps({"nums": [2, 3, 7, n], "target": 24}) for n in (8, 9, 10)))
     path = tmp_path / "base.parquet"
-    status, out, err = dsmooth("sample", "--model", "base", "--data-file", data, "--samples", 4, "--output", path)
+    status, out, err = dsmooth(
+        "sample", "--model", "base", "--data-file", data, "--samples", 4, "--output", path
+    )
     assert status == 0, err
     assert "12 completions" in out
     frame = read_rollouts(path)
-    assert set(frame["model"]) == {"base"} and set(frame["prompt_id"]) == {"2,3,7,8=24", "2,3,7,9=24", "2,3,7,10=24"}
+    assert set(frame["model"]) == {"base"} and set(frame["prompt_id"]) == {
+        "2,3,7,8=24",
+        "2,3,7,9=24",
+        "2,3,7,10=24",
+    }
     status, out, err = dsmooth("evaluate", path, "--output", tmp_path / "report")
     assert status == 0, err
     assert "Pass@1" in out and "Coverage" in out
@@ -73,9 +79,18 @@ def test_evaluate_compares_to_the_baseline(dsmooth, tmp_path):
     [
         (["evaluate", "none.parquet"], "none.parquet"),
         (["sample", "--model", "base", "--output", "x.csv"], "must end in .parquet"),
-        (["sample", "--model", "base", "--output", "x.parquet", "--samples", "0"], "--samples must be at least 1"),
-        (["sample", "--model", "base", "--output", "x.parquet", "--split", "val"], "split is train, dev or test"),
-        (["sample", "--model", "base", "--output", "x.parquet", "--temperature", "0"], "temperature must be > 0"),
+        (
+            ["sample", "--model", "base", "--output", "x.parquet", "--samples", "0"],
+            "--samples must be at least 1",
+        ),
+        (
+            ["sample", "--model", "base", "--output", "x.parquet", "--split", "val"],
+            "split is train, dev or test",
+        ),
+        (
+            ["sample", "--model", "base", "--output", "x.parquet", "--temperature", "0"],
+            "temperature must be > 0",
+        ),
         (["sample", "--model", "./no", "--output", "x.parquet"], "There is no model folder './no'"),
         (["sample", "--model", "base"], "--output"),
         (["train", "--gama_p", "1"], "Did you mean 'gamma_p'?"),
@@ -99,7 +114,17 @@ def test_base_does_not_overwrite(dsmooth, tmp_path):
 
 def test_base_makes_a_model_that_can_be_sampled(dsmooth, tmp_path):
     status, out, err = dsmooth(
-        "base", "--output", tmp_path / "b", "--steps", 2, "--numbers", 2, "--max-number", 40, "--problems", 100
+        "base",
+        "--output",
+        tmp_path / "b",
+        "--steps",
+        2,
+        "--numbers",
+        2,
+        "--max-number",
+        40,
+        "--problems",
+        100,
     )
     assert status == 0, err
     status, out, err = dsmooth(

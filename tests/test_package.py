@@ -48,7 +48,11 @@ MAY_IMPORT = {
 def imports(path):
     """The rooms that a file imports, wherever in the file the import stands."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith(SOURCE.name):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and not node.level
+            and (node.module or "").startswith(SOURCE.name)
+        ):
             parts = node.module.split(".")
             yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
 

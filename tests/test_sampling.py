@@ -35,7 +35,9 @@ def test_log_probs_are_those_of_one_plain_forward_pass(model, temperature):
 
 def test_the_first_token_has_the_model_s_distribution(model):
     with torch.no_grad():
-        expected = (model(torch.tensor([PROMPTS[0]])).logits[0, -1] * 4).softmax(-1)  # temperature 1/4: not flat
+        expected = (model(torch.tensor([PROMPTS[0]])).logits[0, -1] * 4).softmax(
+            -1
+        )  # temperature 1/4: not flat
     group = draw(model, PROMPTS[:1], num_samples=20_000, max_new_tokens=1, temperature=0.25)[0]
     counts = torch.bincount(torch.tensor([s.completion_ids[0] for s in group]), minlength=len(expected))
     chi_squared = ((counts - 20_000 * expected) ** 2 / (20_000 * expected)).sum()

@@ -78,7 +78,9 @@ def test_a_failing_cell_shows_the_end_of_its_log(tmp_path):
     study.write_text(yaml.safe_dump({**TINY, "common": {**TINY["common"], "num_generations": 3}}))
     process = dsmooth("compare", study, "--output", tmp_path / "run")
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2 and "Traceback (most recent call last)" not in output.split("The end of")[0]
+    assert (
+        process.returncode == 2 and "Traceback (most recent call last)" not in output.split("The end of")[0]
+    )
     assert "num_generations" in output
 
 

@@ -24,7 +24,14 @@ FLAGS = [
 
 
 def flags(model, folder, **options):
-    return [*FLAGS, "--model", model, "--output_dir", str(folder), *(f"--{k}={v}" for k, v in options.items())]
+    return [
+        *FLAGS,
+        "--model",
+        model,
+        "--output_dir",
+        str(folder),
+        *(f"--{k}={v}" for k, v in options.items()),
+    ]
 
 
 def weights(folder):
@@ -36,7 +43,9 @@ def weights(folder):
 
 def test_a_run_leaves_config_metrics_and_model(tiny_model, tmp_path):
     steps = []
-    model = train(*parse_config(flags(tiny_model, tmp_path, max_steps=2)), on_step=lambda *at: steps.append(at))
+    model = train(
+        *parse_config(flags(tiny_model, tmp_path, max_steps=2)), on_step=lambda *at: steps.append(at)
+    )
     assert model == tmp_path / "model"
     assert steps == [(1, 2), (2, 2)]
     assert not torch.equal(weights(model), weights(tiny_model))
@@ -89,7 +98,9 @@ def test_a_folder_of_another_run_is_refused_and_untouched(tiny_model, tmp_path):
     message = str(caught.value)
     assert "belongs to another run" in message and "level is 'token' there and 'sum' here" in message
     assert "Nothing was changed" in message
-    assert [(p, p.stat().st_mtime_ns) for p in sorted(p for p in tmp_path.rglob("*") if p.is_file())] == before
+    assert [
+        (p, p.stat().st_mtime_ns) for p in sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    ] == before
 
 
 def test_a_folder_with_other_things_in_it_is_refused(tiny_model, tmp_path):
@@ -140,7 +151,9 @@ def test_flags_override_the_file(tmp_path):
     assert (config.gamma_p, config.level, config.learning_rate) == (0.4, "sum", 1e-5)
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda p: p.name
+)
 def test_every_shipped_config_can_be_read(path):
     run, config = parse_config(["--config", str(path), "--use_cpu", "true", "--bf16", "false"])
     assert config.output_dir.startswith("runs/") and run.model

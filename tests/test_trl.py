@@ -42,7 +42,9 @@ def sometimes_silent(completions, **_):
     return [None if len(text) % 3 == 0 else float(len(text) % 2) for text in completions]
 
 
-def make(trainer, config, model, folder, *, rewards=even_length, rollout=None, peft=None, dataset=None, **options):
+def make(
+    trainer, config, model, folder, *, rewards=even_length, rollout=None, peft=None, dataset=None, **options
+):
     defaults = dict(
         output_dir=str(folder), per_device_train_batch_size=16, num_generations=4, max_completion_length=8, max_steps=3,
         learning_rate=1e-2, use_cpu=True, bf16=False, report_to=[], logging_steps=1, save_strategy="no", seed=3,
@@ -96,10 +98,19 @@ def test_without_smoothing_it_trains_bit_for_bit_as_the_stock_trainer(name, tiny
     stock = weights(trained(GRPOTrainer, GRPOConfig, tiny_model, tmp_path / "stock", **options))
     for gamma in (0.0, ABSORBED):
         ours = trained(
-            DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "ours", gamma_p=gamma, gamma_n=gamma, **named, **options
+            DSGRPOTrainer,
+            DSGRPOConfig,
+            tiny_model,
+            tmp_path / "ours",
+            gamma_p=gamma,
+            gamma_n=gamma,
+            **named,
+            **options,
         )
         assert torch.equal(weights(ours), stock), f"gamma={gamma}"
-    smoothed = trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "ds", gamma_p=0.5, **named, **options)
+    smoothed = trained(
+        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "ds", gamma_p=0.5, **named, **options
+    )
     assert not torch.equal(weights(smoothed), stock)  # so the comparison above can fail
 
 
@@ -109,7 +120,9 @@ class Recording(DSGRPOTrainer):
     def _compute_loss(self, model, inputs):
         self.seen = getattr(self, "seen", [])
         loss = super()._compute_loss(model, inputs)
-        self.seen.append({k: v.detach().clone() for k, v in (self._recorded or inputs).items() if torch.is_tensor(v)})
+        self.seen.append(
+            {k: v.detach().clone() for k, v in (self._recorded or inputs).items() if torch.is_tensor(v)}
+        )
         return loss
 
     def _shape(self, inputs, logps):
@@ -121,7 +134,9 @@ class Recording(DSGRPOTrainer):
     _recorded = None
 
 
-@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
+@pytest.mark.parametrize(
+    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
+)
 @pytest.mark.parametrize(
     "shape",
     [
@@ -136,14 +151,18 @@ class Recording(DSGRPOTrainer):
 )
 def test_the_loss_gets_the_advantages_of_the_pure_function(shape, rollout, tiny_model, tmp_path):
     gammas = {"gamma_p": 0.3, "gamma_n": 0.1}
-    trainer = trained(Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, rollout=rollout, **gammas, **shape)
+    trainer = trained(
+        Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, rollout=rollout, **gammas, **shape
+    )
     (seen,) = trainer.seen
     mask, logps = seen["completion_mask"], seen["logps"]
     texts = trainer.processing_class.batch_decode(
         [ids[m.bool()] for ids, m in zip(seen["completion_ids"], mask)], skip_special_tokens=True
     )
     rewards = torch.tensor(even_length(texts))
-    prompts = ["".join(map(str, ids.tolist())) for ids in seen["prompt_ids"]]  # the batch was shuffled: groups are ids
+    prompts = [
+        "".join(map(str, ids.tolist())) for ids in seen["prompt_ids"]
+    ]  # the batch was shuffled: groups are ids
     group = torch.tensor([sorted(set(prompts)).index(p) for p in prompts])
     expected = ds_grpo_advantages(
         rewards, logps, mask, correct=rewards > 0.5, group=group, level=shape["level"], stage=shape["stage"],
@@ -154,7 +173,9 @@ def test_the_loss_gets_the_advantages_of_the_pure_function(shape, rollout, tiny_
     assert expected.abs().max() > 0.1
 
 
-@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
+@pytest.mark.parametrize(
+    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
+)
 def test_no_forward_pass_more_than_stock(rollout, tiny_model, tmp_path):
     def passes(trainer, config, **options):
         made = make(trainer, config, tiny_model, tmp_path, rollout=rollout, **options)
@@ -171,17 +192,25 @@ def test_log_probs_of_the_sampler_are_those_of_the_trainer(tiny_model, tmp_path)
         Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, rollout=shared_prefix_rollout, temperature=0.7,
         gradient_accumulation_steps=1, steps_per_generation=2, gamma_p=0.3,
     )  # fmt: skip
-    (seen,) = trainer.seen  # steps_per_generation=2 makes the host compute old log-probs, temperature included
+    (seen,) = (
+        trainer.seen
+    )  # steps_per_generation=2 makes the host compute old log-probs, temperature included
     mask = seen["completion_mask"].bool()
     difference = seen["old_per_token_logps"][mask] - seen["sampling_per_token_logps"][mask]
     assert difference.abs().max() < 1e-5
     assert seen["sampling_per_token_logps"][mask].mean() < -0.5
 
 
-@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
+@pytest.mark.parametrize(
+    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
+)
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_completions_table_and_metrics_show_the_shaped_advantages(rollout, accumulation, tiny_model, tmp_path):
-    options = dict(max_steps=2, log_completions=True, num_completions_to_print=0, learning_rate=1e-9, rollout=rollout)
+def test_completions_table_and_metrics_show_the_shaped_advantages(
+    rollout, accumulation, tiny_model, tmp_path
+):
+    options = dict(
+        max_steps=2, log_completions=True, num_completions_to_print=0, learning_rate=1e-9, rollout=rollout
+    )
     options |= {"gradient_accumulation_steps": accumulation}
     tables = {}
     for name, trainer, config, gammas in (
@@ -191,7 +220,9 @@ def test_completions_table_and_metrics_show_the_shaped_advantages(rollout, accum
         made = trained(trainer, config, tiny_model, tmp_path / name, **gammas, **options)
         tables[name] = pd.read_parquet(tmp_path / name / "completions" / "completions_00002.parquet")
     stock, ours = tables["stock"], tables["ours"]
-    assert list(stock["completion"]) == list(ours["completion"])  # same draws, since the weights have hardly moved
+    assert list(stock["completion"]) == list(
+        ours["completion"]
+    )  # same draws, since the weights have hardly moved
     added = (ours["advantage"] - stock["advantage"]).to_numpy()
     correct = ours["even_length"].to_numpy() > 0.5
     assert (added[correct] > 0).all() and (added[~correct] < 0).all() and correct.any() and not correct.all()
@@ -203,7 +234,13 @@ def test_completions_table_and_metrics_show_the_shaped_advantages(rollout, accum
 
 def test_truncated_completions_that_the_host_masks_get_nothing(tiny_model, tmp_path):
     trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, max_steps=1, mask_truncated_completions=True
+        Recording,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        gamma_p=0.3,
+        max_steps=1,
+        mask_truncated_completions=True,
     )
     (seen,) = trainer.seen
     truncated = seen["completion_mask"].sum(1) == 0
@@ -213,7 +250,14 @@ def test_truncated_completions_that_the_host_masks_get_nothing(tiny_model, tmp_p
 
 def test_unscored_completions_get_nothing(tiny_model, tmp_path):
     trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, gamma_n=0.3, max_steps=1, rewards=sometimes_silent
+        Recording,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        gamma_p=0.3,
+        gamma_n=0.3,
+        max_steps=1,
+        rewards=sometimes_silent,
     )
     (seen,) = trainer.seen
     unknown = seen["ds_correct"].isnan()
@@ -222,7 +266,9 @@ def test_unscored_completions_get_nothing(tiny_model, tmp_path):
 
 
 def test_evaluate_works_and_logs_its_own_metrics(tiny_model, tmp_path):
-    trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, per_device_eval_batch_size=8)
+    trainer = make(
+        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, per_device_eval_batch_size=8
+    )
     trainer.eval_dataset = rows(8)
     metrics = trainer.evaluate()
     assert math.isfinite(metrics["eval_loss"])
@@ -241,7 +287,9 @@ def test_a_lora_adapter_trains(tiny_model, tmp_path):
 
 
 def test_resume_from_a_checkpoint_is_exact(tiny_model, tmp_path):
-    options = dict(gamma_p=0.3, max_steps=4, save_strategy="steps", save_steps=2, rollout=shared_prefix_rollout)
+    options = dict(
+        gamma_p=0.3, max_steps=4, save_strategy="steps", save_steps=2, rollout=shared_prefix_rollout
+    )
     whole = trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, **options)
     resumed = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
@@ -319,7 +367,9 @@ def test_the_stock_config_is_refused(tiny_model, tmp_path):
 
 
 def test_shared_prefix_rollout_refuses_options_it_cannot_honour(tiny_model, tmp_path):
-    trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, rollout=shared_prefix_rollout, top_p=0.9)
+    trainer = make(
+        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, rollout=shared_prefix_rollout, top_p=0.9
+    )
     with pytest.raises(ValueError, match=r"cannot do top_p=0.9"):
         trainer.train()
 

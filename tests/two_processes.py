@@ -40,7 +40,9 @@ def main(model: str, folder: Path) -> None:
     texts = trainer.processing_class.batch_decode(batch["completion_ids"], skip_special_tokens=True)
     sums = (batch["old_per_token_logps"] * batch["completion_mask"]).sum(1)
     everyone = gather_object(
-        list(zip(trainer.prompts, even_length(texts), sums.tolist(), batch["advantages"].tolist(), strict=True))
+        list(
+            zip(trainer.prompts, even_length(texts), sums.tolist(), batch["advantages"].tolist(), strict=True)
+        )
     )
     prompts, rewards, logps, advantages = zip(*everyone, strict=True)
     rewards = torch.tensor(rewards)

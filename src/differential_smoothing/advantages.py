@@ -48,7 +48,7 @@ def group_advantages(
             ``"none"`` (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783).
         eps: added to the standard deviation. TRL uses 1e-4, verl 1e-6.
         correction: degrees of freedom taken off the standard deviation: 1 is unbiased (TRL, and so the default),
-            0 is the population's (verl, and so the authors' code). A single scored reward has standard deviation 0.
+            0 is the population's (what is reported of the authors' and MaxRL's code). A single scored reward has standard deviation 0.
 
     Returns:
         (batch,) advantages in the dtype of ``rewards``; 0 where the reward is NaN.
@@ -66,7 +66,9 @@ def group_advantages(
     centred = torch.where(scored, values - mean[index], 0.0)
     if scale == "none":
         return centred
-    if scale == "batch":  # around the batch's own mean, not the groups': what TRL's scale_rewards="batch" does
+    if (
+        scale == "batch"
+    ):  # around the batch's own mean, not the groups': what TRL's scale_rewards="batch" does
         total = scored.sum()
         around = torch.where(scored, values - values.sum() / total.clamp(min=1), 0.0)
         variance = around.square().sum() / (total - correction).clamp(min=1)
@@ -194,7 +196,9 @@ def ds_grpo_advantages(
         )
     _check_rewards(rewards, group)
     if correct.shape != rewards.shape:
-        raise ValueError(f"correct must have the shape of rewards, {tuple(rewards.shape)}, got {tuple(correct.shape)}.")
+        raise ValueError(
+            f"correct must have the shape of rewards, {tuple(rewards.shape)}, got {tuple(correct.shape)}."
+        )
     with torch.no_grad():
         coefficient = smoothing_coefficient(correct.to(rewards.dtype), gamma_p=gamma_p, gamma_n=gamma_n)
         coefficient = torch.where(rewards.isnan(), 0.0, coefficient)
@@ -222,7 +226,9 @@ def _check_rewards(rewards: Tensor, group: Tensor) -> None:
             f"{group.dtype}. For n completions per prompt in order: torch.arange(prompts).repeat_interleave(n)."
         )
     if rewards.isinf().any():
-        raise ValueError("rewards must be finite, or NaN for unscored; got an infinite one. Clip it in the reward.")
+        raise ValueError(
+            "rewards must be finite, or NaN for unscored; got an infinite one. Clip it in the reward."
+        )
 
 
 def _check_tokens(logps: Tensor, mask: Tensor, batch: int) -> None:

@@ -43,7 +43,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     words = ["<pad>", "<eos>", "<unk>", *map(str, range(101)), *"+-*/()=:"]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("100(?![0-9])|[0-9]{1,2}|."), behavior="isolated")]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex("100(?![0-9])|[0-9]{1,2}|."), behavior="isolated"),
+        ]
     )
     core.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
@@ -113,7 +116,9 @@ def _batches(
     while True:
         chosen = rng.choices(range(len(problems)), k=size)
         answers = tokenizer([countdown.shuffled(rng.choice(solutions[i]), rng) for i in chosen])["input_ids"]
-        rows = [(prompts[i], [*answer, tokenizer.eos_token_id]) for i, answer in zip(chosen, answers, strict=True)]
+        rows = [
+            (prompts[i], [*answer, tokenizer.eos_token_id]) for i, answer in zip(chosen, answers, strict=True)
+        ]
         width = max(len(prompt) + len(answer) for prompt, answer in rows)
         ids = torch.full((size, width), tokenizer.pad_token_id)
         labels = torch.full((size, width), -100)

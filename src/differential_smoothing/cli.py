@@ -21,16 +21,20 @@ app = typer.Typer(
 
 @app.command()
 def quickstart(
-    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")] = Path(
-        "runs/quickstart"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Run folder; the same command continues what is in it.")
+    ] = Path("runs/quickstart"),
     seed: Annotated[int, typer.Option(help="Training seed of both runs.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
 ) -> None:
     """GRPO and DS-GRPO from the same base with the same budget: a table and a figure in some ten minutes."""
     from differential_smoothing.study import QUICKSTART, read_study
 
-    _compare(read_study(QUICKSTART, seeds=[seed]), output if seed == 0 else output.with_name(f"{output.name}-{seed}"), jobs)
+    _compare(
+        read_study(QUICKSTART, seeds=[seed]),
+        output if seed == 0 else output.with_name(f"{output.name}-{seed}"),
+        jobs,
+    )
 
 
 @app.command()
@@ -71,15 +75,21 @@ def train(context: typer.Context) -> None:
 def sample(
     model: Annotated[str, typer.Option(help="'base', a checkpoint folder, or a Hub name.")],
     output: Annotated[Path, typer.Option(help="The rollouts table to write, .parquet.")],
-    name: Annotated[str, typer.Option(help="What the table calls the model. Default: its folder's name.")] = "",
-    data_file: Annotated[Path | None, typer.Option(help="Problems, .jsonl or .parquet with nums and target.")] = None,
+    name: Annotated[
+        str, typer.Option(help="What the table calls the model. Default: its folder's name.")
+    ] = "",
+    data_file: Annotated[
+        Path | None, typer.Option(help="Problems, .jsonl or .parquet with nums and target.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Generated problems: train, dev or test.")] = "test",
     problems: Annotated[int, typer.Option(help="How many problems to generate.")] = 500,
     numbers: Annotated[int, typer.Option(help="How many numbers a generated problem has.")] = 4,
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
     samples: Annotated[int, typer.Option(help="Completions per problem.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the problems and the draws.")] = 0,
-    training_seed: Annotated[int, typer.Option(help="The seed the model was trained from, for the table.")] = 0,
+    training_seed: Annotated[
+        int, typer.Option(help="The seed the model was trained from, for the table.")
+    ] = 0,
     temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
@@ -113,7 +123,9 @@ def sample(
 @app.command()
 def evaluate(
     rollouts: Annotated[list[Path], typer.Argument(help="Rollouts tables of one or more models, .parquet.")],
-    baseline: Annotated[str, typer.Option(help="Compare the other models to this one, on the same problems.")] = "",
+    baseline: Annotated[
+        str, typer.Option(help="Compare the other models to this one, on the same problems.")
+    ] = "",
     output: Annotated[Path | None, typer.Option(help="Folder for the tables and the figure.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
 ) -> None:
@@ -178,13 +190,22 @@ def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int)
     (output / "report.md").write_text(report.to_markdown(summary, differences))
     for suffix in ("svg", "png"):
         report.pass_at_k_figure(summary, output / f"pass_at_k.{suffix}")
-    print(f"Tables and the figure are in {output}: report.md, summary.csv, differences.csv, pass_at_k.svg and .png")
+    print(
+        f"Tables and the figure are in {output}: report.md, summary.csv, differences.csv, pass_at_k.svg and .png"
+    )
 
 
 @contextmanager
 def _bars() -> Iterator:
     """One progress bar per (cell, stage); yields ``advance(cell, stage, done, total)``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()

@@ -49,16 +49,22 @@ def sample(
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0 to sample, got {temperature}.")
     if not prompt_ids or not all(len(ids) for ids in prompt_ids):
-        raise ValueError("Every prompt must have at least one token; got an empty prompt. Check the tokenizer's output.")
+        raise ValueError(
+            "Every prompt must have at least one token; got an empty prompt. Check the tokenizer's output."
+        )
     device = next(model.parameters()).device
     width = max(map(len, prompt_ids))
     ids = torch.full((len(prompt_ids), width), pad_token_id, device=device)
     attention = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompt_ids):  # padded on the left, so that all prompts end in the same column
+    for row, prompt in enumerate(
+        prompt_ids
+    ):  # padded on the left, so that all prompts end in the same column
         ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
         attention[row, width - len(prompt) :] = 1
     position = (attention.cumsum(1) - 1).clamp(min=0)
-    output = model(input_ids=ids, attention_mask=attention, position_ids=position, use_cache=True, logits_to_keep=1)
+    output = model(
+        input_ids=ids, attention_mask=attention, position_ids=position, use_cache=True, logits_to_keep=1
+    )
     cache = output.past_key_values
     cache.batch_repeat_interleave(num_samples)
     logits = output.logits[:, -1].repeat_interleave(num_samples, 0)
@@ -80,7 +86,11 @@ def sample(
         attention = torch.cat([attention, attention.new_ones(len(attention), 1)], 1)
         position = position + 1
         output = model(
-            input_ids=token, attention_mask=attention, position_ids=position, past_key_values=cache, use_cache=True
+            input_ids=token,
+            attention_mask=attention,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
         )
         logits = output.logits[:, -1]
     token_rows, logp_rows = torch.cat(tokens, 1).tolist(), torch.cat(logps, 1).tolist()

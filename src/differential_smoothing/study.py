@@ -74,13 +74,19 @@ def read_study(path: Path, **changes: Any) -> Study:
     import yaml
 
     if not path.is_file():
-        raise ValueError(f"There is no study file {str(path)!r}. benchmarks/ and the package's data/ hold examples.")
+        raise ValueError(
+            f"There is no study file {str(path)!r}. benchmarks/ and the package's data/ hold examples."
+        )
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
     expected = {"common": dict, "models": dict, "seeds": list, "baseline": str, "evaluation": dict}
-    if not isinstance(content, dict) or not isinstance(content.get("models"), dict) or set(content) - set(expected):
+    if (
+        not isinstance(content, dict)
+        or not isinstance(content.get("models"), dict)
+        or set(content) - set(expected)
+    ):
         raise ValueError(
             f"{path} is not a study. Expected the entries {', '.join(expected)}, with models a mapping from a name to "
             f"the options of its training; got {sorted(content) if isinstance(content, dict) else content!r}."
@@ -90,14 +96,20 @@ def read_study(path: Path, **changes: Any) -> Study:
         if name in content and not isinstance(content[name], kind):
             raise ValueError(f"{path}: {name} must be a {kind.__name__}, got {content[name]!r}.")
     if not all(options is None or isinstance(options, dict) for options in content["models"].values()):
-        raise ValueError(f"{path}: every model needs a mapping of options ({{}} for none) or null; got otherwise.")
+        raise ValueError(
+            f"{path}: every model needs a mapping of options ({{}} for none) or null; got otherwise."
+        )
     study = Study(**{**content, "seeds": tuple(content.get("seeds", (0,)))})
     if study.baseline not in study.models:
-        raise ValueError(f"{path}: baseline {study.baseline!r} is not one of the models {', '.join(study.models)}.")
+        raise ValueError(
+            f"{path}: baseline {study.baseline!r} is not one of the models {', '.join(study.models)}."
+        )
     return study
 
 
-def run_study(study: Study, folder: Path, *, jobs: int, on_progress: Callable[[str, str, int, int], None]) -> list[Path]:
+def run_study(
+    study: Study, folder: Path, *, jobs: int, on_progress: Callable[[str, str, int, int], None]
+) -> list[Path]:
     """Run every cell that is not done, ``jobs`` at once; returns the rollouts file of each cell.
 
     Args:
@@ -105,13 +117,11 @@ def run_study(study: Study, folder: Path, *, jobs: int, on_progress: Callable[[s
 
     RuntimeError if a cell fails, with the end of its log; the others are stopped and keep what they have.
     """
-    from differential_smoothing.training import claim_folder
+    from differential_smoothing.training import claim_folder, parse_config
 
     claim_folder(folder, {"study": {**vars(study), "seeds": list(study.seeds)}})
     cells = study.cells()
     # A wrong option should be heard of now, not from the log of a process in ten minutes.
-    from differential_smoothing.training import parse_config
-
     for cell in cells:
         if cell.options is not None:
             parse_config(_arguments(cell, folder))
@@ -126,16 +136,20 @@ def run_study(study: Study, folder: Path, *, jobs: int, on_progress: Callable[[s
                 if failures or not waiting:
                     return
                 cell = waiting.pop(0)
-                process = _start(cell, study, folder)
+                try:
+                    process = _start(cell, study, folder)
+                except OSError as error:
+                    failures.append(f"{cell.name} could not be started: {error}.")
+                    return
                 running.append(process)
             for line in process.stdout:
                 if line.startswith("progress "):
                     _, stage, done, total = line.split()
                     on_progress(cell.name, stage, int(done), int(total))
             if process.wait() != 0:
-                log = _log(folder, cell)
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                failures.append(f"{cell.name} stopped with status {process.returncode}. The end of {log}:\n{tail}")
+                failures.append(
+                    f"{cell.name} stopped with status {process.returncode}. {_end_of_log(folder, cell)}"
+                )
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
     try:
@@ -162,7 +176,12 @@ def run_study(study: Study, folder: Path, *, jobs: int, on_progress: Callable[[s
 def _start(cell: Cell, study: Study, folder: Path) -> subprocess.Popen:
     task = {"cell": cell._asdict(), "evaluation": dict(study.evaluation), "folder": str(folder)}
     # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
     _log(folder, cell).parent.mkdir(parents=True, exist_ok=True)
     with _log(folder, cell).open("a") as log:
         return subprocess.Popen(
@@ -177,6 +196,15 @@ def _rollouts(folder: Path, cell: Cell) -> Path:
 
 def _log(folder: Path, cell: Cell) -> Path:
     return folder / "logs" / f"{cell.name}.log"
+
+
+def _end_of_log(folder: Path, cell: Cell) -> str:
+    log = _log(folder, cell)
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-15:]
+    except OSError as error:
+        return f"Its log cannot be read: {error}."
+    return "\n".join([f"The end of {log}:", *lines])
 
 
 def _arguments(cell: Cell, folder: Path) -> list[str]:
@@ -206,8 +234,17 @@ def _work_on(cell: Cell, evaluation: Mapping[str, Any], folder: Path) -> None:
 
         model = resolve_model("base")
         if cell.options is not None:
-            model = str(train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: progress("train", *at)))
-        settings = {"split": "test", "problems": 500, "samples": 64, "seed": 0, "numbers": 4, "max_number": 10}
+            model = str(
+                train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: progress("train", *at))
+            )
+        settings = {
+            "split": "test",
+            "problems": 500,
+            "samples": 64,
+            "seed": 0,
+            "numbers": 4,
+            "max_number": 10,
+        }
         settings.update(evaluation)
         problems = countdown.generate(
             settings["problems"], split=settings["split"], seed=settings["seed"], numbers=settings["numbers"],

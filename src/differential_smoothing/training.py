@@ -30,22 +30,33 @@ class RunArguments:
     """What a config says beside the trainer's own options: the model, the problems, the way to generate."""
 
     model: str = field(
-        default="base", metadata={"help": "'base' (the shipped Countdown base), a checkpoint folder, or a Hub name."}
+        default="base",
+        metadata={"help": "'base' (the shipped Countdown base), a checkpoint folder, or a Hub name."},
     )
     data_file: str | None = field(
         default=None,
-        metadata={"help": "Problems to train on, .jsonl or .parquet with nums and target. Default: generated ones."},
+        metadata={
+            "help": "Problems to train on, .jsonl or .parquet with nums and target. Default: generated ones."
+        },
     )
     problems: int = field(default=20_000, metadata={"help": "How many train problems to generate."})
-    problems_seed: int = field(default=0, metadata={"help": "Seed of the generated problems, apart from the run's seed."})
+    problems_seed: int = field(
+        default=0, metadata={"help": "Seed of the generated problems, apart from the run's seed."}
+    )
     numbers: int = field(default=4, metadata={"help": "How many numbers a generated problem has."})
     max_number: int = field(default=10, metadata={"help": "Numbers are drawn from 1 to this."})
-    chat: bool = field(default=False, metadata={"help": "Chat prompts with tagged answers, for language models."})
+    chat: bool = field(
+        default=False, metadata={"help": "Chat prompts with tagged answers, for language models."}
+    )
     rollout: str = field(
         default="shared_prefix",
-        metadata={"help": "'shared_prefix': our sampler for small models. 'host': TRL's own generation, or vLLM."},
+        metadata={
+            "help": "'shared_prefix': our sampler for small models. 'host': TRL's own generation, or vLLM."
+        },
     )
-    lora_r: int = field(default=0, metadata={"help": "Rank of a LoRA adapter on all linear layers; 0 trains all."})
+    lora_r: int = field(
+        default=0, metadata={"help": "Rank of a LoRA adapter on all linear layers; 0 trains all."}
+    )
 
     def __post_init__(self):
         if self.rollout not in ("shared_prefix", "host"):
@@ -73,16 +84,22 @@ def parse_config(arguments: Sequence[str]) -> tuple[RunArguments, DSGRPOConfig]:
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
-            raise ValueError("--config needs the path of a YAML file, for example configs/countdown_ds_grpo.yaml.")
+            raise ValueError(
+                "--config needs the path of a YAML file, for example configs/countdown_ds_grpo.yaml."
+            )
         path = Path(arguments[at + 1])
         if not path.is_file():
-            raise ValueError(f"There is no config file {str(path)!r}. The repository has examples in configs/.")
+            raise ValueError(
+                f"There is no config file {str(path)!r}. The repository has examples in configs/."
+            )
         try:
             content = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
         if not isinstance(content, dict):
-            raise ValueError(f"{path} must hold lines of the form 'option: value'; got {type(content).__name__}.")
+            raise ValueError(
+                f"{path} must hold lines of the form 'option: value'; got {type(content).__name__}."
+            )
         for key in content:
             if key not in known and key != "env":
                 raise ValueError(f"{path} has an unknown option {key!r}.{_nearest(str(key), known)}")
@@ -96,7 +113,11 @@ def parse_config(arguments: Sequence[str]) -> tuple[RunArguments, DSGRPOConfig]:
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else " Options are those of RunArguments, DSGRPOConfig, GRPOConfig."
+    return (
+        f" Did you mean {close[0]!r}?"
+        if close
+        else " Options are those of RunArguments, DSGRPOConfig, GRPOConfig."
+    )
 
 
 def resolve_model(model: str) -> str:
@@ -104,17 +125,25 @@ def resolve_model(model: str) -> str:
     if model == "base":
         return str(SHIPPED_BASE)
     folder = Path(model)
-    if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+    if (
+        folder.is_dir()
+        and not (folder / "config.json").is_file()
+        and not (folder / "adapter_config.json").is_file()
+    ):
         raise ValueError(
             f"{model!r} is a folder without config.json, so it holds no model. A run's trained model is in its "
             f"'model' folder, its checkpoints in 'checkpoint-N'."
         )
     if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") > 1):
-        raise ValueError(f"There is no model folder {model!r}. Give a folder, 'base', or a Hub name 'owner/model'.")
+        raise ValueError(
+            f"There is no model folder {model!r}. Give a folder, 'base', or a Hub name 'owner/model'."
+        )
     return model
 
 
-def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, int], None] | None = None) -> Path:
+def train(
+    run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, int], None] | None = None
+) -> Path:
     """Train, or continue training, into ``config.output_dir``; returns the folder of the trained model.
 
     ``on_step(step, max_steps)`` is called after each optimiser step. ValueError if the folder belongs to another run.
@@ -131,7 +160,11 @@ def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, in
         problems = countdown.read_problems(Path(run.data_file))
     else:
         problems = countdown.generate(
-            run.problems, split="train", seed=run.problems_seed, numbers=run.numbers, max_number=run.max_number
+            run.problems,
+            split="train",
+            seed=run.problems_seed,
+            numbers=run.numbers,
+            max_number=run.max_number,
         )
     folder = Path(config.output_dir)
     if os.environ.get("RANK", "0") == "0":  # under torchrun the first process speaks for all
@@ -141,7 +174,8 @@ def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, in
         return finished
 
     rows = [
-        {"prompt": countdown.prompt(p, chat=run.chat), "nums": list(p.nums), "target": p.target} for p in problems
+        {"prompt": countdown.prompt(p, chat=run.chat), "nums": list(p.nums), "target": p.target}
+        for p in problems
     ]
     trainer = DSGRPOTrainer(
         model=model,
@@ -171,7 +205,9 @@ def claim_folder(folder: Path, definition: dict[str, Any]) -> None:
         try:
             existing = json.loads(path.read_text())
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise ValueError(f"{path} cannot be read as JSON. Choose another folder, or delete this one.") from None
+            raise ValueError(
+                f"{path} cannot be read as JSON. Choose another folder, or delete this one."
+            ) from None
         differing = sorted(k for k in {*existing, *definition} if existing.get(k) != definition.get(k))
         if differing:
             name = differing[0]

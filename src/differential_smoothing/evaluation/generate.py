@@ -52,7 +52,9 @@ def sample_rollouts(
 
     prompts = [countdown.prompt(problem, chat=chat) for problem in problems]
     if chat:
-        texts = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts]
+        texts = [
+            tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts
+        ]
     else:
         texts = prompts
     ids = tokenizer(texts, add_special_tokens=not chat)["input_ids"]

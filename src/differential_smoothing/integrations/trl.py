@@ -47,32 +47,46 @@ class DSGRPOConfig(GRPOConfig):
 
     gamma_p: float = field(
         default=0.0,
-        metadata={"help": "Strength on correct completions, >= 0: flattens their distribution. 0.1 to 1 for token."},
+        metadata={
+            "help": "Strength on correct completions, >= 0: flattens their distribution. 0.1 to 1 for token."
+        },
     )
     gamma_n: float = field(
         default=0.0,
-        metadata={"help": "Strength on incorrect completions, >= 0: sharpens their distribution. Costs variety."},
+        metadata={
+            "help": "Strength on incorrect completions, >= 0: sharpens their distribution. Costs variety."
+        },
     )
     level: str = field(
         default="token",
-        metadata={"help": "What log pi_old is: each 'token's own, or the completion's 'mean' or 'sum' over tokens."},
+        metadata={
+            "help": "What log pi_old is: each 'token's own, or the completion's 'mean' or 'sum' over tokens."
+        },
     )
     stage: str = field(
         default="advantage",
-        metadata={"help": "Add the term to the 'advantage' (paper's practice) or to the 'reward' before centring."},
+        metadata={
+            "help": "Add the term to the 'advantage' (paper's practice) or to the 'reward' before centring."
+        },
     )
     correct_reward: str | None = field(
         default=None,
-        metadata={"help": "Name of the reward function that says which completions are correct. Required with several."},
+        metadata={
+            "help": "Name of the reward function that says which completions are correct. Required with several."
+        },
     )
     correct_threshold: float = field(
         default=0.5,
-        metadata={"help": "A completion is correct if that reward is above this; None from the function = unknown."},
+        metadata={
+            "help": "A completion is correct if that reward is above this; None from the function = unknown."
+        },
     )
 
     def __post_init__(self):
         super().__post_init__()
-        smoothing_coefficient(torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n)  # its checks and messages
+        smoothing_coefficient(
+            torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
+        )  # its checks and messages
         for name, allowed in {"level": ("token", "mean", "sum"), "stage": ("advantage", "reward")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
@@ -126,13 +140,17 @@ class DSGRPOTrainer(GRPOTrainer):
                 f"{', '.join(names)}. A sum of rewards cannot tell a format reward from a right answer."
             )
         if named is not None and names.count(named) != 1:
-            raise ValueError(f"correct_reward={named!r} must name one of the reward functions: {', '.join(names)}.")
+            raise ValueError(
+                f"correct_reward={named!r} must name one of the reward functions: {', '.join(names)}."
+            )
         self._correct_column = 0 if named is None else names.index(named)
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)  # (batch of all processes, functions)
+        self._rewards_per_func = super()._calculate_rewards(
+            *args, **kwargs
+        )  # (batch of all processes, functions)
         return self._rewards_per_func
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -221,7 +239,11 @@ class DSGRPOTrainer(GRPOTrainer):
     def _current_logps(self, output: dict[str, Any]) -> Tensor:
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
         attention = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
-        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
+        size = (
+            self.args.per_device_train_batch_size
+            if self.model.training
+            else self.args.per_device_eval_batch_size
+        )
         logps, _, _ = self._get_per_token_logps_and_entropies(
             self.model, ids, attention, output["completion_ids"].size(1), batch_size=size,
             **{key: output[key] for key in _VISION_INPUTS if key in output},
@@ -259,7 +281,11 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
     """
     args = trainer.args
     options = {"top_p": (1.0,), "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": (1.0,)}
-    wrong = [f"{name}={getattr(args, name)}" for name, neutral in options.items() if getattr(args, name) not in neutral]
+    wrong = [
+        f"{name}={getattr(args, name)}"
+        for name, neutral in options.items()
+        if getattr(args, name) not in neutral
+    ]
     if wrong or args.generation_kwargs:
         raise ValueError(
             f"shared_prefix_rollout samples from the whole distribution at the given temperature; it cannot do "
