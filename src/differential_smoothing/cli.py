@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 app = typer.Typer(
     help="Train with Differential Smoothing (DS-GRPO), sample, and measure what happened to Pass@k and variety.",
@@ -224,21 +228,24 @@ def _bars() -> Iterator:
 
 def main() -> None:
     """Entry point: an expected error is one paragraph, an interruption says how to go on."""
+    # What ends a job on a cluster ends it here as Ctrl-C does: the processes of a study are stopped with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)  # commands return nothing: a number is typer's exit status
     except (typer.Abort, KeyboardInterrupt):
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = INTERRUPTED
     except (ValueError, RuntimeError, OSError) as error:
         print(f"dsmooth: {error}", file=sys.stderr)
-        sys.exit(2)
+        status = 2
     except Exception as error:
-        if hasattr(error, "format_message"):  # typer's own usage errors
-            print(f"dsmooth: {error.format_message()}", file=sys.stderr)
-            sys.exit(2)
-        raise
+        if not hasattr(error, "format_message"):  # typer's own usage errors have one
+            raise
+        print(f"dsmooth: {error.format_message()}", file=sys.stderr)
+        status = 2
+    if status == INTERRUPTED:
+        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+    sys.exit(status or 0)
 
 
 if __name__ == "__main__":
