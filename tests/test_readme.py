@@ -1,0 +1,55 @@
+"""What the README says is what the repository holds: its tables are the committed results, its commands exist."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from differential_smoothing import cli
+from differential_smoothing.study import QUICKSTART, read_study
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
+publish = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(publish)
+
+
+def test_the_results_are_those_of_the_committed_tables():
+    section = README.partition(publish.START)[2].partition(publish.END)[0]
+    assert publish.results_markdown("sharpening") in section
+
+
+def test_files_that_are_linked_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_commands_that_are_shown_exist(monkeypatch, capsys):
+    commands = set(re.findall(r"`dsmooth (\w+)", README))
+    assert {"quickstart", "train", "sample", "evaluate", "compare"} <= commands
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["dsmooth", command, "--help"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 0, command
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("model", ["grpo", "ds_grpo"])
+def test_the_configs_are_the_arms_of_the_quickstart(model):
+    study = read_study(QUICKSTART)
+    config = yaml.safe_load((ROOT / "configs" / f"countdown_{model}.yaml").read_text())
+    assert config.pop("output_dir") == f"runs/countdown_{model}"
+    assert config == {**study.common, **study.models[model], "disable_tqdm": False}
+
+
+def test_the_benchmark_is_the_quickstart_with_more_seeds_and_controls():
+    quick, full = read_study(QUICKSTART), read_study(ROOT / "benchmarks" / "sharpening.yaml")
+    assert quick.common == full.common and len(full.seeds) >= 5
+    assert {name: full.models[name] for name in quick.models} == dict(quick.models)
+    assert full.evaluation["split"] == quick.evaluation["split"] == "test"
