@@ -148,9 +148,7 @@ class DSGRPOTrainer(GRPOTrainer):
         self._in_loss: dict[str, Tensor] | None = None
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        self._rewards_per_func = super()._calculate_rewards(
-            *args, **kwargs
-        )  # (batch of all processes, functions)
+        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)  # of all processes
         return self._rewards_per_func
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -204,7 +202,7 @@ class DSGRPOTrainer(GRPOTrainer):
         sums = [correct.nansum(), (~correct.isnan()).sum()]
         for part in tokens:
             sums += [part.sum(), torch.where(part, logps, 0.0).nansum(), torch.where(part, term, 0.0).sum()]
-        total = self.accelerator.reduce(torch.stack([value.to(torch.float64) for value in sums])).tolist()
+        total = self.accelerator.reduce(torch.stack([value.float() for value in sums])).tolist()
         metrics = self._metrics["train" if self.model.training else "eval"]
         metrics["ds/correct"].append(_ratio(total[0], total[1]))
         for name, (count, logp, added) in {"correct": total[2:5], "incorrect": total[5:8]}.items():
