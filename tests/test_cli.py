@@ -1,6 +1,7 @@
 """``dsmooth`` in this process: what it prints, what it refuses, and that nothing a user can do shows a traceback."""
 
 import json
+import shutil
 import sys
 
 import pandas as pd
@@ -96,6 +97,14 @@ def test_evaluate_compares_to_the_baseline(dsmooth, tmp_path):
         (["train", "--gama_p", "1"], "Did you mean 'gamma_p'?"),
         (["compare", "none.yaml", "--output", "x"], "There is no study file 'none.yaml'"),
         (["nonsense"], "No such command"),
+        (["train"], "Say where the run should live"),
+        (["train", "configs/x.yaml"], "Did you mean --config configs/x.yaml?"),
+        (["base", "--output", "b", "--steps", "0"], "--steps must be at least 1"),
+        (
+            ["sample", "--model", "base", "--output", "x.parquet", "--max-new-tokens", "0"],
+            "must be at least 1",
+        ),
+        (["sample", "--model", "base", "--output", "x.parquet", "--seed", "-1"], "--seed must be from 0"),
     ],
 )
 def test_mistakes_get_one_paragraph_and_status_2(arguments, message, dsmooth, tmp_path, monkeypatch):
@@ -104,6 +113,15 @@ def test_mistakes_get_one_paragraph_and_status_2(arguments, message, dsmooth, tm
     assert status == 2 and message in err and "Traceback" not in err
     assert len(err.strip().split("\n\n")) == 1
     assert list(tmp_path.iterdir()) == []  # nothing was written
+
+
+def test_a_run_s_model_is_called_after_the_run(dsmooth, tmp_path, tiny_model):
+    shutil.copytree(tiny_model, tmp_path / "mine" / "model")
+    arguments = ["sample", "--model", tmp_path / "mine" / "model", "--problems", 2, "--samples", 2]
+    assert dsmooth(*arguments, "--output", tmp_path / "x.parquet")[0] == 0
+    assert set(read_rollouts(tmp_path / "x.parquet")["model"]) == {"mine"}
+    status, _, err = dsmooth(*arguments, "--output", tmp_path / "x.parquet")
+    assert status == 2 and "exists and was not touched" in err
 
 
 def test_base_does_not_overwrite(dsmooth, tmp_path):

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from differential_smoothing.evaluation.generate import sample_rollouts
 from differential_smoothing.rollouts import read_rollouts
-from differential_smoothing.study import QUICKSTART, Cell, read_study
+from differential_smoothing.study import QUICKSTART, Cell, read_study, run_study
+from differential_smoothing.tasks import countdown
 
 TINY = {
     "common": {
@@ -21,7 +23,7 @@ TINY = {
     },
     "models": {"base": None, "grpo": {}, "ds_grpo": {"gamma_p": 0.2}},
     "baseline": "grpo",
-    "evaluation": {"split": "dev", "problems": 12, "samples": 8},
+    "evaluation": {"split": "dev", "problems": 12, "samples": 8, "max_completion_length": 24},
 }  # fmt: skip
 
 
@@ -84,6 +86,45 @@ def test_a_failing_cell_shows_the_end_of_its_log(tmp_path):
     assert "num_generations" in output
 
 
+@pytest.mark.slow
+def test_the_base_is_the_model_of_the_study(tiny_model, tmp_path):
+    study = tmp_path / "study.yaml"
+    content = {
+        "common": {"model": tiny_model, "data_file": None},
+        "models": {"start": None},
+        "baseline": "start",
+    }
+    study.write_text(yaml.safe_dump({**content, "evaluation": {"split": "dev", "problems": 4, "samples": 2}}))
+    process = dsmooth("compare", study, "--output", tmp_path / "run")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    given = read_rollouts(tmp_path / "run" / "rollouts" / "start-seed0.parquet")
+    problems = countdown.generate(4, split="dev", seed=0)
+    expected = sample_rollouts(tiny_model, problems, num_samples=2, seed=1, name="start")
+    assert list(given["completion"]) == list(expected["completion"])
+
+
+def test_evaluation_follows_the_training_unless_it_says_otherwise(tmp_path):
+    path = tmp_path / "study.yaml"
+    common = {"numbers": 3, "max_number": 20, "chat": True, "max_completion_length": 99}
+    path.write_text(
+        yaml.safe_dump({"common": common, "models": {"grpo": {}}, "evaluation": {"max_number": 5}})
+    )
+    evaluation = read_study(path).evaluation
+    assert (evaluation.numbers, evaluation.max_number, evaluation.chat) == (3, 5, True)
+    assert evaluation.max_completion_length == 99
+
+
+def test_a_mistake_in_one_model_is_found_before_anything_is_written(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "models": {"grpo": {}, "ds": {"gama_p": 1}}}))
+    with pytest.raises(ValueError, match="Did you mean 'gamma_p'"):
+        run_study(read_study(path), tmp_path / "run", jobs=1, on_progress=print)
+    with pytest.raises(ValueError, match="jobs must be at least 1"):
+        run_study(read_study(path), tmp_path / "run", jobs=0, on_progress=print)
+    assert not (tmp_path / "run").exists()
+
+
 def test_trained_cells_come_first_in_pairs():
     study = read_study(QUICKSTART, seeds=[3, 5])
     assert [cell.name for cell in study.cells()] == [
@@ -99,7 +140,15 @@ def test_trained_cells_come_first_in_pairs():
     [
         ({"model": {}}, "is not a study"),
         ({"models": {"grpo": {}}, "extra": 1}, "is not a study"),
-        ({"models": {"grpo": 3}}, "every model needs a mapping"),
+        ({"models": {"grpo": 3}}, "grpo needs a mapping of options"),
+        ({"models": {1: {}}}, "a model's name is letters, digits"),
+        ({"models": {"../grpo": {}}}, "a model's name is letters, digits"),
+        ({"models": {"grpo": {}}, "seeds": []}, "seeds must be different whole numbers"),
+        ({"models": {"grpo": {}}, "seeds": [1, 1]}, "seeds must be different whole numbers"),
+        ({"models": {"grpo": {}}, "evaluation": {"split": "tset"}}, "split must be train, dev or test"),
+        ({"models": {"grpo": {}}, "evaluation": {"samples": 0}}, "samples must be at least 1"),
+        ({"models": {"grpo": {}}, "evaluation": {"samples": "many"}}, "samples must be of type int"),
+        ({"models": {"grpo": {}}, "evaluation": {"temprature": 2}}, "unknown entry 'temprature'"),
         ({"models": {"a": {}}, "baseline": "b"}, "baseline 'b' is not one of the models a"),
         ({"models": {"grpo": {}}, "seeds": 3}, "seeds must be a list"),
         ("models: [", "is not readable as YAML"),

@@ -13,7 +13,13 @@ import pytest
 import torch
 
 from differential_smoothing.tasks import countdown
-from differential_smoothing.training import parse_config, resolve_model, train
+from differential_smoothing.training import (
+    _last_whole_checkpoint,
+    claim_folder,
+    parse_config,
+    resolve_model,
+    train,
+)
 
 FLAGS = [
     "--problems", "40", "--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8",
@@ -78,6 +84,58 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(tiny_model, tmp_pat
     assert torch.equal(weights(tmp_path / "killed" / "model"), weights(tmp_path / "whole" / "model"))
 
 
+def test_the_newest_whole_checkpoint_is_chosen_and_nobody_s_folder_is_touched(tmp_path):
+    for name, state in {
+        "checkpoint-9": '{"global_step": 9}',
+        "checkpoint-10": '{"global_step": 10}',
+        "checkpoint-11": '{"global_st',
+        "checkpoint-12": "[]",
+        "checkpoint-13": None,
+        "checkpoint-best": '{"global_step": 10}',
+    }.items():
+        (tmp_path / name).mkdir()
+        if state is not None:
+            (tmp_path / name / "trainer_state.json").write_text(state)
+    before = sorted(tmp_path.rglob("*"))
+    assert _last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_processes_cannot_share_a_folder(tmp_path):
+    with claim_folder(tmp_path / "run", {"a": 1}):
+        code = (
+            "import sys, pathlib; from differential_smoothing.training import claim_folder\n"
+            "with claim_folder(pathlib.Path(sys.argv[1]), {'a': 1}): pass"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True
+        )
+        assert "Another process is at work in" in done.stderr
+    with claim_folder(tmp_path / "run", {"a": 1}):
+        pass
+
+
+def test_a_mistake_before_any_work_does_not_lock_the_folder(tmp_path):
+    with claim_folder(tmp_path / "run", {"model": {"name": "wrong"}}):
+        pass
+    with claim_folder(tmp_path / "run", {"model": {"name": "right"}}):
+        (tmp_path / "run" / "model").mkdir()
+    with (
+        pytest.raises(ValueError, match=r"model.name is 'right' there and 'wrong' here"),
+        claim_folder(tmp_path / "run", {"model": {"name": "wrong"}}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"', "{", "\udcff"])
+def test_a_spoilt_config_is_named(content, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "config.json").write_bytes(content.encode(errors="surrogateescape"))
+    message = "cannot be read as a run's config|belongs to another run"
+    with pytest.raises(ValueError, match=message), claim_folder(tmp_path, {"a": 1}):
+        pass
+
+
 def test_half_a_checkpoint_is_not_resumed_from(tiny_model, tmp_path):
     options = dict(max_steps=4, save_steps=2)
     run, config = parse_config(flags(tiny_model, tmp_path, **options))
@@ -119,6 +177,8 @@ def test_a_folder_with_other_things_in_it_is_refused(tiny_model, tmp_path):
         (["--config"], "--config needs the path"),
         (["--config", "nowhere.yaml"], "There is no config file 'nowhere.yaml'"),
         (["--rollout", "fast"], "rollout must be 'shared_prefix' or 'host'"),
+        (["--config=nowhere.yaml"], "There is no config file 'nowhere.yaml'"),
+        (["--reward_weights", "x"], "invalid float value"),
     ],
 )
 def test_wrong_arguments_say_what_to_do(arguments, message):
@@ -128,9 +188,19 @@ def test_wrong_arguments_say_what_to_do(arguments, message):
     assert len(str(caught.value)) < 600
 
 
+def test_a_run_needs_a_place_and_options_need_dashes():
+    with pytest.raises(ValueError, match="Say where the run should live: --output_dir"):
+        parse_config(FLAGS)
+    with pytest.raises(ValueError, match=r"Did you mean --config configs/x.yaml\?"):
+        parse_config(["configs/x.yaml"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("gamma_p:\n", "gamma_p has no value"),
+        ("gamma_p: [1]\n", "gamma_p must be a number, got [1]"),
+        ("data_file: 3\n", "data_file must be text, got 3"),
         ("gamma: 0.2\n", "unknown option 'gamma'. Did you mean 'gamma_p'?"),
         ("- a\n- b\n", "must hold lines of the form 'option: value'; got list"),
         ("a: [1,\n", "is not readable as YAML"),
@@ -155,7 +225,9 @@ def test_flags_override_the_file(tmp_path):
     "path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda p: p.name
 )
 def test_every_shipped_config_can_be_read(path):
-    run, config = parse_config(["--config", str(path), "--use_cpu", "true", "--bf16", "false"])
+    # those for a CPU must do so as they stand; the others cannot be validated on a machine without a GPU
+    cpu = [] if "use_cpu: true" in path.read_text() else ["--use_cpu", "true", "--bf16", "false"]
+    run, config = parse_config(["--config", str(path), *cpu])
     assert config.output_dir.startswith("runs/") and run.model
 
 

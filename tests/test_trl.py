@@ -232,6 +232,50 @@ def test_completions_table_and_metrics_show_the_shaped_advantages(
     assert logged["ds/correct"] == pytest.approx(logged["rewards/even_length/mean"])
 
 
+def test_the_reward_stage_is_logged_too(tiny_model, tmp_path):
+    trainer = trained(
+        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, level="sum", stage="reward", max_steps=1,
+        log_completions=True, num_completions_to_print=0,
+    )  # fmt: skip
+    (seen,) = trainer.seen
+    table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
+    # the host shuffled the batch; ds_row says where each completion stood
+    logged = torch.tensor(table["advantage"].to_numpy(), dtype=torch.float32)[seen["ds_row"]]
+    torch.testing.assert_close(logged, seen["advantages"])
+
+
+def test_correctness_is_the_named_reward_above_the_threshold(tiny_model, tmp_path):
+    trainer = trained(
+        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, max_steps=1, rewards=[even_length, short],
+        correct_reward="short", correct_threshold=0.09,
+    )  # fmt: skip
+    (seen,) = trainer.seen
+    ids = [ids[m.bool()] for ids, m in zip(seen["completion_ids"], seen["completion_mask"])]
+    texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
+    expected = [float(reward > 0.09) for reward in short(texts)]
+    assert seen["ds_correct"].tolist() == expected and len(set(expected)) == 2
+
+
+@pytest.mark.parametrize("prompts", [["1 2 = 3 :"] * 6 + ["4 5 = 9 :"] * 4, ["1 2 = 3 :", "4 5 = 9 :"]])
+def test_the_rollout_answers_every_prompt_in_place(prompts, tiny_model, tmp_path):
+    trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path)
+    result = shared_prefix_rollout(prompts, trainer)  # runs of 6 and 4: a share that cuts a group
+    assert result["prompt_ids"] == trainer.processing_class(prompts)["input_ids"]
+    assert len(result["completion_ids"]) == len(result["logprobs"]) == len(prompts)
+
+
+def test_evaluation_at_the_reward_stage_uses_its_own_group_size(tiny_model, tmp_path):
+    trainer = make(
+        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, level="sum", stage="reward",
+        num_generations_eval=2, per_device_eval_batch_size=6,
+    )  # fmt: skip
+    trainer.model.eval()
+    batch = trainer._generate_and_score_completions([row for row in rows(3).to_list() for _ in range(2)])
+    pairs = batch["advantages"].view(3, 2)
+    torch.testing.assert_close(pairs.sum(1), torch.zeros(3), atol=1e-4, rtol=0)
+    assert pairs.abs().max() > 0.1
+
+
 def test_truncated_completions_that_the_host_masks_get_nothing(tiny_model, tmp_path):
     trainer = trained(
         Recording,

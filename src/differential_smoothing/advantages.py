@@ -87,9 +87,9 @@ def smoothing_coefficient(correct: Tensor, *, gamma_p: float, gamma_n: float) ->
         (batch,) floats: of ``correct``'s dtype if it has floats, else torch's default.
     """
     for name, gamma in (("gamma_p", gamma_p), ("gamma_n", gamma_n)):
-        if not (math.isfinite(gamma) and gamma >= 0):
+        if not (isinstance(gamma, (int, float)) and math.isfinite(gamma) and gamma >= 0):
             raise ValueError(
-                f"{name} must be a finite number >= 0, got {gamma}. In this project both gammas are >= 0 in the paper's "
+                f"{name} must be a finite number >= 0, got {gamma!r}. In this project both gammas are >= 0 in the paper's "
                 f"direction: gamma_p flattens correct answers, gamma_n sharpens incorrect ones. A config of the authors' "
                 f"verl fork with a negative coefficient for correct answers means gamma_p = its absolute value."
             )

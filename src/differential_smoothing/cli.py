@@ -108,12 +108,17 @@ def sample(
         raise ValueError(f"--samples must be at least 1, got {samples}.")
     if output.suffix != ".parquet":
         raise ValueError(f"--output must end in .parquet, got {str(output)!r}.")
+    if output.exists():
+        raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed must be from 0 to 2147483647, got {seed}.")
     if data_file is not None:
         chosen = countdown.read_problems(data_file)
     else:
         chosen = countdown.generate(problems, split=split, seed=seed, numbers=numbers, max_number=max_number)
     folder = resolve_model(model)
-    name = name or ("base" if model == "base" else Path(model).name)
+    # a run's model lies in <run>/model, and it is the run that has a name
+    name = name or (Path(model).parent.name if Path(model).name == "model" else "") or Path(model).name
     with _bars() as advance:
         frame = sample_rollouts(
             folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, training_seed=training_seed,
@@ -134,6 +139,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
 ) -> None:
     """Pass@k with intervals, distinct correct answers, and paired differences, from rollouts tables."""
+    if output is not None and output.is_file():
+        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
     _report(rollouts, baseline, output, seed=seed)
 
 
@@ -149,8 +156,10 @@ def base(
     """Make the shipped base model again, or another, from solved problems."""
     from differential_smoothing.base_model import train_base
 
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and (output.is_file() or any(output.iterdir())):
         raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
+    if steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}.")
     with _bars() as advance:
         train_base(
             output, steps=steps, seed=seed, numbers=numbers, max_number=max_number, problems=problems,
@@ -238,13 +247,24 @@ def main() -> None:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"dsmooth: {error}", file=sys.stderr)
         status = 2
+    except ImportError as error:
+        print(
+            f"dsmooth: {error}. Install what is missing: pip install 'differential-smoothing[trl,peft,plot]', or vllm.",
+            file=sys.stderr,
+        )
+        status = 2
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own usage errors have one
             raise
         print(f"dsmooth: {error.format_message()}", file=sys.stderr)
         status = 2
     if status == INTERRUPTED:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        again = (
+            "goes on from here"
+            if sys.argv[1:2] in (["quickstart"], ["compare"], ["train"])
+            else "starts over"
+        )
+        print(f"\nInterrupted. The same command {again}.", file=sys.stderr)
     sys.exit(status or 0)
 
 

@@ -48,6 +48,10 @@ def sample(
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0 to sample, got {temperature}.")
+    if num_samples < 1 or max_new_tokens < 1:
+        raise ValueError(
+            f"num_samples and max_new_tokens must be at least 1, got {num_samples} and {max_new_tokens}."
+        )
     if not prompt_ids or not all(len(ids) for ids in prompt_ids):
         raise ValueError(
             "Every prompt must have at least one token; got an empty prompt. Check the tokenizer's output."

@@ -13,7 +13,8 @@ A study is a small YAML file (``data/quickstart.yaml`` is one):
     baseline: grpo                 # the others are compared to it, on the same problems
     evaluation: {split: test, problems: 500, samples: 64, seed: 0}
 
-Every cell (model, seed) is a process of its own, so as many run at once as the machine bears, and none can disturb
+The base is ``common``'s ``model``; ``chat``, ``numbers``, ``max_number`` and the longest completion are those of training
+unless ``evaluation`` says otherwise. Every cell (model, seed) is a process of its own, so as many run at once as the machine bears, and none can disturb
 another. A cell that was interrupted continues from its last checkpoint; one that is done is not done again.
 """
 
@@ -21,16 +22,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["QUICKSTART", "Cell", "Study", "read_study", "run_study"]
+__all__ = ["QUICKSTART", "Cell", "Evaluation", "Study", "read_study", "run_study"]
 
 #: The study of ``dsmooth quickstart``.
 QUICKSTART = Path(__file__).parent / "data" / "quickstart.yaml"
@@ -49,6 +50,45 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """Which problems every model is sampled on, and how."""
+
+    split: str = "test"
+    problems: int = 500
+    samples: int = 64
+    seed: int = 0
+    temperature: float = 1.0
+    numbers: int = 4
+    max_number: int = 10
+    max_completion_length: int = 24
+    chat: bool = False
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            allowed = {"str": str, "int": int, "float": (int, float), "bool": bool}[f.type]
+            if not isinstance(value, allowed) or (isinstance(value, bool) and f.type != "bool"):
+                raise ValueError(f"evaluation: {f.name} must be of type {f.type}, got {value!r}.")
+        if self.split not in ("train", "dev", "test"):
+            raise ValueError(f"evaluation: split must be train, dev or test, got {self.split!r}.")
+        least = {
+            "problems": 1,
+            "samples": 1,
+            "seed": 0,
+            "numbers": 1,
+            "max_number": 1,
+            "max_completion_length": 1,
+        }
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(
+                    f"evaluation: {name} must be at least {smallest}, got {getattr(self, name)}."
+                )
+        if not self.temperature > 0:
+            raise ValueError(f"evaluation: temperature must be above 0, got {self.temperature}.")
+
+
+@dataclass(frozen=True)
 class Study:
     """What a study file says; see the module's docstring."""
 
@@ -56,7 +96,12 @@ class Study:
     common: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     baseline: str = "grpo"
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    @property
+    def base(self) -> str:
+        """The model that every run starts from, and that a model without options is."""
+        return self.common.get("model", "base")
 
     def cells(self) -> list[Cell]:
         """Trained cells first, seed by seed, so that an unfinished study has whole pairs; samples-only ones last."""
@@ -82,24 +127,38 @@ def read_study(path: Path, **changes: Any) -> Study:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
     expected = {"common": dict, "models": dict, "seeds": list, "baseline": str, "evaluation": dict}
-    if (
-        not isinstance(content, dict)
-        or not isinstance(content.get("models"), dict)
-        or set(content) - set(expected)
-    ):
+    if not isinstance(content, dict) or not content.get("models") or set(content) - set(expected):
         raise ValueError(
             f"{path} is not a study. Expected the entries {', '.join(expected)}, with models a mapping from a name to "
-            f"the options of its training; got {sorted(content) if isinstance(content, dict) else content!r}."
+            f"the options of its training; got {list(content) if isinstance(content, dict) else content!r}."
         )
     content.update(changes)
     for name, kind in expected.items():
         if name in content and not isinstance(content[name], kind):
             raise ValueError(f"{path}: {name} must be a {kind.__name__}, got {content[name]!r}.")
-    if not all(options is None or isinstance(options, dict) for options in content["models"].values()):
-        raise ValueError(
-            f"{path}: every model needs a mapping of options ({{}} for none) or null; got otherwise."
-        )
-    study = Study(**{**content, "seeds": tuple(content.get("seeds", (0,)))})
+    for name, options in content["models"].items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
+            raise ValueError(
+                f"{path}: a model's name is letters, digits and _ . + -, and names folders; got {name!r}."
+            )
+        if not (options is None or isinstance(options, dict)):
+            raise ValueError(
+                f"{path}: {name} needs a mapping of options ({{}} for none) or null; got {options!r}."
+            )
+    seeds = content.get("seeds", [0])
+    if not seeds or len(set(seeds)) < len(seeds) or not all(type(s) is int and s >= 0 for s in seeds):
+        raise ValueError(f"{path}: seeds must be different whole numbers >= 0, at least one; got {seeds!r}.")
+    common, evaluation = content.get("common", {}), content.get("evaluation", {})
+    unknown = set(evaluation) - {f.name for f in fields(Evaluation)}
+    if unknown:
+        known = ", ".join(f.name for f in fields(Evaluation))
+        raise ValueError(f"{path}: evaluation has an unknown entry {sorted(unknown)[0]!r}. It knows {known}.")
+    inherited = ("numbers", "max_number", "max_completion_length", "chat")
+    try:
+        settings = Evaluation(**{k: common[k] for k in inherited if k in common} | evaluation)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    study = Study(**{**content, "seeds": tuple(seeds), "evaluation": settings})
     if study.baseline not in study.models:
         raise ValueError(
             f"{path}: baseline {study.baseline!r} is not one of the models {', '.join(study.models)}."
@@ -119,12 +178,25 @@ def run_study(
     """
     from differential_smoothing.training import claim_folder, parse_config
 
-    claim_folder(folder, {"study": {**vars(study), "seeds": list(study.seeds)}})
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}.")
     cells = study.cells()
     # A wrong option should be heard of now, not from the log of a process in ten minutes.
     for cell in cells:
         if cell.options is not None:
             parse_config(_arguments(cell, folder))
+    with claim_folder(folder, asdict(study)):
+        _run_cells(cells, study, folder, jobs, on_progress)
+    return [_rollouts(folder, cell) for cell in cells]
+
+
+def _run_cells(
+    cells: list[Cell],
+    study: Study,
+    folder: Path,
+    jobs: int,
+    on_progress: Callable[[str, str, int, int], None],
+) -> None:
     waiting = [cell for cell in cells if not _rollouts(folder, cell).is_file()]
     failures: list[str] = []
     running: list[subprocess.Popen] = []
@@ -170,11 +242,12 @@ def run_study(
             process.wait()
     if failures:
         raise RuntimeError(failures[0])
-    return [_rollouts(folder, cell) for cell in cells]
 
 
 def _start(cell: Cell, study: Study, folder: Path) -> subprocess.Popen:
-    task = {"cell": cell._asdict(), "evaluation": dict(study.evaluation), "folder": str(folder)}
+    task = {
+        "cell": cell._asdict(), "base": study.base, "evaluation": asdict(study.evaluation), "folder": str(folder),
+    }  # fmt: skip
     # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
     environment = {
         **os.environ,
@@ -211,6 +284,8 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
     options = {**(cell.options or {}), "output_dir": str(folder / cell.name)}
     arguments: list[str] = []
     for key, value in options.items():
+        if value is None:  # the option's default
+            continue
         if isinstance(value, list):
             arguments += [f"--{key}", *map(str, value)]
         else:
@@ -218,45 +293,37 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
     return arguments
 
 
-def _work_on(cell: Cell, evaluation: Mapping[str, Any], folder: Path) -> None:
+def _work_on(cell: Cell, base: str, evaluation: Evaluation, folder: Path) -> None:
     """The whole life of one cell, in its own process; progress goes to stdout, everything else to stderr."""
     from differential_smoothing.evaluation.generate import sample_rollouts
     from differential_smoothing.rollouts import write_rollouts
     from differential_smoothing.tasks import countdown
     from differential_smoothing.training import parse_config, resolve_model, train
 
-    with ExitStack() as stack:
-        report = stack.enter_context(os.fdopen(os.dup(1), "w", buffering=1))
+    with os.fdopen(os.dup(1), "w", buffering=1) as report:
         os.dup2(2, 1)  # the host prints to stdout; keep that out of the progress
 
         def progress(stage: str, done: int, total: int) -> None:
             report.write(f"progress {stage} {done} {total}\n")
 
-        model = resolve_model("base")
+        model = resolve_model(base)
         if cell.options is not None:
             model = str(
                 train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: progress("train", *at))
             )
-        settings = {
-            "split": "test",
-            "problems": 500,
-            "samples": 64,
-            "seed": 0,
-            "numbers": 4,
-            "max_number": 10,
-        }
-        settings.update(evaluation)
         problems = countdown.generate(
-            settings["problems"], split=settings["split"], seed=settings["seed"], numbers=settings["numbers"],
-            max_number=settings["max_number"],
+            evaluation.problems, split=evaluation.split, seed=evaluation.seed, numbers=evaluation.numbers,
+            max_number=evaluation.max_number,
         )  # fmt: skip
         frame = sample_rollouts(
-            model, problems, num_samples=settings["samples"], seed=settings["seed"] + 1 + cell.seed, name=cell.model,
-            training_seed=cell.seed, on_problems=lambda done: progress("sample", done, len(problems)),
+            model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model,
+            training_seed=cell.seed, temperature=evaluation.temperature, chat=evaluation.chat,
+            max_new_tokens=evaluation.max_completion_length,
+            on_problems=lambda done: progress("sample", done, len(problems)),
         )  # fmt: skip
         write_rollouts(frame, _rollouts(folder, cell))
 
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    _work_on(Cell(**given["cell"]), given["evaluation"], Path(given["folder"]))
+    _work_on(Cell(**given["cell"]), given["base"], Evaluation(**given["evaluation"]), Path(given["folder"]))

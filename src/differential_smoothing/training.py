@@ -1,17 +1,18 @@
 """One training run from one config: task, model, trainer, and a folder that can be interrupted and continued.
 
 The folder of a run holds ``config.json`` (everything that defines it), ``metrics.jsonl`` (one line per logged step),
-``checkpoint-N/`` while it runs, and ``model/`` once it is finished. The same command continues an unfinished run from
+the trainer's ``checkpoint-N/``, and ``model/`` once it is finished. The same command continues an unfinished run from
 its last whole checkpoint and leaves a finished one alone.
 """
 
 from __future__ import annotations
 
 import difflib
+import fcntl
 import json
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,6 @@ def parse_config(arguments: Sequence[str]) -> tuple[RunArguments, DSGRPOConfig]:
     Every option of TRL's GRPOConfig is one, under its own name. ValueError names an unknown or unreadable option and
     the nearest known one.
     """
-    import yaml
     from trl import TrlParser
 
     from differential_smoothing.integrations.trl import DSGRPOConfig
@@ -80,35 +80,65 @@ def parse_config(arguments: Sequence[str]) -> tuple[RunArguments, DSGRPOConfig]:
         def error(self, message: str) -> None:  # argparse would print every option of the trainer and exit
             raise ValueError(f"The options of the run cannot be read: {message}.")
 
-    arguments = list(arguments)
+    arguments = [part for argument in arguments for part in _split_config_flag(argument)]
+    given = {
+        argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")
+    }
+    if arguments and not arguments[0].startswith("--"):
+        raise ValueError(
+            f"Options start with --, got {arguments[0]!r}. Did you mean --config {arguments[0]}?"
+        )
+    for name in sorted(given - {"config"}):
+        if name.removeprefix("no_") not in known:
+            raise ValueError(f"Unknown option {'--' + name!r}.{_nearest(name, known)}")
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
             raise ValueError(
                 "--config needs the path of a YAML file, for example configs/countdown_ds_grpo.yaml."
             )
-        path = Path(arguments[at + 1])
-        if not path.is_file():
-            raise ValueError(
-                f"There is no config file {str(path)!r}. The repository has examples in configs/."
-            )
-        try:
-            content = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
-        if not isinstance(content, dict):
-            raise ValueError(
-                f"{path} must hold lines of the form 'option: value'; got {type(content).__name__}."
-            )
-        for key in content:
-            if key not in known and key != "env":
-                raise ValueError(f"{path} has an unknown option {key!r}.{_nearest(str(key), known)}")
-    for argument in arguments:
-        name = argument[2:].split("=")[0].replace("-", "_")
-        if argument.startswith("--") and name != "config" and name.removeprefix("no_") not in known:
-            raise ValueError(f"Unknown option {argument!r}.{_nearest(name, known)}")
-    run, config = Parser((RunArguments, DSGRPOConfig)).parse_args_and_config(arguments)
+        given |= set(_config_file(Path(arguments[at + 1]), known))
+    if "output_dir" not in given:
+        raise ValueError(
+            "Say where the run should live: --output_dir runs/mine, or output_dir in the config file."
+        )
+    try:
+        run, config = Parser((RunArguments, DSGRPOConfig)).parse_args_and_config(arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"The options of the run cannot be read: a value has the wrong type ({error})."
+        ) from None
     return run, config
+
+
+def _split_config_flag(argument: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith("--config=") else [argument]
+
+
+def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
+    """Read a config file only to check it; the host's parser reads it again."""
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"There is no config file {str(path)!r}. The repository has examples in configs/.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold lines of the form 'option: value'; got {type(content).__name__}.")
+    text = ("model", "data_file", "rollout", "level", "stage", "correct_reward")
+    numbers = ("gamma_p", "gamma_n", "correct_threshold")
+    for key, value in content.items():
+        if key not in known and key != "env":
+            raise ValueError(f"{path} has an unknown option {key!r}.{_nearest(str(key), known)}")
+        if value is None:
+            raise ValueError(f"{path}: {key} has no value. Give it one or remove the line.")
+        if (key in text and not isinstance(value, str)) or (
+            key in numbers and isinstance(value, (list, dict))
+        ):
+            raise ValueError(f"{path}: {key} must be {'text' if key in text else 'a number'}, got {value!r}.")
+    return content
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
@@ -167,63 +197,89 @@ def train(
             max_number=run.max_number,
         )
     folder = Path(config.output_dir)
-    if os.environ.get("RANK", "0") == "0":  # under torchrun the first process speaks for all
-        claim_folder(folder, _definition(run, config))
     finished = folder / "model"
-    if finished.is_dir():
-        return finished
-
-    rows = [
-        {"prompt": countdown.prompt(p, chat=run.chat), "nums": list(p.nums), "target": p.target}
-        for p in problems
-    ]
-    trainer = DSGRPOTrainer(
-        model=model,
-        args=config,
-        reward_funcs=countdown.countdown_correct,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(model),
-        rollout_func=shared_prefix_rollout if run.rollout == "shared_prefix" else None,
-        peft_config=_lora(run.lora_r),
-        callbacks=[_progress(folder, on_step)],
-    )
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
-    if trainer.is_world_process_zero():
+    with ExitStack() as stack:
+        if os.environ.get("RANK", "0") == "0":  # under torchrun the first process speaks for all
+            stack.enter_context(claim_folder(folder, _definition(run, config)))
+        if finished.is_dir():
+            return finished
+        rows = [
+            {"prompt": countdown.prompt(p, chat=run.chat), "nums": list(p.nums), "target": p.target}
+            for p in problems
+        ]
+        trainer = DSGRPOTrainer(
+            model=model,
+            args=config,
+            reward_funcs=countdown.countdown_correct,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=AutoTokenizer.from_pretrained(model),
+            rollout_func=shared_prefix_rollout if run.rollout == "shared_prefix" else None,
+            peft_config=_lora(run.lora_r),
+            callbacks=[_progress(folder, on_step)],
+        )
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
         unfinished = folder / "model.unfinished"
         trainer.save_model(str(unfinished))
-        unfinished.rename(finished)
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+        if trainer.is_world_process_zero():
+            unfinished.rename(finished)
     return finished
 
 
-def claim_folder(folder: Path, definition: dict[str, Any]) -> None:
-    """Make ``folder`` the home of what ``definition`` defines, or check that it is. ValueError if it is another's."""
-    path = folder / "config.json"
-    definition = json.loads(json.dumps(definition, default=str))
-    if path.is_file():
-        try:
-            existing = json.loads(path.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise ValueError(
-                f"{path} cannot be read as JSON. Choose another folder, or delete this one."
-            ) from None
-        differing = sorted(k for k in {*existing, *definition} if existing.get(k) != definition.get(k))
-        if differing:
-            name = differing[0]
-            raise ValueError(
-                f"{folder} belongs to another run: it differs in {', '.join(differing[:5])} "
-                f"({name} is {existing.get(name)!r} there and {definition.get(name)!r} here). Nothing was changed. "
-                f"Choose another output folder, or delete this one to start over."
-            )
-        return
-    if folder.is_dir() and any(folder.iterdir()):
+@contextmanager
+def claim_folder(folder: Path, definition: dict[str, Any]) -> Iterator[None]:
+    """Hold ``folder`` as the home of what ``definition`` defines, alone, while the block runs.
+
+    ValueError if it is another's, if something else is in it, or if another process is at work in it.
+    """
+    path, lock = folder / "config.json", folder / "lock"
+    own = {path.name, path.name + ".partial", lock.name}  # a folder with no more than these holds no work yet
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file. Choose another output folder.")
+    others = sorted(p.name for p in folder.iterdir() if p.name not in own) if folder.is_dir() else []
+    if others and not path.is_file():
         raise ValueError(
-            f"{folder} is not empty and was not made by dsmooth (it has no config.json). Nothing was changed. "
+            f"{folder} holds {others[0]!r} and was not made by dsmooth (it has no config.json). Nothing was changed. "
             f"Choose another output folder."
         )
+    definition = _flat(json.loads(json.dumps(definition, default=str)))
+    existing = definition
+    if path.is_file() and others:
+        try:
+            existing = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"{path} cannot be read as a run's config. Nothing was changed. Choose another folder."
+            ) from None
+    differing = sorted(k for k in {*existing, *definition} if existing.get(k) != definition.get(k))
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"{folder} belongs to another run: it differs in {', '.join(differing[:5])} ({name} is "
+            f"{existing.get(name)!r:.80} there and {definition.get(name)!r:.80} here). Nothing was changed. Choose "
+            f"another output folder, or delete this one to start over."
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(definition, indent=1, sort_keys=True) + "\n")
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"Another process is at work in {folder}. Wait until it is done or stop it, then run this again."
+            ) from None
+        write_atomically(path, json.dumps(definition, indent=1, sort_keys=True) + "\n")
+        yield
+
+
+def _flat(definition: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"models": {"grpo": {"level": "sum"}}}`` -> ``{"models.grpo.level": "sum"}``: a difference has a short name."""
+    flat: dict[str, Any] = {}
+    for key, value in definition.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict) and value
+            else {f"{prefix}{key}": value}
+        )
+    return flat
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -237,22 +293,25 @@ def _definition(run: RunArguments, config: DSGRPOConfig) -> dict[str, Any]:
     """What makes two runs the same: all options but those that say where things are put or how often reported."""
     incidental = {
         "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "logging_steps", "log_level",
-        "save_steps", "save_total_limit", "hub_token", "resume_from_checkpoint", "dataloader_num_workers",
+        "save_steps", "save_total_limit", "save_strategy", "logging_strategy", "log_completions", "hub_token",
+        "num_completions_to_print", "resume_from_checkpoint", "dataloader_num_workers",
     }  # fmt: skip
     plain = {k: v for k, v in config.to_dict().items() if k not in incidental}
-    return {"run": asdict(run), **plain}
+    return {**plain, **asdict(run)}
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:
-    """trainer_state.json is the last file a checkpoint gets, so one without it was interrupted, and is removed."""
-    whole = []
+    """trainer_state.json is the last file a checkpoint gets: one without it was interrupted and is passed over."""
+    whole: dict[int, Path] = {}
     for checkpoint in folder.glob("checkpoint-*"):
+        step = checkpoint.name.removeprefix("checkpoint-")
         try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-            whole.append(checkpoint)
-        except (OSError, json.JSONDecodeError):
-            shutil.rmtree(checkpoint)
-    return str(max(whole, key=lambda c: int(c.name.rpartition("-")[2]))) if whole else None
+            state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            continue
+        if step.isdigit() and isinstance(state, dict) and "global_step" in state:
+            whole[int(step)] = checkpoint
+    return str(whole[max(whole)]) if whole else None
 
 
 def _progress(folder: Path, on_step: Callable[[int, int], None] | None):

@@ -48,10 +48,19 @@ def sample_rollouts(
     network = network.to(device).eval()
     eos = network.generation_config.eos_token_id
     eos = tokenizer.eos_token_id if eos is None else eos
+    if eos is None:
+        raise ValueError(
+            f"Neither the model nor the tokenizer in {model} has an end-of-sequence token, so no completion would end. "
+            f"Set eos_token_id in its generation_config.json."
+        )
     generator = torch.Generator(device)
 
     prompts = [countdown.prompt(problem, chat=chat) for problem in problems]
     if chat:
+        if tokenizer.chat_template is None:
+            raise ValueError(
+                f"The tokenizer in {model} has no chat template. Leave chat out, or give it a template."
+            )
         texts = [
             tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts
         ]

@@ -166,6 +166,7 @@ class DSGRPOTrainer(GRPOTrainer):
             if _old_logps(output) is None:
                 output["old_per_token_logps"] = self._current_logps(output)
             output["advantages"] = self._reward_stage_advantages(output, correct)[mine]
+            self._relog_advantages(output["ds_row"], output["advantages"])
         if (logps := _old_logps(output)) is not None:
             self._shape(output, logps)
         return output
@@ -196,7 +197,8 @@ class DSGRPOTrainer(GRPOTrainer):
             coefficient = smoothing_coefficient(correct, gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n)
             term = smoothing_term(logps, mask, coefficient=coefficient, level=self.args.level)
             inputs["advantages"] = inputs["advantages"][:, None] + term
-            self._relog_advantages(inputs["ds_row"], inputs["advantages"], mask)
+            mean = (inputs["advantages"] * mask).sum(1) / mask.sum(1).clamp(min=1)
+            self._relog_advantages(inputs["ds_row"], mean)
 
         tokens = [(mask != 0) & (correct == value)[:, None] for value in (1, 0)]
         sums = [correct.nansum(), (~correct.isnan()).sum()]
@@ -223,11 +225,10 @@ class DSGRPOTrainer(GRPOTrainer):
             gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n, level="sum", stage="reward", scale=self.scale_rewards,
         )[:, 0]  # fmt: skip
 
-    def _relog_advantages(self, row: Tensor, advantages: Tensor, mask: Tensor) -> None:
-        """Put the shaped advantages, averaged over tokens, where the host's log of completions has the stock ones."""
-        mean = (advantages * mask).sum(1) / mask.sum(1).clamp(min=1)
+    def _relog_advantages(self, row: Tensor, advantages: Tensor) -> None:
+        """Put the shaped advantages, (batch,), where the host's log of completions has the stock ones."""
         log, generated = self._logs["advantages"], len(self._rewards_per_func)
-        rows, values = self.accelerator.gather(row).tolist(), self.accelerator.gather(mean).tolist()
+        rows, values = self.accelerator.gather(row).tolist(), self.accelerator.gather(advantages).tolist()
         for place, value in zip(rows, values, strict=True):
             place += len(log) - generated  # the log is a deque: this generation is at its end
             if place >= 0:
@@ -287,12 +288,17 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
     if wrong or args.generation_kwargs:
         raise ValueError(
             f"shared_prefix_rollout samples from the whole distribution at the given temperature; it cannot do "
-            f"{', '.join(wrong) or 'generation_kwargs'}. Remove the option, or leave rollout_func out."
+            f"{', '.join(wrong) or 'generation_kwargs'}. Remove the option, or leave the rollout to the host "
+            f"(rollout: host in a config, no rollout_func in Python)."
         )
     # The host repeats each prompt for its completions, but where a process's share begins is up to its sampler: the
     # greatest common divisor of the runs of equal prompts is a number of completions that fits them all.
     copies = gcd(*(len(list(run)) for _, run in groupby(prompts)))
-    prompt_ids = trainer._tokenize_prompts(prompts[::copies])[0]
+    prompt_ids, images, _ = trainer._tokenize_prompts(prompts[::copies])
+    if images is not None:
+        raise ValueError(
+            "shared_prefix_rollout reads text only; got prompts with images. Leave the rollout to the host."
+        )
     with unwrap_model_for_generation(
         trainer.model_wrapped,
         trainer.accelerator,
