@@ -38,7 +38,22 @@ def close(a, b, tolerance=1e-12):
 # --- a twin in plain Python ---------------------------------------------------------------------------------
 
 
-def twin(rewards, logps, mask, *, correct, group, gamma_p, gamma_n, level, stage, scale, eps, correction):
+def twin(
+    rewards,
+    logps,
+    mask,
+    *,
+    correct,
+    group,
+    gamma_p,
+    gamma_n,
+    level,
+    stage,
+    scale,
+    eps,
+    correction,
+    center=False,
+):
     """DS-GRPO from the formulas: lists in, lists out, one completion after the other."""
     coefficient, whole = [], []
     for r, c, row, keep in zip(rewards, correct, logps, mask, strict=True):
@@ -46,6 +61,16 @@ def twin(rewards, logps, mask, *, correct, group, gamma_p, gamma_n, level, stage
         coefficient.append(0.0 if unknown else -gamma_p if c else gamma_n)
         heard = [lp for lp, k in zip(row, keep, strict=True) if k and not math.isnan(lp)]
         whole.append(math.fsum(heard) / (len(heard) or 1) if level == "mean" else math.fsum(heard))
+    if center:
+        kinds = [
+            (g, c) if any(keep) and not math.isnan(r) and not math.isnan(c) else None
+            for r, c, g, keep in zip(rewards, correct, group, mask, strict=True)
+        ]
+        peers = {kind: [w for w, k in zip(whole, kinds, strict=True) if k == kind] for kind in kinds}
+        whole = [
+            w - math.fsum(peers[kind]) / len(peers[kind]) if kind else 0.0
+            for w, kind in zip(whole, kinds, strict=True)
+        ]
     if stage == "reward":
         rewards = [r + k * w for r, k, w in zip(rewards, coefficient, whole, strict=True)]
 
@@ -120,6 +145,35 @@ def test_agrees_with_the_twin_on_random_ragged_batches(level, stage, scale, corr
             ds_grpo_advantages(**tensors(batch), **how),
             torch.tensor(twin(**batch, **how), dtype=torch.float64),
         )
+
+
+@pytest.mark.parametrize("level", ["mean", "sum"])
+def test_centring_agrees_with_the_twin(level):
+    for seed in range(50):
+        batch = random_batch(seed)
+        how = dict(
+            gamma_p=0.3, gamma_n=0.2, level=level, stage="advantage", scale="group", eps=1e-4, correction=1
+        )
+        close(
+            ds_grpo_advantages(**tensors(batch), **how, center=True), f64(*twin(**batch, **how, center=True))
+        )
+
+
+def test_a_centred_term_sums_to_zero_over_the_answers_of_a_kind():
+    correct = torch.tensor([True, True, True, False, False, True, True])
+    group = torch.tensor([0, 0, 0, 0, 0, 1, 1])
+    logps, mask = -torch.rand(7, 3, dtype=torch.float64), torch.ones(7, 3)
+    rewards = correct.double()
+    shaped = ds_grpo_advantages(
+        rewards, logps, mask, correct=correct, group=group, gamma_p=0.5, gamma_n=0.2, level="sum", center=True
+    )
+    term = (shaped - group_advantages(rewards, group)[:, None])[:, 0]
+    for members in ([0, 1, 2], [3, 4], [5, 6]):
+        close(term[members].sum(), torch.tensor(0.0, dtype=torch.float64))
+        assert term[members].abs().max() > 0.01
+        # the rarer of two right answers gains, the rarer of two wrong ones loses
+        rarest = min(members, key=lambda i: logps[i].sum())
+        assert (term[rarest] > 0) == bool(correct[rarest])
 
 
 def test_float32_loses_no_more_than_its_rounding():
@@ -579,6 +633,8 @@ def test_a_step_flattens_correct_answers_and_sharpens_wrong_ones(correct, gamma_
         ({"level": "sequence"}, "level must be one of 'token', 'mean', 'sum'; got 'sequence'"),
         ({"scale": "std"}, "scale must be one of 'group', 'batch', 'none'; got 'std'"),
         ({"stage": "reward"}, "level='token' has no meaning there. Use level='mean' or level='sum'"),
+        ({"center": True}, "needs level='mean' or 'sum' and stage='advantage'; got level='token'"),
+        ({"center": True, "stage": "reward", "level": "sum"}, "The reward stage is centred by itself"),
     ],
 )
 def test_a_mistake_is_an_error_that_says_what_to_do(changed, message):

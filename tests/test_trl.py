@@ -143,11 +143,12 @@ class Recording(DSGRPOTrainer):
         {"level": "token", "stage": "advantage"},
         {"level": "mean", "stage": "advantage"},
         {"level": "sum", "stage": "advantage"},
+        {"level": "sum", "stage": "advantage", "center": True},
         {"level": "mean", "stage": "reward"},
         {"level": "sum", "stage": "reward", "scale_rewards": "none"},
         {"level": "sum", "stage": "reward", "scale_rewards": "batch"},
     ],
-    ids=lambda s: "-".join(s.values()),
+    ids=lambda s: "-".join(map(str, s.values())),
 )
 def test_the_loss_gets_the_advantages_of_the_pure_function(shape, rollout, tiny_model, tmp_path):
     gammas = {"gamma_p": 0.3, "gamma_n": 0.1}
@@ -165,7 +166,7 @@ def test_the_loss_gets_the_advantages_of_the_pure_function(shape, rollout, tiny_
     ]  # the batch was shuffled: groups are ids
     group = torch.tensor([sorted(set(prompts)).index(p) for p in prompts])
     expected = ds_grpo_advantages(
-        rewards, logps, mask, correct=rewards > 0.5, group=group, level=shape["level"], stage=shape["stage"],
+        rewards, logps, mask, correct=rewards > 0.5, group=group, level=shape["level"], stage=shape["stage"], center=shape.get("center", False),
         scale=shape.get("scale_rewards", "group"), **gammas,
     )  # fmt: skip
     given = seen["advantages"] if seen["advantages"].dim() == 2 else seen["advantages"][:, None]
@@ -386,6 +387,8 @@ def test_two_processes_train_bit_for_bit_as_the_stock_trainer_on_two(tiny_model,
         ({"level": "tokens"}, "level must be one of token, mean, sum; got 'tokens'"),
         ({"stage": "both"}, "stage must be one of advantage, reward"),
         ({"stage": "reward"}, "level='token' has no meaning there"),
+        ({"center": True}, "center compares whole completions"),
+        ({"center": True, "level": "sum", "stage": "reward"}, "center compares whole completions"),
         (
             {"stage": "reward", "level": "sum", "multi_objective_aggregation": "normalize_then_sum"},
             "'sum_then_normalize'",

@@ -6,6 +6,7 @@ name: ``differential_smoothing.integrations.trl`` (the trainer), ``.tasks.countd
 
 from differential_smoothing._version import __version__
 from differential_smoothing.advantages import (
+    centred_logps,
     completion_logps,
     ds_grpo_advantages,
     group_advantages,
@@ -15,6 +16,7 @@ from differential_smoothing.advantages import (
 
 __all__ = [
     "__version__",
+    "centred_logps",
     "completion_logps",
     "ds_grpo_advantages",
     "group_advantages",

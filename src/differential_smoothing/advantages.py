@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "centred_logps",
     "completion_logps",
     "ds_grpo_advantages",
     "group_advantages",
@@ -127,6 +128,23 @@ def smoothing_term(logps: Tensor, mask: Tensor, *, coefficient: Tensor, level: L
     return torch.where(mask != 0, coefficient[:, None] * values, 0.0)
 
 
+def centred_logps(logps: Tensor, *, correct: Tensor, group: Tensor) -> Tensor:
+    """log pi_old of whole completions minus its mean over the group's completions of the same correctness.
+
+    With this the term sums to 0 over the correct and over the incorrect answers of a group: it moves probability
+    between right answers (or between wrong ones) and gives no free push to all of them, which sharpens.
+
+    Args:
+        logps: (batch,) of ``completion_logps``.
+        correct: (batch,) bool or {0, 1, NaN}; completions of unknown correctness are centred among themselves.
+        group: (batch,) ids.
+    """
+    kind = correct.to(torch.float32).nan_to_num(nan=2.0).long()
+    index = torch.unique(group, return_inverse=True)[1] * 3 + kind
+    index = torch.unique(index, return_inverse=True)[1]
+    return logps - (_sum_by(index, logps) / _sum_by(index, torch.ones_like(logps)).clamp(min=1))[index]
+
+
 def completion_logps(logps: Tensor, mask: Tensor, *, level: Literal["mean", "sum"]) -> Tensor:
     """log pi_old of whole completions: the ``"sum"`` over their tokens, or the ``"mean"``. (batch, tokens) -> (batch,).
 
@@ -150,6 +168,7 @@ def ds_grpo_advantages(
     gamma_n: float,
     level: Level = "token",
     stage: Stage = "advantage",
+    center: bool = False,
     scale: Scale = "group",
     eps: float = 1e-4,
     correction: int = 1,
@@ -166,6 +185,8 @@ def ds_grpo_advantages(
         level: what log pi_old is, see ``smoothing_term``.
         stage: ``"advantage"`` adds the term after normalisation, the paper's practice. ``"reward"`` adds it to the
             reward before the group's mean is taken off, the paper's theory; it needs ``level`` mean or sum.
+        center: take log pi_old relative to its mean over the group's completions of the same correctness, see
+            ``centred_logps``. Ours, in no published variant; needs ``level`` mean or sum, at the advantage stage.
         scale, eps, correction: see ``group_advantages``.
 
     Returns:
@@ -194,6 +215,11 @@ def ds_grpo_advantages(
             "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
             "Use level='mean' or level='sum', or stage='advantage'."
         )
+    if center and (stage == "reward" or level == "token"):
+        raise ValueError(
+            f"center=True compares whole completions at the advantage stage, so it needs level='mean' or 'sum' and "
+            f"stage='advantage'; got level={level!r} and stage={stage!r}. The reward stage is centred by itself."
+        )
     _check_rewards(rewards, group)
     if correct.shape != rewards.shape:
         raise ValueError(
@@ -206,7 +232,14 @@ def ds_grpo_advantages(
         if stage == "reward":
             rewards = rewards + coefficient * completion_logps(logps, mask, level=level)
             coefficient = torch.zeros_like(coefficient)
-        term = smoothing_term(logps, mask, coefficient=coefficient, level=level)
+        if center:
+            # what is unscored or has no tokens is no answer to compare the others with
+            compared = ~rewards.isnan() & (mask != 0).any(1)
+            kind = torch.where(compared, correct.to(rewards.dtype), torch.nan)
+            centred = centred_logps(completion_logps(logps, mask, level=level), correct=kind, group=group)
+            term = (coefficient * centred)[:, None]
+        else:
+            term = smoothing_term(logps, mask, coefficient=coefficient, level=level)
         advantages = group_advantages(rewards, group, scale=scale, eps=eps, correction=correction)
         return torch.where(mask != 0, advantages[:, None] + term, 0.0)
 

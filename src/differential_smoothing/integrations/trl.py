@@ -14,8 +14,8 @@ to TRL, so ``tests/test_trl.py`` holds the contract we rely on.
 **Where log pi_old comes from, at no extra forward pass.** In this order: the old log-probs that TRL has computed for
 its own ratio; the sampler's (vLLM, or a ``rollout_func`` that returns ``logprobs``); else those of the loss's own
 forward pass. In that last case TRL computes no old log-probs *because* the policy has not moved since it sampled, so
-the current log-probs are the old ones, and the term is added on the way into the loss. Only ``stage="reward"`` may need
-a forward pass of its own, since a group's statistics are due before the loss sees any of its completions.
+the current log-probs are the old ones, and the term is added on the way into the loss. Only ``stage="reward"`` and
+``center`` may need a forward pass of their own: they need a group's statistics before the loss sees its completions.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from differential_smoothing.advantages import (
+    centred_logps,
     completion_logps,
     ds_grpo_advantages,
     smoothing_coefficient,
@@ -69,6 +70,12 @@ class DSGRPOConfig(GRPOConfig):
             "help": "Add the term to the 'advantage' (paper's practice) or to the 'reward' before centring."
         },
     )
+    center: bool = field(
+        default=False,
+        metadata={
+            "help": "Take log pi_old relative to the group's completions of the same correctness (mean or sum)."
+        },
+    )
     correct_reward: str | None = field(
         default=None,
         metadata={
@@ -95,6 +102,11 @@ class DSGRPOConfig(GRPOConfig):
                 "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
                 "Set level to 'mean' or 'sum', or stage to 'advantage'."
             )
+        if self.center and (self.stage == "reward" or self.level == "token"):
+            raise ValueError(
+                f"center compares whole completions at the advantage stage: set level to 'mean' or 'sum' and stage to "
+                f"'advantage'; got level={self.level!r} and stage={self.stage!r}."
+            )
         if self.stage == "reward" and self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError(
                 f"stage='reward' adds its term to the summed reward, which multi_objective_aggregation="
@@ -107,7 +119,7 @@ class DSGRPOTrainer(GRPOTrainer):
 
     Logged with the host's metrics, over all processes: ``ds/correct`` (share of completions), ``ds/logp_correct`` and
     ``ds/logp_incorrect`` (mean log pi_old per token, nats), ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what
-    the advantage stage added per token). The completions table and the logged advantages hold the shaped values,
+    was added to the stock advantage per token). The completions table and the logged advantages hold the shaped values,
     averaged over a completion's tokens.
     """
 
@@ -162,12 +174,16 @@ class DSGRPOTrainer(GRPOTrainer):
         output["ds_correct"] = correct[mine]
         output["ds_row"] = torch.arange(mine.start, mine.stop, device=correct.device)
 
-        if self._smooths and self.args.stage == "reward":
-            if _old_logps(output) is None:
-                output["old_per_token_logps"] = self._current_logps(output)
-            output["advantages"] = self._reward_stage_advantages(output, correct)[mine]
-            self._relog_advantages(output["ds_row"], output["advantages"])
-        if (logps := _old_logps(output)) is not None:
+        logps = _old_logps(output)
+        if self._smooths and (self.args.stage == "reward" or self.args.center):
+            if logps is None:
+                logps = output["old_per_token_logps"] = self._current_logps(output)
+            shaped = self._shaped_by_group(output, logps, correct)[mine]
+            term = (shaped - output["advantages"])[:, None].expand_as(logps)
+            output["advantages"] = shaped
+            self._relog_advantages(output["ds_row"], shaped)
+            self._log_metrics(output, logps, term)
+        elif logps is not None:
             self._shape(output, logps)
         return output
 
@@ -191,18 +207,45 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _shape(self, inputs: dict[str, Any], logps: Tensor) -> None:
         """Add the term to ``inputs["advantages"]``, (batch,) -> (batch, tokens), and log it. Gammas 0: only log."""
-        mask, correct = _loss_mask(inputs), inputs["ds_correct"]
         term = torch.zeros_like(logps)
-        if self._smooths and self.args.stage == "advantage":
-            coefficient = smoothing_coefficient(correct, gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n)
+        if self._smooths:
+            mask = _loss_mask(inputs)
+            coefficient = smoothing_coefficient(
+                inputs["ds_correct"], gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n
+            )
             term = smoothing_term(logps, mask, coefficient=coefficient, level=self.args.level)
             inputs["advantages"] = inputs["advantages"][:, None] + term
             mean = (inputs["advantages"] * mask).sum(1) / mask.sum(1).clamp(min=1)
             self._relog_advantages(inputs["ds_row"], mean)
+        self._log_metrics(inputs, logps, term)
 
-        tokens = [(mask != 0) & (correct == value)[:, None] for value in (1, 0)]
+    def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor) -> Tensor:
+        """(batch of all processes,): the shapings that need the whole group, wherever its completions are."""
+        mask = _loss_mask(output)
+        logps = self.accelerator.gather(completion_logps(logps, mask, level=self.args.level))
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        group = torch.arange(len(logps), device=logps.device) // size
+        gammas = {"gamma_p": self.args.gamma_p, "gamma_n": self.args.gamma_n}
+        if self.args.center:
+            term = smoothing_coefficient(correct, **gammas) * centred_logps(
+                logps, correct=correct, group=group
+            )
+            return self.accelerator.gather(output["advantages"]) + term
+        # the reward is shaped before the host's normalisation, so that is done again
+        per_func = self._rewards_per_func
+        rewards = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
+        rewards[per_func.isnan().all(1)] = torch.nan
+        logps = logps[:, None]
+        return ds_grpo_advantages(
+            rewards, logps, torch.ones_like(logps), correct=correct, group=group, level="sum", stage="reward",
+            scale=self.scale_rewards, **gammas,
+        )[:, 0]  # fmt: skip
+
+    def _log_metrics(self, inputs: dict[str, Any], logps: Tensor, term: Tensor) -> None:
+        mask, correct = _loss_mask(inputs), inputs["ds_correct"]
         sums = [correct.nansum(), (~correct.isnan()).sum()]
-        for part in tokens:
+        for value in (1, 0):
+            part = (mask != 0) & (correct == value)[:, None]
             sums += [part.sum(), torch.where(part, logps, 0.0).nansum(), torch.where(part, term, 0.0).sum()]
         total = self.accelerator.reduce(torch.stack([value.float() for value in sums])).tolist()
         metrics = self._metrics["train" if self.model.training else "eval"]
@@ -210,20 +253,6 @@ class DSGRPOTrainer(GRPOTrainer):
         for name, (count, logp, added) in {"correct": total[2:5], "incorrect": total[5:8]}.items():
             metrics[f"ds/logp_{name}"].append(_ratio(logp, count))
             metrics[f"ds/term_{name}"].append(_ratio(added, count))
-
-    def _reward_stage_advantages(self, output: dict[str, Any], correct: Tensor) -> Tensor:
-        """(batch of all processes,): the reward is shaped before the host's normalisation, so that is done again."""
-        local = completion_logps(_old_logps(output), _loss_mask(output), level=self.args.level)
-        logps = self.accelerator.gather(local)[:, None]
-        per_func = self._rewards_per_func
-        rewards = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
-        rewards[per_func.isnan().all(1)] = torch.nan
-        size = self.num_generations if self.model.training else self.num_generations_eval
-        return ds_grpo_advantages(
-            rewards, logps, torch.ones_like(logps), correct=correct,
-            group=torch.arange(len(rewards), device=rewards.device) // size,
-            gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n, level="sum", stage="reward", scale=self.scale_rewards,
-        )[:, 0]  # fmt: skip
 
     def _relog_advantages(self, row: Tensor, advantages: Tensor) -> None:
         """Put the shaped advantages, (batch,), where the host's log of completions has the stock ones."""
