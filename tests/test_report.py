@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from differential_smoothing.report import comparison_table, pass_at_k_figure, to_markdown
+from differential_smoothing.report import comparison_table, pass_at_k_figure, to_markdown, verdict
 
 NAN = float("nan")
 COLUMNS = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds", "samples"]
@@ -97,6 +97,15 @@ def test_bold_marks_the_intervals_that_exclude_zero_and_no_others():
     assert re.findall(r"\x1b\[1m *(.*?)\x1b\[0m", "\n".join(body)) == re.findall(
         r"\*\*(.*?)\*\*", "\n".join(rows)
     )
+
+
+def test_the_verdict_says_a_direction_only_where_the_interval_excludes_zero():
+    assert verdict(comparisons()) == [
+        "ds_grpo - grpo: Pass@1 up by 1.8 points, Pass@8 no clear difference, Pass@64 down by 20.0 points, "
+        "distinct no clear difference.",
+        "ds_grpo - base: Pass@1 up by 21.8 points, Pass@8 up by 20.0 points, Pass@64 –, "
+        "distinct no clear difference.",
+    ]
 
 
 def test_a_terminal_of_100_columns_holds_every_row_on_one_line():

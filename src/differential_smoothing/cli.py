@@ -194,13 +194,16 @@ def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int)
             [paired(frame, model, baseline, seed=seed, num_solutions=solutions) for model in others]
         )
     Console(width=None if sys.stdout.isatty() else 100).print(report.comparison_table(summary, differences))
+    said = report.verdict(differences) if differences is not None else []
+    print(*said, sep="\n")
     if output is None:
         return
     output.mkdir(parents=True, exist_ok=True)
     summary.to_csv(output / "summary.csv", index=False)
     if differences is not None:
         differences.to_csv(output / "differences.csv", index=False)
-    (output / "report.md").write_text(report.to_markdown(summary, differences))
+    verdict = "".join(f"\n{sentence}\n" for sentence in said)
+    (output / "report.md").write_text(report.to_markdown(summary, differences) + verdict)
     for suffix in ("svg", "png"):
         report.pass_at_k_figure(summary, output / f"pass_at_k.{suffix}")
     print(

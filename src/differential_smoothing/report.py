@@ -10,7 +10,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison_table", "pass_at_k_figure", "to_markdown"]
+__all__ = ["comparison_table", "pass_at_k_figure", "to_markdown", "verdict"]
 
 # The colours of Okabe and Ito ("Color Universal Design", 2008) that stay apart on white and next to grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -72,6 +72,31 @@ def to_markdown(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) 
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         blocks.append(f"**{sheet.title}**\n\n{table}\n\n{sheet.caption}\n")
     return "\n".join(blocks)
+
+
+def verdict(comparisons: pd.DataFrame) -> list[str]:
+    """One sentence per comparison, in plain words that say no more than the intervals allow.
+
+    "ds_grpo - grpo: Pass@1 no clear difference, Pass@64 up by 4.7 points, distinct up by 0.22." `comparisons` and errors
+    as in `comparison_table`. Up or down is said where the 95% interval excludes 0.
+    """
+    _check("comparisons", comparisons)
+    keys = _columns(comparisons)
+    names = [f"Pass@{k:.0f}" if metric == "pass@k" else metric for metric, k in keys]
+    sentences = []
+    for label, cells in _rows(comparisons, keys, _in_words):
+        said = ", ".join(f"{name} {text}" for name, (text, _) in zip(names, cells, strict=True))
+        sentences.append(f"{label}: {said}.")
+    return sentences
+
+
+def _in_words(row: pd.Series, metric: str) -> tuple[str, bool]:
+    direction = "up" if row["low"] > 0 else "down" if row["high"] < 0 else ""
+    if not direction:
+        return "no clear difference", False
+    if metric == "distinct":
+        return f"{direction} by {abs(row['estimate']):.2f}", True
+    return f"{direction} by {100 * abs(row['estimate']):.1f} points", True
 
 
 def pass_at_k_figure(summary: pd.DataFrame, path: str | os.PathLike[str]) -> None:
