@@ -126,9 +126,12 @@ class Recording(DSGRPOTrainer):
         return loss
 
     def _shape(self, inputs, logps):
-        stock = inputs["advantages"].clone()
+        inputs["stock"] = inputs["advantages"].clone()
         super()._shape(inputs, logps)
-        inputs["stock"], inputs["logps"] = stock, logps
+
+    def _log_metrics(self, inputs, logps, term):
+        super()._log_metrics(inputs, logps, term)
+        inputs["logps"] = logps
         self._recorded = inputs if self._in_loss is inputs else None
 
     _recorded = None
