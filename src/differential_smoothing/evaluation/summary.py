@@ -89,8 +89,8 @@ def compare(
     """Mean paired differences, `model` minus `baseline`, on the same problems: the columns of `summarise`.
 
     The column `model` reads "<model> - <baseline>", and `samples` counts the completions of both. Training
-    seeds are paired by number; a baseline with one training seed, such as the base model, is compared with
-    every seed of the model. A metric counts only problems where both sides are defined, and distinct and
+    seeds are paired by number; a side with one training seed, such as the base model, is compared with every
+    seed of the other. A metric counts only problems where both sides are defined, and distinct and
     coverage only those with equally many scored samples on both sides, because more samples find more
     solutions.
 
@@ -114,15 +114,16 @@ def compare(
             f"({', '.join(map(repr, alone[:3]))}{', ...' if len(alone) > 3 else ''}), expected rollouts of "
             "both on the same prompt ids. Sample the missing ones, or select the common problems."
         )
-    if len(base_axes) > 1 and list(axes.index) != list(base_axes.index):
+    if min(len(axes), len(base_axes)) > 1 and list(axes.index) != list(base_axes.index):
         raise ValueError(
             f"{model} has the training seeds {list(axes.index)} and {baseline} {list(base_axes.index)}, "
-            "expected the same seeds, or one seed of the baseline. Select the seeds that both have."
+            "expected the same seeds, or one seed on either side. Select the seeds that both have."
         )
     difference = values - base_values
     difference[:, :, len(ks) :][n != base_n] = np.nan
-    # A baseline of one seed stands beside every seed of the model, but its completions were sampled once.
-    samples = n + base_n / (len(axes) / len(base_axes))
+    # A side of one seed stands beside every seed of the other, but its completions were sampled once.
+    pairs = max(len(axes), len(base_axes))
+    samples = n * (len(axes) / pairs) + base_n * (len(base_axes) / pairs)
     return _rows(f"{model} - {baseline}", ks, difference, samples, seed)
 
 
