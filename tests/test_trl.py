@@ -260,6 +260,18 @@ def test_correctness_is_the_named_reward_above_the_threshold(tiny_model, tmp_pat
     assert seen["ds_correct"].tolist() == expected and len(set(expected)) == 2
 
 
+def test_the_rollout_draws_what_the_host_draws(tiny_model, tmp_path):
+    tables = []
+    for name, rollout in (("host", None), ("ours", shared_prefix_rollout)):
+        trained(
+            GRPOTrainer, GRPOConfig, tiny_model, tmp_path / name, rollout=rollout, max_steps=1, temperature=0.7,
+            log_completions=True, num_completions_to_print=0,
+        )  # fmt: skip
+        tables.append(pd.read_parquet(tmp_path / name / "completions" / "completions_00001.parquet"))
+    assert list(tables[0]["completion"]) == list(tables[1]["completion"])
+    assert len(set(tables[0]["completion"])) > 4
+
+
 @pytest.mark.parametrize("prompts", [["1 2 = 3 :"] * 6 + ["4 5 = 9 :"] * 4, ["1 2 = 3 :", "4 5 = 9 :"]])
 def test_the_rollout_answers_every_prompt_in_place(prompts, tiny_model, tmp_path):
     trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path)
