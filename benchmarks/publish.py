@@ -66,8 +66,7 @@ def at_equal_rate(study: Path) -> pd.DataFrame:
         for path in sorted((study / "rollouts").glob(f"{model}-seed*.parquet"))
     ]
     frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
-    problems = {i: countdown.Problem.from_id(i) for i in frame["prompt_id"].unique()}
-    solutions = {i: len(countdown.solve(*problem)) for i, problem in problems.items()}
+    solutions = countdown.count_solutions(frame["prompt_id"].unique())
     return compare(frame, *AT_EQUAL_RATE, seed=0, num_solutions=solutions)
 
 

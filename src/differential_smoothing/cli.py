@@ -180,10 +180,7 @@ def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int)
 
     frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
     known = frame["task"].eq("countdown").all()
-    solutions = None
-    if known:
-        problems = {i: countdown.Problem.from_id(i) for i in frame["prompt_id"].unique()}
-        solutions = {i: len(countdown.solve(*problem)) for i, problem in problems.items()}
+    solutions = countdown.count_solutions(frame["prompt_id"].unique()) if known else None
     summary = summarise(frame, seed=seed, num_solutions=solutions)
     others = [model for model in summary["model"].unique() if model != baseline]
     if baseline and baseline not in set(summary["model"]):

@@ -7,9 +7,10 @@
     ).train()
 
 Everything that is not the advantage is the host's: generation, losses, clipping, KL, PEFT, vLLM, distribution, resume.
-Two methods of the host are extended, ``_calculate_rewards`` to learn which completions are correct and
-``_generate_and_score_completions`` to replace the advantages; both call ``super()`` and copy nothing. They are private
-to TRL, so ``tests/test_trl.py`` holds the contract we rely on.
+Four methods of the host are extended: ``_calculate_rewards`` to learn which completions are correct,
+``_generate_and_score_completions`` to replace the advantages, and ``_compute_loss`` with
+``_get_per_token_logps_and_entropies`` where log pi_old is known only there. All call ``super()`` and copy nothing. They
+are private to TRL, so ``tests/test_trl.py`` holds the contract we rely on.
 
 **Where log pi_old comes from, at no extra forward pass.** In this order: the old log-probs that TRL has computed for
 its own ratio; the sampler's (vLLM, or a ``rollout_func`` that returns ``logprobs``); else those of the loss's own

@@ -38,6 +38,7 @@ __all__ = [
     "Problem",
     "Verdict",
     "canonical",
+    "count_solutions",
     "countdown_correct",
     "countdown_format",
     "generate",
@@ -402,6 +403,11 @@ def solve(nums: Sequence[int], target: int) -> tuple[str, ...]:
         raise ValueError(f"solve lists all solutions for 1 to 6 numbers; got {len(nums)}: {list(nums)[:20]}.")
     verify("", nums, target)  # the same checks on the data
     return solutions_by_target(tuple(sorted(map(int, nums)))).get(int(target), ())
+
+
+def count_solutions(problem_ids: Iterable[str]) -> dict[str, int]:
+    """How many canonical solutions each problem has, by its id: what coverage is measured against."""
+    return {i: len(solve(*Problem.from_id(i))) for i in problem_ids}
 
 
 # --- problems and prompts -------------------------------------------------------------------------------------------
