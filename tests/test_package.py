@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "differential_smoothing"
-HEAVY = ("trl", "transformers", "pandas", "matplotlib", "datasets", "pyarrow", "rich", "typer")
+HEAVY = ("trl", "transformers", "pandas", "matplotlib", "datasets", "pyarrow", "rich", "scipy", "typer")
 
 
 def loaded_after(statement):
@@ -38,8 +38,9 @@ MAY_IMPORT = {
     "evaluation": {"sampling", "tasks", "rollouts"},
     "report": set(),
     "training": {"base_model", "tasks", "integrations"},
+    "tabular": {"advantages"},
     "study": {"evaluation", "rollouts", "tasks", "training"},
-    "cli": {"base_model", "evaluation", "report", "rollouts", "study", "tasks", "training"},
+    "cli": {"base_model", "evaluation", "report", "rollouts", "study", "tabular", "tasks", "training"},
     "__main__": {"cli"},
     "__init__": {"_version", "advantages"},
 }
@@ -65,7 +66,8 @@ def test_rooms_import_only_what_they_may(path):
 
 @pytest.mark.parametrize(
     "name", ["", ".advantages", ".base_model", ".evaluation", ".integrations.trl", ".report", ".rollouts", ".sampling",
-             ".study", ".tasks.countdown", ".training"],
+             ".study", ".tabular", ".tabular.biases", ".tabular.claims", ".tabular.closed_form", ".tabular.dynamics",
+             ".tabular.figures", ".tabular.frontier", ".tabular.oracle", ".tabular.theorem", ".tasks.countdown", ".training"],
 )  # fmt: skip
 def test_everything_listed_exists_and_is_documented(name):
     module = importlib.import_module(f"differential_smoothing{name}")

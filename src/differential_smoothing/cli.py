@@ -168,6 +168,45 @@ def base(
     print(f"The base model is in {output}")
 
 
+@app.command()
+def tabular(
+    instances: Annotated[int, typer.Option(help="Random prompts that each claim is checked on.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the prompts and of every draw.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for claims.csv, the figures and section.html.")] = Path(
+        "runs/tabular"
+    ),
+) -> None:
+    """The paper's theory on tables, exactly: each claim with its verdict and worst margin, and four figures."""
+    import pandas as pd
+
+    from differential_smoothing.tabular.claims import check_claims
+    from differential_smoothing.tabular.figures import draw_all, page_section
+
+    if instances < 1 or not 0 <= seed < 2**31:
+        raise ValueError(
+            f"--instances must be at least 1 and --seed from 0 to 2147483647, got {instances} and {seed}."
+        )
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    with _bars() as advance:
+        claims = check_claims(instances, seed, on_progress=lambda name, done, total: advance(
+            "claims", "check", done, total))  # fmt: skip
+    for claim in claims:
+        print(f"{claim.verdict:15}  {claim.name}: {claim.statement}.")
+        print(
+            f"{'':15}  worst margin {claim.margin:.1e}, holds on {claim.held:.1%} of {claim.instances}; {claim.note}"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(claims).assign(seed=seed).to_csv(output / "claims.csv", index=False)
+    draw_all(output, seed=seed)
+    (output / "section.html").write_text(page_section(claims, seed=seed), encoding="utf-8")
+    print(f"claims.csv, section.html and the figures (.svg, .png) are in {output}")
+    news = [claim.name for claim in claims if claim.verdict != claim.expected]
+    if news:
+        print(f"dsmooth: not as this project states: {'; '.join(news)}.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
 def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int) -> None:
     import pandas as pd
     from rich.console import Console
@@ -249,7 +288,7 @@ def main() -> None:
         status = 2
     except ImportError as error:
         print(
-            f"dsmooth: {error}. Install what is missing: pip install 'differential-smoothing[trl,peft,plot]', or vllm.",
+            f"dsmooth: {error}. Install what is missing: pip install 'differential-smoothing[trl,peft,plot,tabular]', or vllm.",
             file=sys.stderr,
         )
         status = 2

@@ -58,14 +58,16 @@ def biases(log_pi: Floats, correct, group_size: int) -> Biases:
     pi = np.where(correct, np.exp(log_pi), np.nan)
     mass = np.nansum(pi, -1, keepdims=True)
     up, down = group_advantage(mass[..., 0], group_size)
-    drawn = -np.expm1(group_size * np.log1p(-pi))
-    # C^G - (C - pi)^G = C^G (1 - (1 - pi/C)^G), without the difference of near numbers
-    with np.errstate(divide="ignore"):
+    # where the base is all but certain of one answer, 1 - pi and 1 - C round to 0 and the gain is undefined
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = -np.expm1(group_size * np.log1p(-pi))
+        # C^G - (C - pi)^G = C^G (1 - (1 - pi/C)^G), without the difference of near numbers
         alone = -(mass**group_size) * np.expm1(group_size * np.log1p(-np.minimum(pi / mass, 1)))
-    gradient = pi * up[..., None]
+        gradient = pi * up[..., None]
+        gain = gradient / (drawn - alone)
     everywhere = np.where(correct, gradient, np.exp(log_pi) * down[..., None])
     mean = (np.exp(log_pi) * everywhere).sum(-1, keepdims=True)
-    return Biases(drawn, drawn - alone, gradient / (drawn - alone), pi * (gradient - mean))
+    return Biases(drawn, drawn - alone, gain, pi * (gradient - mean))
 
 
 def diversity_rate(log_pi: Floats, correct, gradient: Floats) -> Floats:
@@ -84,7 +86,10 @@ def diversity_rates(log_pi: Floats, correct, group_size: int) -> Rates:
     wrong = (pi * np.where(pi > 0, log_pi, 0.0)).sum(-1)
     kept = 1 - (1 - (1 - mass) ** group_size) / (group_size * mass)
     return Rates(
-        -up * mass * first, mass * (second + (1 - mass) * mu * first), kept * mass * second, mass * wrong * first
+        -up * mass * first,
+        mass * (second + (1 - mass) * mu * first),
+        kept * mass * second,
+        mass * wrong * first,
     )
 
 

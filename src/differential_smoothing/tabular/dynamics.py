@@ -29,7 +29,16 @@ from differential_smoothing.tabular.oracle import (
     token_logps,
 )
 
-__all__ = ["History", "Population", "closed_form", "enumerated", "population", "sampled", "train", "with_entropy"]
+__all__ = [
+    "History",
+    "Population",
+    "closed_form",
+    "enumerated",
+    "population",
+    "sampled",
+    "train",
+    "with_entropy",
+]
 
 Gradient = Callable[[Floats, int], Floats]
 
@@ -57,7 +66,9 @@ class History(NamedTuple):
     logits: Floats
 
 
-def population(prompts: int, answers: int, *, solutions: int, sharpness: float, noise: float, seed: int) -> Population:
+def population(
+    prompts: int, answers: int, *, solutions: int, sharpness: float, noise: float, seed: int
+) -> Population:
     """Prompts that share their ``answers`` (one token each): answer j has base logit ``-sharpness * log(j + 1)`` plus a normal
     draw times ``noise`` for each prompt, and each prompt accepts ``solutions`` answers, drawn uniformly."""
     if not 1 <= solutions < answers or prompts < 1:
@@ -137,7 +148,9 @@ def train(
     Raises ValueError for lr <= 0, a coupling outside [0, 1], and logits that stop being finite.
     """
     if not (lr > 0 and 0 <= coupling <= 1 and steps >= 1):
-        raise ValueError(f"train needs lr > 0, 0 <= coupling <= 1 and steps >= 1, got {lr}, {coupling} and {steps}.")
+        raise ValueError(
+            f"train needs lr > 0, 0 <= coupling <= 1 and steps >= 1, got {lr}, {coupling} and {steps}."
+        )
     logits = people.logits.copy()
     at = np.unique(np.linspace(0, steps, records + 1).astype(int))
     rows = []
@@ -148,7 +161,9 @@ def train(
             each = gradient(logits, step)
             logits = logits + lr * ((1 - coupling) * each + coupling * each.mean(0, keepdims=True))
             if not np.isfinite(logits).all():
-                raise ValueError(f"Logits are no longer finite after step {step + 1}: lr={lr} is too large for this rule.")
+                raise ValueError(
+                    f"Logits are no longer finite after step {step + 1}: lr={lr} is too large for this rule."
+                )
             if on_step is not None:
                 on_step(step + 1)
     columns = [np.array(column) for column in zip(*rows, strict=True)]

@@ -26,7 +26,14 @@ from differential_smoothing.tabular.closed_form import (
 )
 from differential_smoothing.tabular.theorem import at_budget
 
-__all__ = ["correctness_on_frontier", "distance", "exponent_for", "frontier", "solve_frontier", "solve_optimum"]
+__all__ = [
+    "correctness_on_frontier",
+    "distance",
+    "exponent_for",
+    "frontier",
+    "solve_frontier",
+    "solve_optimum",
+]
 
 
 def frontier(prompts: Prompts, kappa: Floats | float, exponents: Floats) -> tuple[Floats, Floats]:
@@ -35,7 +42,8 @@ def frontier(prompts: Prompts, kappa: Floats | float, exponents: Floats) -> tupl
     NaN where no C is within the budget at that tilt.
     """
     points = [
-        measure(prompts, at_budget(prompts, kappa, np.full(len(prompts.log_p), a), rule="ds").log_pi) for a in exponents
+        measure(prompts, at_budget(prompts, kappa, np.full(len(prompts.log_p), a), rule="ds").log_pi)
+        for a in exponents
     ]
     return np.stack([p.correctness for p in points], 1), np.stack([p.diversity for p in points], 1)
 
@@ -44,8 +52,14 @@ def exponent_for(prompts: Prompts, diversity: Floats) -> Floats:
     """The exponent a in [0, 1] with ``H(q ~ p^a) = diversity``, (B,): 1 where the base has it already, NaN above log(correct)."""
 
     def entropy(exponent: Floats, row) -> Floats:
-        values = np.where(prompts.correct[row], exponent[:, None] * np.where(prompts.correct[row], prompts.log_p[row], 0.0), 0.0)
-        log_q = np.where(prompts.correct[row], values - logsumexp(values, prompts.correct[row])[:, None], -np.inf)
+        values = np.where(
+            prompts.correct[row],
+            exponent[:, None] * np.where(prompts.correct[row], prompts.log_p[row], 0.0),
+            0.0,
+        )
+        log_q = np.where(
+            prompts.correct[row], values - logsumexp(values, prompts.correct[row])[:, None], -np.inf
+        )
         return measure(Prompts(prompts.log_p[row], prompts.correct[row]), log_q).diversity
 
     count = len(prompts.log_p)
@@ -126,7 +140,12 @@ def _minimise(loss, slope, p: Floats, constraints: list) -> Floats | None:
 
 
 def objective(
-    prompts: Prompts, log_pi: Floats, reward: Floats, beta: float, divergence: Divergence = REVERSE_KL, entropy: float = 0.0
+    prompts: Prompts,
+    log_pi: Floats,
+    reward: Floats,
+    beta: float,
+    divergence: Divergence = REVERSE_KL,
+    entropy: float = 0.0,
 ) -> float:
     """``E[reward] + entropy H(pi) - beta K(pi, p)`` of one prompt's policy (1, N)."""
     pi = np.exp(log_pi[0])
@@ -135,5 +154,7 @@ def objective(
 
 def _one(prompts: Prompts) -> tuple[Floats, np.ndarray]:
     if len(prompts.log_p) != 1 or not prompts.exists.all():
-        raise ValueError(f"The solver takes one prompt without padding, got a block of shape {prompts.log_p.shape}.")
+        raise ValueError(
+            f"The solver takes one prompt without padding, got a block of shape {prompts.log_p.shape}."
+        )
     return np.exp(prompts.log_p[0]), prompts.correct[0]

@@ -63,7 +63,13 @@ def sequences(tokens: Sequence[Sequence[int]]) -> Trajectories:
     """
     paths = [tuple(int(token) for token in path) for path in tokens]
     prefixes = {path[:t] for path in paths for t in range(len(path))}
-    if len(paths) < 2 or not all(paths) or len(set(paths)) < len(paths) or prefixes & set(paths) or min(map(min, paths)) < 0:
+    if (
+        len(paths) < 2
+        or not all(paths)
+        or len(set(paths)) < len(paths)
+        or prefixes & set(paths)
+        or min(map(min, paths)) < 0
+    ):
         raise ValueError(
             f"sequences needs at least two different, non-empty lists of token numbers >= 0, none of which begins another; "
             f"got {tokens!r}. End each with a token of its own for 'stop' where needed."
@@ -82,7 +88,11 @@ def sequences(tokens: Sequence[Sequence[int]]) -> Trajectories:
 
 def token_logps(logits: Floats, trajectories: Trajectories) -> Floats:
     """(..., M, V) logits -> (..., Y, T) log-probabilities of every token, nats; 0 where masked."""
-    return np.where(trajectories.mask, _log_softmax(logits, trajectories)[..., trajectories.node, trajectories.action], 0.0)
+    return np.where(
+        trajectories.mask,
+        _log_softmax(logits, trajectories)[..., trajectories.node, trajectories.action],
+        0.0,
+    )
 
 
 def ds_grpo(gamma_p: float = 0.0, gamma_n: float = 0.0, **options) -> Rule:
@@ -211,7 +221,9 @@ def group_advantage(
     (``scale="group"``) or 1 - eps (``"none"``). The binomial is that of the other G - 1 completions, which avoids 0/0.
     """
     if scale not in ("group", "none"):
-        raise ValueError(f"scale must be 'group' or 'none' in closed form, got {scale!r}: one prompt has no batch.")
+        raise ValueError(
+            f"scale must be 'group' or 'none' in closed form, got {scale!r}: one prompt has no batch."
+        )
     probability = np.asarray(probability, dtype=np.float64)[..., None]
     others = np.arange(size)
     ways = np.array([comb(size - 1, int(c)) for c in others], dtype=np.float64)
@@ -258,7 +270,9 @@ def closed_form_gradient(
             "The reward stage has a closed form with scale='none' only; with scale='group' use expected_gradient."
         )
     if level == "token" and (stage == "reward" or center):
-        raise ValueError(f"level='token' has no meaning with stage={stage!r}, center={center}: take 'mean' or 'sum'.")
+        raise ValueError(
+            f"level='token' has no meaning with stage={stage!r}, center={center}: take 'mean' or 'sum'."
+        )
     mask = trajectories.mask
     per_token = token_logps(logits, trajectories)
     log_pi = per_token.sum(-1)
@@ -313,9 +327,7 @@ def _log_softmax(logits: Floats, trajectories: Trajectories) -> Floats:
 
 def _members(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which outcome and which group each completion is: counts (groups, Y) -> two of (completions,)."""
-    group, outcome = (
-        np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape)
-    )
+    group, outcome = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
     return outcome, group
 
 

@@ -103,7 +103,13 @@ def matched_ds(prompts: Prompts, log_pi: Floats, *, penalty: bool = False) -> Fl
 
 
 def stationarity(
-    prompts: Prompts, log_pi: Floats, gamma: Floats, beta: Floats, divergence: Divergence, *, form: str = "reward"
+    prompts: Prompts,
+    log_pi: Floats,
+    gamma: Floats,
+    beta: Floats,
+    divergence: Divergence,
+    *,
+    form: str = "reward",
 ) -> Floats:
     """How far ``log_pi`` is from being a DS optimum with gamma_p = ``gamma`` and some constant c: (B,), relative, 0 = exactly.
 
@@ -123,7 +129,12 @@ def stationarity(
 
 
 def at_budget(
-    prompts: Prompts, kappa: Floats, exponent: Floats, *, rule: Literal["ds", "entropy"], least: Floats | None = None
+    prompts: Prompts,
+    kappa: Floats,
+    exponent: Floats,
+    *,
+    rule: Literal["ds", "entropy"],
+    least: Floats | None = None,
 ) -> Challenge:
     """The most correct optimum of a rule that spends reverse KL ``kappa`` with tilt ``exponent`` on the correct answers.
 
@@ -136,12 +147,16 @@ def at_budget(
     the supremum of K, any C < 1 will do, and one not below ``least`` (log-odds, (B,)) is taken. Where K is above kappa for every
     C the rule has no such optimum: NaN.
     """
-    kappa, exponent = (np.broadcast_to(np.asarray(v, dtype=np.float64), (len(prompts.log_p),)) for v in (kappa, exponent))
+    kappa, exponent = (
+        np.broadcast_to(np.asarray(v, dtype=np.float64), (len(prompts.log_p),)) for v in (kappa, exponent)
+    )
     least = np.full(len(kappa), -np.inf) if least is None else least
     wrong = prompts.exists & ~prompts.correct
     log_cb, log_wb = logsumexp(prompts.log_p, prompts.correct), logsumexp(prompts.log_p, wrong)
     q, right_cost, right_sum = _tilted(prompts.log_p, prompts.correct, exponent)
-    u, wrong_cost, wrong_sum = _tilted(prompts.log_p, wrong, exponent if rule == "entropy" else np.ones_like(exponent))
+    u, wrong_cost, wrong_sum = _tilted(
+        prompts.log_p, wrong, exponent if rule == "entropy" else np.ones_like(exponent)
+    )
     cheapest = (log_cb - right_cost) - (log_wb - wrong_cost)
 
     def spent(log_odds: Floats, row) -> Floats:
@@ -159,7 +174,9 @@ def at_budget(
     enough = np.where(spent(enough, rows) <= kappa, enough, np.maximum(cheapest, least))
     log_odds = np.where(free, enough, log_odds)
     # where C rounds to 1, K no longer tells log-odds apart: take the target's own, if the budget allows it
-    log_odds = np.where((spent(np.maximum(log_odds, least), rows) <= kappa), np.maximum(log_odds, least), log_odds)
+    log_odds = np.where(
+        (spent(np.maximum(log_odds, least), rows) <= kappa), np.maximum(log_odds, least), log_odds
+    )
     log_c, log_w = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
     log_pi = np.where(prompts.correct, log_c[:, None] + q, np.where(wrong, log_w[:, None] + u, -np.inf))
     within = spent(cheapest, rows) <= kappa * (1 + 1e-12) + 1e-18
@@ -177,9 +194,15 @@ def literal_floor(prompts: Prompts, exponent: Floats) -> Floats:
     wrong = prompts.exists & ~prompts.correct
     log_cb, log_wb = logsumexp(prompts.log_p, prompts.correct), logsumexp(prompts.log_p, wrong)
     _, cost, total = _tilted(prompts.log_p, prompts.correct, exponent)
-    total = np.where(cost < 1e-15, log_cb, total)  # flat already, or a single answer: vanilla RL is as diverse
+    total = np.where(
+        cost < 1e-15, log_cb, total
+    )  # flat already, or a single answer: vanilla RL is as diverse
     log_c, log_w = -np.logaddexp(0.0, log_wb - total), -np.logaddexp(0.0, total - log_wb)
-    return REVERSE_KL.terms(log_c - log_cb, log_cb) + np.exp(log_c) * cost + REVERSE_KL.terms(log_w - log_wb, log_wb)
+    return (
+        REVERSE_KL.terms(log_c - log_cb, log_cb)
+        + np.exp(log_c) * cost
+        + REVERSE_KL.terms(log_w - log_wb, log_wb)
+    )
 
 
 def bonus_helps(prompts: Prompts, log_pi: Floats) -> Floats:
@@ -207,7 +230,9 @@ def improves_both(
     vanilla = measure(prompts, _ds(prompts, beta, np.ones_like(exponent)))
     if equal == "beta":
         return compare(measure(prompts, _ds(prompts, beta, exponent)), vanilla)
-    return compare(measure(prompts, at_budget(prompts, vanilla.divergence, exponent, rule="ds").log_pi), vanilla)
+    return compare(
+        measure(prompts, at_budget(prompts, vanilla.divergence, exponent, rule="ds").log_pi), vanilla
+    )
 
 
 def _ds(prompts: Prompts, beta: Floats, exponent: Floats) -> Floats:

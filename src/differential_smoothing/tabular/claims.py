@@ -1,0 +1,576 @@
+"""The claims, one by one: what was compared on how many instances, the worst margin, and the verdict.
+
+PASS: holds on every instance, up to rounding. FAIL: refuted. "does not extend": a claim of the paper, or one that its reader
+may expect, that is refuted as it stands; the note has the condition under which it holds and a small counterexample.
+``expected`` is the verdict that this project states; anything else is news, and ``dsmooth tabular`` then exits with 1.
+A margin is the least over instances of (better side - worse side), so that >= 0 is what the claim needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import combinations
+from math import lgamma
+from typing import NamedTuple
+
+import numpy as np
+
+from differential_smoothing.tabular import biases as bias
+from differential_smoothing.tabular import dynamics, oracle, theorem
+from differential_smoothing.tabular import frontier as front
+from differential_smoothing.tabular.closed_form import (
+    DIVERGENCES,
+    FORWARD_KL,
+    Divergence,
+    Floats,
+    Prompts,
+    ds_reward,
+    entropy_reward,
+    find_root,
+    logsumexp,
+    measure,
+    optimum,
+    prompt,
+    random_prompts,
+)
+
+__all__ = ["Claim", "check_claims", "reward_form_gap"]
+
+PASS, FAIL, NOT = "PASS", "FAIL", "does not extend"
+Progress = Callable[[str, int, int], None]
+
+
+class Claim(NamedTuple):
+    """``margin`` is the worst over ``instances``, ``held`` the share of them on which the statement is true."""
+
+    name: str
+    statement: str
+    verdict: str
+    expected: str
+    margin: float
+    held: float
+    instances: int
+    note: str
+
+
+class _Case(NamedTuple):
+    """A block with a random rule for each prompt: ``beta``, and ``strength`` = gamma / beta, each (B,)."""
+
+    prompts: Prompts
+    beta: Floats
+    strength: Floats
+
+
+def check_claims(instances: int, seed: int, on_progress: Progress | None = None) -> list[Claim]:
+    """Every claim on ``instances`` random prompts (fewer where each is costly), all decided by ``seed``.
+
+    beta is log-uniform from 0.01 to 100, gamma / beta from 0.001 to 3. ``on_progress(claim, done, total)`` is called before each.
+    """
+    if instances < 1:
+        raise ValueError(f"instances must be at least 1, got {instances}.")
+    random = np.random.default_rng([seed, 1])
+    cases = []
+    for prompts in random_prompts(instances, seed):
+        count = len(prompts.log_p)
+        cases.append(_Case(prompts, 10 ** random.uniform(-2, 2, count), 10 ** random.uniform(-3, 0.5, count)))
+    small = list(_small_prompts(min(200, instances), seed))
+    jobs: list[tuple[str, Callable[[], Claim]]] = []
+    for divergence in DIVERGENCES:
+        for form in ("reward", "entropy"):
+            jobs.append(
+                (f"Theorem 3.4, bonus, {form} form", lambda d=divergence, f=form: _theorem(cases, d, f))
+            )
+        jobs.append(("Theorem 3.4, penalty", lambda d=divergence: _penalty(cases, d)))
+    jobs += [
+        ("Theorem 3.4, whole budget", lambda: _whole_budget(cases)),
+        ("Theorem 3.4, no constant", lambda: _literal(cases)),
+        ("Theorem 3.4, mixed forms", _mixed_forms),
+        ("A bonus dominates DS", lambda: _bonus_dominates(cases)),
+        ("Optima against a solver", lambda: _solver_optima(small, seed)),
+        ("Frontier against a solver", lambda: _solver_frontier(small, seed)),
+        ("Nothing beyond the frontier", lambda: _nothing_beyond(cases)),
+        ("gamma_n at equal budget", lambda: _gamma_n(cases)),
+        ("DS improves both, equal beta", lambda: _improves(cases, "beta")),
+        ("DS improves both, equal budget", lambda: _improves(cases, "budget")),
+        ("A bonus or a penalty helps", lambda: _bonus_helps(cases)),
+        ("A bonus or penalty, equal budget", lambda: _entropy_at_budget(cases)),
+        ("Selection bias", lambda: _selection(cases)),
+        ("Reinforcement bias, G = 8", lambda: _reinforcement(cases, 8, PASS)),
+        ("Reinforcement bias, G = 2", lambda: _reinforcement(cases, 2, NOT)),
+        ("GRPO helps every correct answer", lambda: _every_answer(cases)),
+        *[(name, lambda n=name: _rate(cases, n)) for name in _RATES],
+        ("Four ways to one gradient", lambda: _gradients(seed)),
+        ("DS improves both, part shared", lambda: _trained(seed, 0.99)),
+        ("DS improves both, all shared", lambda: _trained(seed, 1.0)),
+    ]
+    claims = []
+    for number, (name, job) in enumerate(jobs):
+        if on_progress is not None:
+            on_progress(name, number, len(jobs))
+        claims.append(job())
+    if on_progress is not None:
+        on_progress("done", len(jobs), len(jobs))
+    return claims
+
+
+def _claim(name, statement, margins, note, *, expected=PASS, tolerance=theorem.TOLERANCE) -> Claim:
+    """A verdict from margins: an instance holds if its margin is >= -tolerance; NaN (nothing to offer) does not hold."""
+    margins = np.asarray(margins, dtype=np.float64)
+    held = margins >= -tolerance
+    verdict = PASS if held.all() else (expected if expected != PASS else FAIL)
+    worst = np.nanmin(margins) if not np.isnan(margins).all() else np.nan
+    return Claim(name, statement, verdict, expected, float(worst), float(held.mean()), len(margins), note)
+
+
+def _theorem(cases: list[_Case], divergence: Divergence, form: str) -> Claim:
+    worst, saved, off = [], [], []
+    for prompts, beta, strength in cases:
+        if form == "reward":
+            target = optimum(prompts, entropy_reward(prompts, beta * strength), beta, divergence=divergence)
+        else:
+            target = optimum(
+                prompts, prompts.correct * 1.0, beta, divergence=divergence, entropy=beta * strength
+            )
+        ours = theorem.matched_ds(prompts, target)
+        margin = theorem.compare(measure(prompts, ours, divergence), measure(prompts, target, divergence))
+        worst.append(margin.worst)
+        saved.append(margin.budget)
+        kind = "reward" if form == "reward" else "policy"
+        off.append(theorem.stationarity(prompts, ours, beta * strength, beta, divergence, form=kind))
+    off = float(np.concatenate(off).max())
+    margins = np.concatenate(worst) if off < 1e-8 else np.full(1, -off)
+    return _claim(
+        f"Theorem 3.4, bonus, {form} form, {divergence.name}",
+        "For every optimum of an entropy bonus there is a DS optimum at least as correct and as diverse, no further from the base",
+        margins,
+        f"same beta, gamma_p = gamma, gamma_n = 0, log {'p' if form == 'reward' else 'pi'} up to a constant; "
+        f"median share of the budget left over {np.median(np.concatenate(saved)):.1e}; optimality to {off:.0e}",
+    )
+
+
+def _penalty(cases: list[_Case], divergence: Divergence) -> Claim:
+    worst = []
+    for prompts, beta, strength in cases:
+        target = optimum(prompts, entropy_reward(prompts, -beta * strength), beta, divergence=divergence)
+        ours = theorem.matched_ds(prompts, target, penalty=True)
+        worst.append(
+            theorem.compare(measure(prompts, ours, divergence), measure(prompts, target, divergence)).worst
+        )
+    return _claim(
+        f"Theorem 3.4, penalty, {divergence.name}",
+        "For every optimum of an entropy penalty there is one at least as correct and as diverse, no further from the base",
+        np.concatenate(worst), "it is vanilla RL's, DS with gamma_p = gamma_n = 0",
+    )  # fmt: skip
+
+
+def _whole_budget(cases: list[_Case]) -> Claim:
+    worst, gain = [], []
+    for prompts, beta, strength in cases:
+        target = measure(prompts, optimum(prompts, entropy_reward(prompts, beta * strength), beta))
+        ours = theorem.at_budget(prompts, target.divergence, 1 - strength, rule="ds", least=target.log_odds)
+        margin = theorem.compare(measure(prompts, ours.log_pi), target)
+        worst.append(np.minimum(margin.worst, ours.centred))
+        gain.append(margin.correctness)
+    return _claim(
+        "Theorem 3.4, whole budget",
+        "DS with the bonus's tilt and its whole reverse KL budget is at least as correct and as diverse, for some beta > 0",
+        np.concatenate(worst),
+        "log p taken relative to the policy's own mean over correct answers (center=True estimates it from the group); "
+        f"C is more than 1% higher on {np.mean(np.concatenate(gain) > 0.01):.0%} of instances",
+    )  # fmt: skip
+
+
+def _literal(cases: list[_Case]) -> Claim:
+    margins = []
+    for prompts, beta, strength in cases:
+        target = measure(prompts, optimum(prompts, entropy_reward(prompts, beta * strength), beta))
+        room = (target.divergence - theorem.literal_floor(prompts, 1 - strength)) / np.maximum(
+            target.divergence, 1e-12
+        )
+        margins.append(room[(strength <= 1) & (prompts.correct.sum(1) > 1)])
+    found = _literal_counterexample()
+    return _claim(
+        "Theorem 3.4, no constant",
+        "The same with the reward form as written: r - gamma_p log p, r in {0, 1}, beta > 0",
+        np.concatenate(margins) if sum(map(len, margins)) else [found[1]],
+        f"holds iff kappa is above `literal_floor`; enough: 1/beta >= log(sum_wrong p^a / sum_wrong p), a = 1 - gamma/beta. "
+        f"Counterexample: {found[0]}",
+        expected=NOT, tolerance=0.0,
+    )  # fmt: skip
+
+
+def _literal_counterexample() -> tuple[str, float]:
+    """The smallest denominator at which two correct and one wrong outcome, a = 1/2 and e^(1/beta) = 11/10 refute it."""
+    for total in range(4, 40):
+        for one, two in combinations(range(1, total), 2):
+            if one + two >= total:
+                continue
+            given = prompt(np.array([one, two, total - one - two]) / total, 2)
+            beta = 1 / np.log(1.1)
+            target = measure(given, optimum(given, entropy_reward(given, beta / 2), beta))
+            floor = theorem.literal_floor(given, np.array([0.5]))[0]
+            if target.divergence[0] < floor:
+                shown = ", ".join(str(Fraction(n, total)) for n in (one, two))
+                return (
+                    f"p = ({shown} | {Fraction(total - one - two, total)}) with the last wrong, a = 1/2, e^(1/beta) = 1.1: the bonus "
+                    f"has C {target.correctness[0]:.3f} at KL {target.divergence[0]:.4f}, DS as diverse needs more than {floor:.4f}",
+                    float(target.divergence[0] / floor - 1),
+                )
+    return "", np.nan
+
+
+def reward_form_gap(given: Prompts, log_pi: Floats, divergence: Divergence) -> float:
+    """The least K of a DS optimum in reward form (log p) with the C and at least the diversity of ``log_pi``, minus K of ``log_pi``.
+
+    One prompt; infinite where no such optimum is as diverse. K rises with the tilt gamma_p / beta, so the least is at the
+    first tilt that is diverse enough: bracketed on 400 tilts from 0.001 to 1,000, then solved for. For one wrong outcome and an
+    entropy-of-pi optimum whose C is worth its divergence (see ``_mixed_forms``), ``log_pi`` has the unique least K at its C and
+    diversity: a positive gap then says that no DS optimum in reward form dominates it.
+    """
+    target, ours = measure(given, log_pi, divergence), theorem.matched_ds(given, log_pi)
+    inside = np.where(given.correct, given.log_p - logsumexp(given.log_p, given.correct)[:, None], -np.inf)
+
+    def tilted(tilts: Floats) -> Floats:
+        # an alpha divergence scales with C, so the conditional of a DS optimum is an optimum over the correct answers alone
+        block = Prompts(np.repeat(inside, len(tilts), 0), np.repeat(given.correct, len(tilts), 0))
+        return optimum(
+            block, -tilts[:, None] * np.where(block.exists, block.log_p, 0.0), 1.0, divergence=divergence
+        )
+
+    def excess(tilts: Floats, row=None) -> Floats:
+        block = Prompts(np.repeat(inside, len(tilts), 0), np.repeat(given.correct, len(tilts), 0))
+        return measure(block, tilted(tilts)).diversity - target.diversity[0]
+
+    tilts = np.geomspace(1e-3, 1e3, 400)
+    enough = np.flatnonzero(excess(tilts) >= 0)
+    if not len(enough):
+        return np.inf
+    first = max(int(enough[0]), 1)
+    tilt = find_root(excess, tilts[first - 1 : first], tilts[first : first + 1])
+    policy = np.where(given.correct, tilted(tilt) + target.log_correct[:, None], ours)
+    return float(divergence(policy, given.log_p)[0] - target.divergence[0])
+
+
+def _mixed_forms() -> Claim:
+    """Three different correct answers and one wrong, in tenths, beta = gamma = 1/2.
+
+    The multiplier of C in ``min K subject to C, H`` is ``1/beta + gamma/beta (log(pi_wrong / C) + H)``; where it is positive the
+    bonus's optimum is the only policy as good in all three.
+    """
+    gaps, best, shown = [], 0.0, ""
+    for cut in combinations(range(1, 10), 3):
+        parts = np.diff((0, *cut, 10))
+        if len(set(parts[:3])) < 3 or list(parts[:3]) != sorted(parts[:3]):
+            continue
+        given = prompt(parts / 10, 3)
+        target = optimum(given, given.correct * 1.0, 0.5, divergence=FORWARD_KL, entropy=0.5)
+        worth = measure(given, target)
+        if 2 - worth.log_odds[0] + worth.diversity[0] <= 0:
+            continue
+        gaps.append(-reward_form_gap(given, target, FORWARD_KL))
+        if -gaps[-1] > best:
+            best, shown = -gaps[-1], ", ".join(f"{n}/10" for n in parts[:3]) + f" | {parts[3]}/10"
+    return _claim(
+        "Theorem 3.4, mixed forms, forward KL",
+        "DS in the reward form (log p) also dominates the entropy-of-pi bonus, r + gamma H(pi)",
+        gaps,
+        f"for the reverse KL the two forms are one family; for others DS must take log pi, as DS-GRPO does. Counterexample: p = ({shown}), "
+        f"beta = gamma = 1/2: {best:.1e} nats more divergence at the same C and diversity",
+        expected=NOT, tolerance=1e-12,
+    )  # fmt: skip
+
+
+def _bonus_dominates(cases: list[_Case]) -> Claim:
+    margins = []
+    for prompts, beta, strength in cases:
+        ours = optimum(prompts, ds_reward(prompts, beta * strength), beta)
+        target = measure(prompts, ours)
+        other = theorem.at_budget(prompts, target.divergence, 1 - strength, rule="entropy")
+        margins.append(theorem.compare(measure(prompts, other.log_pi), target).worst)
+    return _claim(
+        "A global bonus dominates DS",
+        "Deliberately wrong: for every DS optimum there is a bonus with its tilt that is as good in all three",
+        np.concatenate(margins), "true only where wrong answers are alike, or the tilt is too weak to see", expected=FAIL,
+    )  # fmt: skip
+
+
+def _small_prompts(count: int, seed: int) -> Iterator[Prompts]:
+    random = np.random.default_rng([seed, 2])
+    for _ in range(count):
+        p = random.dirichlet(np.full(random.integers(3, 9), 10 ** random.uniform(-0.5, 1))) + 1e-3
+        yield prompt(p / p.sum(), int(random.integers(2, len(p))))
+
+
+def _solver_optima(small: list[Prompts], seed: int) -> Claim:
+    random, off = np.random.default_rng([seed, 3]), []
+    for number, given in enumerate(small):
+        divergence, form = DIVERGENCES[number % 3], number // 3 % 3
+        beta, strength = 10 ** random.uniform(-1, 0.5), random.uniform(0.05, 1.2)
+        reward = (
+            entropy_reward(given, beta * strength),
+            given.correct * 1.0,
+            ds_reward(given, beta * strength, 0.3),
+        )[form]
+        weight = beta * strength if form == 1 else 0.0
+        ours = optimum(given, reward, beta, divergence=divergence, entropy=weight)
+        value = front.objective(given, ours, reward, beta, divergence, weight)
+        solved, _ = front.solve_optimum(given, reward, beta, divergence, weight)
+        off.append(-abs(solved - value) / max(abs(value), 1e-3))
+    return _claim(
+        "Optima against a solver", "The closed form's objective is that of SciPy's SLSQP on the convex program, within 1e-9",
+        off, "all divergences, both entropy forms, and DS", tolerance=1e-9,
+    )  # fmt: skip
+
+
+def _solver_frontier(small: list[Prompts], seed: int) -> Claim:
+    random, off = np.random.default_rng([seed, 4]), []
+    for given in small:
+        exponent, kappa = np.array([random.uniform(0.1, 1)]), random.uniform(0.02, 0.6)
+        correct, diversity = front.frontier(given, kappa, exponent)
+        while np.isnan(correct[0, 0]):  # the tilt alone costs more than the budget
+            exponent = (1 + exponent) / 2
+            correct, diversity = front.frontier(given, kappa, exponent)
+        off.append(-abs(front.solve_frontier(given, kappa, diversity[0, 0]) - correct[0, 0]))
+    return _claim(
+        "DS with gamma_n = 0 is the frontier",
+        "No policy within a reverse KL budget is more correct at its diversity: C is that of the convex program, within 1e-6",
+        off, "vanilla RL is the end a = 1", tolerance=1e-6,
+    )  # fmt: skip
+
+
+def _nothing_beyond(cases: list[_Case]) -> Claim:
+    rules = {"bonus": [], "penalty": [], "DS": [], "DS, gamma_n": []}
+    for prompts, beta, strength in cases:
+        gamma = beta * np.minimum(strength, 1)
+        for gaps, reward in zip(
+            rules.values(),
+            (entropy_reward(prompts, gamma), entropy_reward(prompts, -gamma), ds_reward(prompts, gamma), ds_reward(prompts, gamma, gamma)),
+            strict=True,
+        ):  # fmt: skip
+            gaps.append(front.distance(prompts, measure(prompts, optimum(prompts, reward, beta))))
+    gaps = {name: np.concatenate(parts) for name, parts in rules.items()}
+    every = np.concatenate(list(gaps.values()))
+    away = ", ".join(f"{name} {np.nanmean(np.minimum(gap, 50) > 1e-6):.0%}" for name, gap in gaps.items())
+    return _claim(
+        "Nothing beyond the frontier", "Bonus, penalty and DS lie on the frontier of their own budget and diversity, or below",
+        every, f"below it by more than 1e-6 in log C: {away}", tolerance=1e-7,
+    )  # fmt: skip
+
+
+def _gamma_n(cases: list[_Case]) -> Claim:
+    margins = []
+    for prompts, beta, strength in cases:
+        ours = measure(prompts, optimum(prompts, ds_reward(prompts, 0.0, beta * strength), beta))
+        margins.append(-front.distance(prompts, ours))
+    return _claim(
+        "gamma_n > 0 at equal budget",
+        "Sharpening wrong answers (gamma_n > 0) costs the optimum no correctness at the same reverse KL and diversity",
+        np.concatenate(margins),
+        "it leaves the frontier unless wrong answers are alike: its KL is better spent on C. At equal beta it does raise C, and KL",
+        expected=NOT,
+    )  # fmt: skip
+
+
+def _improves(cases: list[_Case], equal: str) -> Claim:
+    margins, unfit = [], 0
+    for prompts, beta, strength in cases:
+        margin = theorem.improves_both(prompts, beta, np.maximum(1 - strength, 0), equal=equal)
+        worst = np.minimum(margin.correctness, margin.diversity)
+        unfit += int(np.isnan(worst).sum())
+        margins.append(worst)
+    if equal == "beta":
+        return _claim(
+            "DS improves both, equal beta", "At the same beta, gamma_p > 0 makes the optimum more correct and more diverse than vanilla RL's",
+            np.concatenate(margins), "always; it also moves further from the base, which is what pays for it",
+        )  # fmt: skip
+    given = prompt([1 / 6, 2 / 6, 3 / 6], 2)
+    vanilla = measure(given, optimum(given, given.correct * 1.0, 1.0))
+    ours = measure(given, theorem.at_budget(given, vanilla.divergence, np.array([0.5]), rule="ds").log_pi)
+    return _claim(
+        "DS improves both, equal budget", "At the same reverse KL, gamma_p > 0 makes the optimum more correct and more diverse than vanilla RL's",
+        np.concatenate(margins),
+        f"never more correct: vanilla RL is the most correct policy of its KL ball. In {unfit} cases the tilt alone exceeds the budget. "
+        f"Counterexample: p = (1/6, 1/3 | 1/2), beta = 1, a = 1/2: C {vanilla.correctness[0]:.4f} -> {ours.correctness[0]:.4f}, "
+        f"diversity {vanilla.diversity[0]:.3f} -> {ours.diversity[0]:.3f}",
+        expected=NOT,
+    )  # fmt: skip
+
+
+def _bonus_helps(cases: list[_Case]) -> Claim:
+    margins, signs = [], []
+    for prompts, beta, _ in cases:
+        here = optimum(prompts, prompts.correct * 1.0, beta)
+        rise = theorem.bonus_helps(prompts, here)
+        step = 1e-5 * beta
+        up, down = (
+            measure(prompts, optimum(prompts, entropy_reward(prompts, s * step), beta)).log_odds
+            for s in (1, -1)
+        )
+        margins.append(1e-4 - np.abs((up - down) / 2e-5 - rise) / (1 + np.abs(rise)))
+        signs.append(rise)
+    return _claim(
+        "When a bonus or a penalty helps",
+        "At equal beta a small bonus raises C iff E[log p | wrong] > E[log p | correct], a penalty iff the reverse",
+        np.concatenate(margins),
+        f"C's slope by differences against the formula, within 1e-4; the bonus side is {np.mean(np.concatenate(signs) > 0):.0%} of instances",
+        tolerance=0.0,
+    )  # fmt: skip
+
+
+def _entropy_at_budget(cases: list[_Case]) -> Claim:
+    margins = []
+    for prompts, beta, strength in cases:
+        vanilla = measure(prompts, optimum(prompts, prompts.correct * 1.0, beta))
+        for sign in (1, -1):
+            other = theorem.at_budget(
+                prompts, vanilla.divergence, 1 - sign * np.minimum(strength, 1), rule="entropy"
+            )
+            margins.append(measure(prompts, other.log_pi).log_correct - vanilla.log_correct)
+    return _claim(
+        "A bonus or a penalty at equal budget", "A bonus or a penalty costs the optimum no correctness against vanilla RL's at the same reverse KL",
+        np.concatenate(margins), "it always does, unless the base is flat where it tilts: what helps at equal beta is the larger distance", expected=NOT,
+    )  # fmt: skip
+
+
+def _selection(cases: list[_Case]) -> Claim:
+    return _claim(
+        "Selection bias", "The likelier of two correct answers is likelier to be in a group of 8 that teaches",
+        np.concatenate([_rises(case, 8, "selected") for case in cases]), "1-(1-pi)^G - C^G + (C-pi)^G rises with pi", tolerance=1e-12,
+    )  # fmt: skip
+
+
+def _reinforcement(cases: list[_Case], size: int, expected: str) -> Claim:
+    if expected == PASS:
+        margins = np.concatenate([_rises(case, size, "gain") for case in cases])
+        note = "up pi / selected, and selected is concave in pi; strictly for G >= 3"
+    else:
+        margins = np.concatenate([_rises(case, size, "gain", strict=True) for case in cases])
+        note = "a mixed pair holds one correct answer, so every one gains the same in logit; the bias needs G >= 3"
+    return _claim(
+        f"Reinforcement bias, G = {size}", "When such a group holds it, the likelier of two correct answers gains more logit",
+        margins, note, expected=expected, tolerance=1e-9 if expected == PASS else 0.0,
+    )  # fmt: skip
+
+
+def _rises(case: _Case, size: int, what: str, strict: bool = False) -> Floats:
+    """Least relative rise of a bias from one correct answer to the next likelier, per prompt with two that differ and are seen."""
+    p = np.where(case.prompts.correct, case.prompts.log_p, np.nan)
+    value = getattr(bias.biases(case.prompts.log_p, case.prompts.correct, size), what)
+    order = np.argsort(p, axis=1)  # NaN last
+    p, value = np.take_along_axis(p, order, 1), np.take_along_axis(value, order, 1)
+    wrong = measure(case.prompts, case.prompts.log_p).log_wrong
+    # where an answer is rarer than 1e-12, or nothing is wrong but 1e-6, the differences are rounding
+    seen = (np.diff(p, axis=1) > 1e-6) & (p[:, :-1] > -27) & (wrong > -14)[:, None]
+    value = np.nan_to_num(value, posinf=0.0)
+    rise = np.where(
+        seen, np.diff(value, axis=1) / np.where(seen & (value[:, 1:] > 0), value[:, 1:], 1.0), np.inf
+    )
+    if strict:
+        rise = rise - 1e-9
+    least = rise.min(1)
+    return least[np.isfinite(least)]
+
+
+def _every_answer(cases: list[_Case]) -> Claim:
+    margins = []
+    for prompts, _, _ in cases:
+        gain = bias.biases(prompts.log_p, prompts.correct, 8).probability_gain
+        margins.append(np.nanmin(np.where(prompts.correct, gain, np.nan), 1))
+    given = prompt([1 / 10, 7 / 10, 2 / 10], 2)
+    gain = bias.biases(given.log_p, given.correct, 8).probability_gain[0]
+    return _claim(
+        "GRPO raises every correct answer", "One expected GRPO step raises the probability of every correct answer",
+        np.concatenate(margins),
+        f"it lowers those with pi up < sum pi g, the policy's mean logit gain. Counterexample: p = (1/10, 7/10 | 1/5), G = 8: "
+        f"{gain[0]:+.4f} and {gain[1]:+.4f} per unit step",
+        expected=NOT, tolerance=1e-15,
+    )  # fmt: skip
+
+
+_RATES = {
+    "GRPO collapses": (-1, "grpo", PASS, "One expected GRPO step never raises the entropy among correct answers", "-up C V1"),
+    "centred gamma_p restores": (
+        1, "gamma_p_centred", PASS, "The centred term (center=True) never lowers the entropy among correct answers", "+kept C V2",
+    ),
+    "gamma_p restores": (
+        1, "gamma_p", NOT, "The term as published, -gamma_p log pi at the advantage, never lowers the entropy among correct answers",
+        "C (V2 - (1-C) |mu| V1): it pushes all correct answers up, the likely ones more. Holds if (1-C) |mu| V1 <= V2, so near C = 1. "
+        "Counterexample: p = (1/5, 1/10 | 7/10)",
+    ),
+    "gamma_n restores": (
+        1, "gamma_n", NOT, "The term on wrong answers, +gamma_n log pi, does not lower the entropy among correct answers",
+        "it always does: -C |sum_wrong pi log pi| V1. What leaves the wrong answers goes to correct ones in proportion to pi",
+    ),
+}  # fmt: skip
+
+
+def _rate(cases: list[_Case], name: str) -> Claim:
+    sign, which, expected, statement, note = _RATES[name]
+    rates = [
+        sign * getattr(bias.diversity_rates(c.prompts.log_p, c.prompts.correct, 8), which) for c in cases
+    ]
+    return _claim(name, statement, np.concatenate(rates), note, expected=expected, tolerance=1e-14)
+
+
+def _gradients(seed: int) -> Claim:
+    random, off, far = np.random.default_rng([seed, 5]), [], 0.0
+    trees = (
+        oracle.sequences([[i] for i in range(5)]),
+        oracle.sequences([[0, 0], [0, 1, 1], [0, 1, 0], [1], [2, 2, 0]]),
+    )
+    options = (
+        {}, {"gamma_p": 0.3, "gamma_n": 0.2}, {"gamma_p": 0.3, "gamma_n": 0.2, "level": "sum"},
+        {"gamma_p": 0.3, "gamma_n": 0.1, "level": "mean", "center": True},
+        {"gamma_p": 0.3, "level": "mean", "stage": "reward", "scale": "none"},
+    )  # fmt: skip
+    for size in (2, 4, 8):
+        for tree in trees:
+            for option in options:
+                logits, rule = random.normal(size=tree.allowed.shape), oracle.ds_grpo(**option)
+                correct = np.array([True, False, True, True, False])
+                exact = oracle.expected_gradient(logits, tree, correct, rule, size)
+                closed = oracle.closed_form_gradient(logits, tree, correct, size, **option)
+                counts = oracle.enumerate_groups(5, size)
+                log_pi = oracle.token_logps(logits, tree).sum(-1)
+                factorial = np.array([lgamma(n + 1) for n in range(size + 1)])
+                weight = np.exp(counts @ log_pi + factorial[size] - factorial[counts].sum(1))
+                auto = oracle.surrogate_gradient(logits, tree, correct, rule, counts, weight)
+                off.append(-max(np.abs(exact - closed).max(), np.abs(exact - auto).max()))
+                mean, error = oracle.sampled_gradient(
+                    logits, tree, correct, rule, size, groups=2000, seed=int(random.integers(2**31))
+                )
+                far = max(far, float((np.abs(mean - exact) / np.maximum(error, 1e-9)).max()))
+    if far > 5:
+        off.append(-far)
+    return _claim(
+        "Four ways to one gradient",
+        "Enumeration, closed form and autograd through the shipped ds_grpo_advantages agree to 1e-10, sampling within 5 standard errors",
+        off, f"G = 2, 4, 8; bandits and trajectories of several tokens; the largest sampling deviation is {far:.1f} standard errors",
+        tolerance=1e-10,
+    )  # fmt: skip
+
+
+def _trained(seed: int, coupling: float) -> Claim:
+    people = dynamics.population(64, 40, solutions=6, sharpness=0.7, noise=1.5, seed=seed)
+    runs = [
+        dynamics.train(
+            people,
+            dynamics.closed_form(people, 8, gamma_p=g),
+            steps=600,
+            lr=2.0,
+            coupling=coupling,
+            records=1,
+        )
+        for g in (0.0, 0.3)
+    ]
+    (one, many), (our_one, our_many) = (run.pass_at_k[-1] for run in runs)
+    words = (
+        f"GRPO {one:.1%} / {many:.1%}, DS (gamma_p = 0.3, as published) {our_one:.1%} / {our_many:.1%}; "
+        f"base {runs[0].pass_at_k[0, 0]:.1%} / {runs[0].pass_at_k[0, 1]:.1%}"
+    )
+    return _claim(
+        f"DS improves both in training, {coupling:.0%} of a step shared",
+        "64 prompts, 40 answers, the same expected steps: Pass@1 and Pass@64 are both above GRPO's",
+        [our_one - one, our_many - many], words, expected=PASS if coupling < 1 else NOT, tolerance=0.0,
+    )  # fmt: skip
