@@ -39,7 +39,7 @@ def rollouts(path, model, right):
 def test_help_names_every_command(dsmooth):
     status, out, _ = dsmooth("--help")
     assert status == 0
-    for command in ("quickstart", "compare", "train", "sample", "evaluate", "base"):
+    for command in ("quickstart", "compare", "train", "sample", "evaluate", "base", "tabular"):
         assert command in out
 
 

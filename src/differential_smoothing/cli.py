@@ -199,7 +199,7 @@ def tabular(
     output.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(claims).assign(seed=seed).to_csv(output / "claims.csv", index=False)
     draw_all(output, seed=seed)
-    (output / "section.html").write_text(page_section(claims, seed=seed), encoding="utf-8")
+    (output / "section.html").write_text(page_section(claims, output), encoding="utf-8")
     print(f"claims.csv, section.html and the figures (.svg, .png) are in {output}")
     news = [claim.name for claim in claims if claim.verdict != claim.expected]
     if news:

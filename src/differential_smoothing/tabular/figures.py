@@ -6,7 +6,7 @@ Colours are those of the report's figure (Okabe and Ito), base and vanilla RL in
 from __future__ import annotations
 
 import html
-import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,19 +41,15 @@ def draw_all(folder: Path, *, seed: int) -> list[Path]:
     return paths
 
 
-def page_section(claims: list[Claim], *, seed: int) -> str:
-    """The figures and the table of claims as one HTML section with everything inside: no files, no scripts, no network."""
-    from matplotlib import rc_context
-
+def page_section(claims: list[Claim], folder: Path) -> str:
+    """The figures that ``draw_all`` left in ``folder`` and the table of claims as one HTML section with everything inside: no
+    files, no scripts, no network."""
     parts = ["<section id='tabular'>", "<h2>The exact laboratory</h2>"]
-    with rc_context(STYLE):
-        for draw, caption in FIGURES.values():
-            text = io.StringIO()
-            draw(seed).savefig(text, format="svg", metadata={"Date": None})
-            svg = text.getvalue()
-            parts.append(
-                f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
-            )
+    for name, (_, caption) in FIGURES.items():
+        svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
+        # ids are unique within a figure only
+        svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
+        parts.append(f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>")
     parts.append(
         "<table><thead><tr><th>Claim</th><th>Verdict</th><th>Worst margin</th><th>Holds on</th><th>Instances</th>"
         "<th>Condition, counterexample</th></tr></thead><tbody>"
