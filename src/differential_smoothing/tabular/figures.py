@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from differential_smoothing.tabular import dynamics
 from differential_smoothing.tabular.claims import Claim
-from differential_smoothing.tabular.closed_form import Prompts, measure, prompt
+from differential_smoothing.tabular.closed_form import Prompts, logsumexp, measure, prompt
 from differential_smoothing.tabular.frontier import frontier
 from differential_smoothing.tabular.oracle import closed_form_gradient, sequences
 from differential_smoothing.tabular.theorem import at_budget, bonus_helps
@@ -101,8 +100,7 @@ def _frontier(_: int):
             ha="center",
         )
     axes.set_xlim(0.8, 2.12)
-    mixed = [_with_gamma_n(given, kappa, a) for a in np.linspace(0.45, 1, 60)]
-    x, y = np.array(mixed).T
+    x, y = _with_gamma_n(given, kappa, np.linspace(0.45, 1, 60))
     axes.plot(x, 100 * y, color=GREEN, linewidth=1.6)
     axes.annotate(
         "DS with gamma_n",
@@ -131,25 +129,27 @@ def _frontier(_: int):
     return figure
 
 
-def _with_gamma_n(given: Prompts, kappa: float, exponent: float) -> tuple[float, float]:
-    """(diversity, C) at the budget with the correct answers tilted by ``exponent`` and the wrong ones by 2 - exponent, gamma_n = gamma_p."""
-    from differential_smoothing.tabular.closed_form import find_root, logsumexp
+def _with_gamma_n(given: Prompts, kappa: float, exponents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(diversity, C) at the budget with correct answers tilted by the exponent and wrong ones by 2 - exponent: gamma_n = gamma_p."""
+    many = Prompts(*(np.repeat(part, len(exponents), 0) for part in given))
+    power = np.where(many.correct, exponents[:, None], 2 - exponents[:, None]) * many.log_p
 
-    power = np.where(given.correct, exponent, 2 - exponent) * given.log_p
-
-    def policy(tilt: np.ndarray) -> np.ndarray:
-        values = power + tilt[:, None] * given.correct
+    def policy(reward: np.ndarray) -> np.ndarray:
+        values = power + reward[:, None] * many.correct
         return values - logsumexp(values)[:, None]
 
-    low = np.array([_cheapest(given, policy)])
-    tilt = find_root(lambda t, _: measure(given, policy(t)).divergence - kappa, low, low + 30)
-    point = measure(given, policy(tilt))
-    return float(point.diversity[0]), float(point.correctness[0])
+    def spent(reward: np.ndarray) -> np.ndarray:
+        return measure(many, policy(reward)).divergence
 
-
-def _cheapest(given: Prompts, policy: Callable) -> float:
-    grid = np.linspace(-10, 10, 401)
-    return float(grid[np.argmin([measure(given, policy(np.array([t]))).divergence[0] for t in grid])])
+    rewards = np.linspace(-10, 10, 401)
+    low = rewards[np.argmin([spent(np.full(len(exponents), reward)) for reward in rewards], 0)]
+    high = low + 30
+    for _ in range(60):  # K rises from its least value: bisection
+        middle = (low + high) / 2
+        below = spent(middle) < kappa
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    points = measure(many, policy(low))
+    return points.diversity, points.correctness
 
 
 def _biases(_: int):
