@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "base_model": {"tasks"},
     "integrations": {"advantages", "sampling"},
     "evaluation": {"sampling", "tasks", "rollouts"},
-    "report": set(),
+    "report": {"_version", "evaluation"},
     "training": {"base_model", "tasks", "integrations"},
     "study": {"evaluation", "rollouts", "tasks", "training"},
     "cli": {"base_model", "evaluation", "report", "rollouts", "study", "tasks", "training"},

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from .drawing import PALETTE, model_roles
 from .tables import _check
 
 __all__ = ["pass_at_k_figure"]
-
-# The colours of Okabe and Ito ("Color Universal Design", 2008) that stay apart on white and next to grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_BASE, _BASE_COLOUR = "base", "#7F7F7F"
 
 
 def pass_at_k_figure(summary: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -84,10 +81,7 @@ def pass_at_k_figure(summary: pd.DataFrame, path: str | os.PathLike[str]) -> Non
 
 
 def _colours(summary: pd.DataFrame) -> dict[str, str]:
-    models = [str(model) for model in summary["model"].unique()]
-    others = sorted(model for model in models if model != _BASE)
-    colours = {model: _COLOURS[number % len(_COLOURS)] for number, model in enumerate(others)}
-    return ({_BASE: _BASE_COLOUR} if _BASE in models else {}) | colours
+    return {str(model): PALETTE[role][0] for model, (role, _) in model_roles(summary["model"]).items()}
 
 
 def _ticks(ks: list[float]) -> list[float]:
