@@ -145,6 +145,38 @@ def evaluate(
 
 
 @app.command()
+def report(
+    rollouts: Annotated[list[Path], typer.Argument(help="Rollouts tables of one or more models, .parquet.")],
+    output: Annotated[Path, typer.Option(help="The page, .html; its figures go beside it.")],
+    baseline: Annotated[
+        str, typer.Option(help="Compare the other models to this one, on the same problems.")
+    ] = "",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Pass@k and variety",
+    problems: Annotated[int, typer.Option(help="The page holds completions of so many problems.")] = 200,
+    each: Annotated[int, typer.Option(help="Correct completions, and others, per problem and model.")] = 4,
+    characters: Annotated[int, typer.Option(help="Longer completions are cut here.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
+) -> None:
+    """One HTML file to read, send and keep: curves, differences, every problem, completions side by side."""
+    from importlib.util import find_spec
+
+    from differential_smoothing.report import Limits, write_page
+
+    if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
+        raise ValueError(f"--output must be a file that ends in .html, got {str(output)!r}.")
+    for name, value in (("problems", problems), ("each", each), ("characters", characters)):
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}.")
+    frame, summary, differences = _measure(rollouts, baseline, seed=seed)
+    written = write_page(
+        output, frame, summary, differences, title=title,
+        limits=Limits(problems=problems, each=each, characters=characters),
+        figures=("svg", "png") if find_spec("matplotlib") else ("svg",),
+    )  # fmt: skip
+    print(f"The page is {output}; beside it: {', '.join(path.name for path in written[1:])}")
+
+
+@app.command()
 def base(
     output: Annotated[Path, typer.Option(help="Where to save the model and its tokenizer.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2400,
@@ -168,11 +200,10 @@ def base(
     print(f"The base model is in {output}")
 
 
-def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int) -> None:
+def _measure(files: list[Path], baseline: str, *, seed: int) -> tuple:
+    """The rollouts of all files, their summary, and the differences to the baseline, None without one."""
     import pandas as pd
-    from rich.console import Console
 
-    from differential_smoothing import report
     from differential_smoothing.evaluation import compare as paired
     from differential_smoothing.evaluation import summarise
     from differential_smoothing.rollouts import read_rollouts
@@ -190,6 +221,15 @@ def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int)
         differences = pd.concat(
             [paired(frame, model, baseline, seed=seed, num_solutions=solutions) for model in others]
         )
+    return frame, summary, differences
+
+
+def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int) -> None:
+    from rich.console import Console
+
+    from differential_smoothing import report
+
+    _, summary, differences = _measure(files, baseline, seed=seed)
     Console(width=None if sys.stdout.isatty() else 100).print(report.comparison_table(summary, differences))
     said = report.verdict(differences) if differences is not None else []
     print(*said, sep="\n")

@@ -7,12 +7,13 @@ the page can show one drawing in light and in dark.
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PALETTE", "Drawing", "model_roles", "text_width"]
+__all__ = ["PALETTE", "Drawing", "legal", "model_roles", "text_width"]
 
 # role -> (on a light page, on a dark page). m1 to m6 are the colours of Okabe and Ito ("Color Universal Design", 2008)
 # that stay apart on white and next to grey; on dark they are lighter, to keep a contrast of 3 to 1.
@@ -76,7 +77,8 @@ class Drawing:
     """A figure of `width` x `height` pixels. `title` names it in a word or two, `summary` says what it shows."""
 
     def __init__(self, width: float, height: float, title: str, summary: str) -> None:
-        self.width, self.height, self.title, self.summary = width, height, title, summary
+        self.width, self.height = width, height
+        self.title, self.summary = legal(title), legal(summary)
         self._shapes: list[_Shape] = []
         self._hits: list[tuple[tuple[float, float, float, float], str, float | None]] = []
 
@@ -115,21 +117,17 @@ class Drawing:
         bold: bool = False,
     ) -> None:  # fmt: skip
         """Text with its baseline at y; anchor is start, middle or end."""
-        # What XML 1.0 forbids would make the whole file unreadable.
-        legal = re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
-        self._shapes.append(
-            _Shape("text", [(x, y)], fill=role, text=legal, anchor=anchor, size=size, bold=bold)
-        )
+        self._shapes.append(_Shape("text", [(x, y)], "", role, text=legal(text), anchor=anchor, size=size, bold=bold))
 
     def hit(self, x: float, y: float, width: float, height: float, says: str, guide: float | None = None) -> None:
         """A place that says its values under the pointer or the arrow keys of the page; `guide`: x of a line there."""
-        self._hits.append(((x, y, width, height), says, guide))
+        self._hits.append(((x, y, width, height), legal(says), guide))
 
-    def svg(self, identifier: str = "") -> str:
-        """SVG text: for the page, with its hits, if it gets an identifier there, else to stand alone in light colours."""
+    def svg(self, inline: bool = False) -> str:
+        """SVG text: to stand alone in light colours, or inline with the colours of the page, named, and with its hits."""
 
         def colour(role: str) -> str:
-            return "none" if not role else f"var(--{role})" if identifier else PALETTE[role][0]
+            return "none" if not role else f"var(--{role})" if inline else PALETTE[role][0]
 
         parts = []
         for shape in self._shapes:
@@ -153,7 +151,7 @@ class Drawing:
                 parts.append(f'<path d="{path}" {paint}/>')
         size = f'viewBox="0 0 {self.width:g} {self.height:g}" font-family="{_FONT}"'
         body = "\n".join(parts)
-        if not identifier:
+        if not inline:
             paper = f'<rect width="100%" height="100%" fill="{PALETTE["paper"][0]}"/>'
             head = f"<title>{escape(self.title)}</title><desc>{escape(self.summary)}</desc>{paper}"
             return (
@@ -167,11 +165,9 @@ class Drawing:
             for (x, y, w, h), says, guide in self._hits
         )
         focus = ' tabindex="0"' if hits else ""
-        return (
-            f'<svg role="img" aria-labelledby="{identifier}-t {identifier}-d" {size}{focus}>'
-            f'<title id="{identifier}-t">{escape(self.title)}</title>'
-            f'<desc id="{identifier}-d">{escape(self.summary)}</desc>\n{body}\n{hits}</svg>'
-        )
+        # A label and no <title>: browsers show a title as a tooltip of their own, on top of the values.
+        label = escape(f"{self.title}. {self.summary}")
+        return f'<svg role="img" aria-label="{label}" {size}{focus}>\n{body}\n{hits}</svg>'
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an SVG or, by matplotlib, a PNG file at twice the size; ValueError for another suffix."""
@@ -182,7 +178,10 @@ class Drawing:
         if path.suffix == ".svg":
             path.write_text(self.svg(), encoding="utf-8")
         else:
-            self._figure().savefig(path, dpi=200)
+            with warnings.catch_warnings():
+                # A name in a script that the font lacks becomes boxes; the SVG and the page have it.
+                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+                self._figure().savefig(path, dpi=200)
 
     def _figure(self):
         from matplotlib import rc_context
@@ -216,3 +215,8 @@ class Drawing:
                         Polygon(shape.points, closed=bool(shape.fill), joinstyle="round", **colours)
                     )
         return figure
+
+
+def legal(text: str) -> str:
+    """Without the characters that XML 1.0 forbids: one of them would make the whole file unreadable."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

@@ -82,9 +82,10 @@ def completions(
     for prompt_id in chosen:
         rows = by_problem[prompt_id].sort_values("_right", ascending=False, kind="stable")
         samples: list[list] = [[] for _ in models]
+        too_long = 0
         for row in rows.itertuples():
             text = str(row.completion)
-            cuts += len(text) > limits.characters
+            too_long += len(text) > limits.characters
             kept = text[: limits.characters]
             spent += len(kept)
             verdict = None if pd.isna(row.correct) else int(row.correct)
@@ -95,6 +96,7 @@ def completions(
         spent += min(len(prompt), limits.characters)
         if spent > limits.total and out:
             break
+        cuts += too_long
         out[str(place[prompt_id])] = {
             "prompt": prompt[: limits.characters], "prompt_length": len(prompt), "samples": samples,
         }  # fmt: skip

@@ -22,7 +22,7 @@ from differential_smoothing._version import __version__
 from differential_smoothing.evaluation import counts as count
 
 from . import embed, plots
-from .drawing import PALETTE, Drawing, model_roles
+from .drawing import PALETTE, Drawing, legal, model_roles
 from .embed import Limits
 from .tables import _check, verdict
 
@@ -74,11 +74,6 @@ def write_page(
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"The page got the path {str(path)!r}, expected a name that ends in .html.")
     text, drawings = _compose(frame, summary, comparisons, diagnosis, title, limits)
-    written = []
-    for name, drawing in drawings.items():
-        for suffix in figures:
-            written.append(path.with_name(f"{path.stem}-{name}.{suffix}"))
-            drawing.save(written[-1])
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -91,7 +86,12 @@ def write_page(
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return [path, *written]
+    written = [path]
+    for name, drawing in drawings.items():
+        for suffix in figures:
+            written.append(path.with_name(f"{path.stem}-{name}.{suffix}"))
+            drawing.save(written[-1])
+    return written
 
 
 def _compose(
@@ -184,13 +184,13 @@ def _diagnosis(diagnosis: Any, number: _Numbers, drawings: dict[str, Drawing], l
     for row in findings.itertuples():
         sure = bool(row.low > 0 or row.high < 0)
         bounds = scales[row.unit or ""]
-        plot = "" if math.isnan(row.estimate) or math.isnan(row.low) else _cell_plot(row, bounds, sure)
+        plot = "<td></td>" if math.isnan(row.estimate) or math.isnan(row.low) else _cell_plot(row, bounds, sure)
         name = f"{_text(str(row.finding).capitalize())}<span class=means>{_text(row.meaning, 500)}</span>"
         rows.append([name, _estimate(row, *_unit(row.unit), sure), plot, f"<td>{int(row.problems)}</td>"])
     table = _table(
         f"{number('Table')} What was measured, {before} before and {after} after, with 95% intervals; bold where the "
         "interval excludes 0. Dots of one unit share a scale, and the line is at 0.",
-        ["Finding", "Estimate", "", "Problems"], rows, "findings", "Findings of the diagnosis",
+        ["Finding", "Estimate", "Interval", "Problems"], rows, "findings", "Findings of the diagnosis",
     )  # fmt: skip
     figure = ""
     if len(diagnosis.modes):
@@ -225,7 +225,7 @@ def _pass_at_k(summary: pd.DataFrame, number: _Numbers, drawings: dict[str, Draw
 def _differences(
     comparisons: pd.DataFrame, models: list[str], number: _Numbers, drawings: dict[str, Drawing]
 ) -> str:
-    said = "\n".join(f"<p><bdi>{_text(sentence, 1_000)}</bdi></p>" for sentence in verdict(comparisons))
+    said = "".join(f"<li><bdi>{_text(sentence, 1_000)}</bdi></li>" for sentence in verdict(comparisons))
     figure = _figure(
         "differences", lambda width: plots.difference_drawing(comparisons, models, width), drawings,
         f"{number('Figure')} Differences on the same problems with 95% intervals. A hollow mark: the interval holds 0.",
@@ -234,7 +234,7 @@ def _differences(
         comparisons, f"{number('Table')} The same differences for every k, in percentage points and in solutions; bold where "
         "the interval excludes 0.", "Difference", "Paired differences", True,
     )  # fmt: skip
-    return _section("differences", "Paired differences", f"{said}\n{figure}\n{table}\n{_saves('differences')}")
+    return _section("differences", "Paired differences", f"<ul>{said}</ul>\n{figure}\n{table}\n{_saves('differences')}")
 
 
 def _problems(number: _Numbers) -> str:
@@ -291,7 +291,7 @@ def _figure(
     tables: Iterable[str] = (),
 ) -> str:
     drawings[name] = draw(_WIDE)
-    wide, narrow = drawings[name].svg(f"{name}-wide"), draw(_NARROW).svg(f"{name}-narrow")
+    wide, narrow = drawings[name].svg(inline=True), draw(_NARROW).svg(inline=True)
     hint = "Values: point at the figure, or focus it and press the arrow keys."
     save = f"<button class=quiet type=button data-svg={name}>Figure as SVG</button>"
     return (
@@ -310,7 +310,7 @@ def _table(
     caption: str, header: list[str], rows: list[list[str]], kind: str = "", label: str = ""
 ) -> str:
     """`rows`: the content of the row's heading, then cells as `<td>`."""
-    head = "".join(f"<th scope=col>{name}</th>" if name else "<td></td>" for name in header)
+    head = "".join(f"<th scope=col>{name}</th>" for name in header)
     body = "\n".join(f"<tr><th scope=row>{first}</th>{''.join(cells)}</tr>" for first, *cells in rows)
     return (
         f'<div class=box tabindex=0 role=region aria-label="{label}"><table class="{kind}"><caption>{caption}</caption>\n'
@@ -357,14 +357,14 @@ def _unit(unit: Any) -> tuple[float, int, str]:
 
 
 def _cell_plot(row: Any, bounds: tuple[float, float], sure: bool) -> str:
-    svg = plots.interval_drawing(row.low, row.estimate, row.high, bounds, sure).svg("none")
-    # The numbers stand in the cell beside it, so a reader of the page aloud loses nothing.
-    start = svg.index("</desc>") + len("</desc>")
-    return f'<td class=plot><svg aria-hidden="true" viewBox="0 0 132 22">{svg[start:]}</td>'
+    svg = plots.interval_drawing(row.low, row.estimate, row.high, bounds, sure).svg(inline=True)
+    # The numbers stand in the cell beside it, so who hears the page loses nothing.
+    hidden = svg.replace("<svg ", '<svg aria-hidden="true" ', 1)
+    return f"<td class=plot>{hidden}</td>"
 
 
 def _text(value: Any, most: int = 200) -> str:
-    return escape(embed.cut(value, most))
+    return escape(legal(embed.cut(value, most)))
 
 
 def _reference(models: list[str], comparisons: pd.DataFrame | None, diagnosis: Any) -> str:

@@ -115,7 +115,8 @@ for (const picture of document.querySelectorAll("figure svg")) {
     tip.style.top = Math.max(6, Math.min(above, innerHeight - tip.offsetHeight - 6)) + "px";
   };
   hits.forEach((hit, i) => hit.addEventListener("pointerenter", () => show(i)));
-  picture.addEventListener("pointerleave", leave);
+  // A finger that is lifted has left, but has not read yet.
+  picture.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") leave(); });
   picture.addEventListener("blur", () => { leave(); at = -1; });
   picture.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
@@ -251,9 +252,10 @@ $("last").addEventListener("click", turn(() => Infinity));
 // ---- completions ------------------------------------------------------------------------------------------------------
 
 const FIRST = 600;
-const MORE = 20000;
+const MORE = 50000;
 
-// A text in pieces: the first 600 characters, then 20,000 at a time, so that a megabyte does not stop the page.
+// A text in pieces, the first 600 characters and then 50,000 at a time, each a block of its own: laid out once, it is left
+// alone when the next one comes, so that a megabyte does not stop the page.
 function passage(text, length) {
   const box = make("pre", { dir: "auto", tabindex: 0 });
   const parts = [box];
@@ -261,7 +263,11 @@ function passage(text, length) {
   const grow = (by) => {
     let next = Math.min(end + by, text.length);
     if (next < text.length && /[\ud800-\udbff]/.test(text[next - 1])) next += 1;  // not between the halves of a character
-    box.append(document.createTextNode(text.slice(end, next)));
+    const line = next < text.length ? text.lastIndexOf("\n", next) + 1 : 0;
+    if (line > end + (next - end) / 2) next = line;  // at the end of a line, if there is one
+    const piece = make("span", { dir: "auto" });
+    piece.textContent = text.slice(end, next);
+    box.append(piece);
     end = next;
   };
   grow(FIRST);
