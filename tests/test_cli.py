@@ -39,7 +39,7 @@ def rollouts(path, model, right):
 def test_help_names_every_command(dsmooth):
     status, out, _ = dsmooth("--help")
     assert status == 0
-    for command in ("quickstart", "compare", "train", "sample", "evaluate", "base"):
+    for command in ("quickstart", "compare", "train", "sample", "evaluate", "report", "base"):
         assert command in out
 
 
@@ -75,9 +75,24 @@ def test_evaluate_compares_to_the_baseline(dsmooth, tmp_path):
     assert status == 2 and "--baseline 'ppo' is not a model of these tables: ds_grpo, grpo" in err
 
 
+def test_report_writes_one_page_and_its_figures(dsmooth, tmp_path):
+    files = [rollouts(tmp_path / f"{m}.parquet", m, right) for m, right in (("grpo", 1), ("ds_grpo", 3))]
+    path = tmp_path / "r" / "page.html"
+    status, out, err = dsmooth("report", *files, "--baseline", "grpo", "--output", path, "--title", "A < B")
+    assert status == 0, err
+    text = path.read_text(encoding="utf-8")
+    assert "A &lt; B" in text and "ds_grpo - grpo" in text
+    figures = [f"page-{name}.{kind}" for name in ("pass-at-k", "differences") for kind in ("svg", "png")]
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(["page.html", *figures])
+    assert all(name in out for name in figures)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["report", "none.parquet", "--output", "x.html"], "none.parquet"),
+        (["report", "none.parquet", "--output", "x.pdf"], "ends in .html, got 'x.pdf'"),
+        (["report", "none.parquet", "--output", "x.html", "--each", "0"], "--each must be at least 1"),
         (["evaluate", "none.parquet"], "none.parquet"),
         (["sample", "--model", "base", "--output", "x.csv"], "must end in .parquet"),
         (

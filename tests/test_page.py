@@ -23,7 +23,9 @@ from differential_smoothing.report.plots import (
     pass_at_k_drawing,
 )
 
-HOSTILE = '</script><script>alert(1)</script></style><img src=x onerror=alert(1)><!--\u202e\u2067"\'&\x00\u2028'
+HOSTILE = (
+    "</script><script>alert(1)</script></style><img src=x onerror=alert(1)><!--\u202e\u2067\"'&\x00\u2028"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +48,38 @@ def rollouts(problems=12, samples=8, models=("base", "grpo"), completion="1+{}")
                 right = s < p % (samples + 1) and (m == 0 or s % 2 == 0)
                 rows.append((model, 0, -1, f"p{p:02}", s, "what is it?", completion.format(s), right,
                              f"1+{s % (3 - min(m, 1))}" if right else None, -1.5, 4))  # fmt: skip
-    names = ["model", "seed", "step", "prompt_id", "sample", "prompt", "completion", "correct", "canonical", "logp", "num_tokens"]
+    names = [
+        "model",
+        "seed",
+        "step",
+        "prompt_id",
+        "sample",
+        "prompt",
+        "completion",
+        "correct",
+        "canonical",
+        "logp",
+        "num_tokens",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
 def diagnosis(frame: pd.DataFrame) -> Diagnosis:
     table = counts(frame)
     sides = [table[table["model"] == m].set_index("prompt_id") for m in ("base", "grpo")]
-    problems = pd.concat([s[["n", "c", "distinct"]].add_suffix(f"_{w}") for s, w in zip(sides, ("before", "after"))], axis=1)
+    problems = pd.concat(
+        [s[["n", "c", "distinct"]].add_suffix(f"_{w}") for s, w in zip(sides, ("before", "after"))], axis=1
+    )
     problems["given_up"] = (problems["c_before"] > 0) & (problems["c_after"] == 0)
-    found = frame[frame["canonical"].notna()].groupby(["prompt_id", "canonical", "model"]).size().unstack(fill_value=0)
-    modes = found.rename(columns={"base": "before", "grpo": "after"}).reset_index().assign(n_before=8, n_after=8)
+    found = (
+        frame[frame["canonical"].notna()]
+        .groupby(["prompt_id", "canonical", "model"])
+        .size()
+        .unstack(fill_value=0)
+    )
+    modes = (
+        found.rename(columns={"base": "before", "grpo": "after"}).reset_index().assign(n_before=8, n_after=8)
+    )
     findings = pd.DataFrame(
         [("pass@1", 0.05, 0.01, 0.09, "points", 12, "Change of Pass@1."), ("slope", 0.4, -0.1, 0.9, "", 9, "How fast."),
          ("odd", np.nan, np.nan, np.nan, "nats", 0, "Nothing to say.")],
@@ -89,7 +112,9 @@ class Elements(HTMLParser):
 
 
 def data_of(text: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id=data>(.*?)</script>', text, re.DOTALL)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id=data>(.*?)</script>', text, re.DOTALL)[1]
+    )
 
 
 def test_the_policy_names_the_only_script_and_the_only_style():
@@ -122,8 +147,19 @@ def test_hostile_text_is_text_everywhere():
     names = {"grpo": "grpo" + HOSTILE}
     named = frame.replace({"model": names})
     found = diagnosis(frame)
-    found = dataclasses.replace(found, after=names["grpo"], sentences=(HOSTILE, HOSTILE), findings=found.findings.assign(meaning=HOSTILE))
-    text = page(named, summarise(named, seed=0), compare(named, names["grpo"], "base", seed=0), diagnosis=found, title=HOSTILE)
+    found = dataclasses.replace(
+        found,
+        after=names["grpo"],
+        sentences=(HOSTILE, HOSTILE),
+        findings=found.findings.assign(meaning=HOSTILE),
+    )
+    text = page(
+        named,
+        summarise(named, seed=0),
+        compare(named, names["grpo"], "base", seed=0),
+        diagnosis=found,
+        title=HOSTILE,
+    )
     hostile = Elements(text)
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
     assert sum(tag == "script" for tag, _ in hostile.tags) == 2
@@ -143,7 +179,9 @@ def test_every_number_of_the_frames_is_in_the_page():
               "findings": found.findings, "modes": found.modes}  # fmt: skip
     for name, expected in frames.items():
         assert data["tables"][name]["columns"] == list(expected.columns)
-        rows = [[None if pd.isna(value) else value for value in row] for row in expected.itertuples(index=False)]
+        rows = [
+            [None if pd.isna(value) else value for value in row] for row in expected.itertuples(index=False)
+        ]
         assert data["tables"][name]["rows"] == rows
     table = counts(frame).set_index(["model", "prompt_id"])
     for j, model in enumerate(data["models"]):
@@ -216,7 +254,9 @@ def test_one_model_and_no_comparison_is_a_page_too():
 
 
 def test_the_same_arguments_give_the_same_page():
-    assert whole(rollouts(), diagnosis=diagnosis(rollouts())) == whole(rollouts(), diagnosis=diagnosis(rollouts()))
+    assert whole(rollouts(), diagnosis=diagnosis(rollouts())) == whole(
+        rollouts(), diagnosis=diagnosis(rollouts())
+    )
 
 
 def test_what_is_no_result_is_refused():
@@ -272,11 +312,18 @@ def test_curves_are_drawn_at_their_values(width):
 
 def test_differences_stand_on_the_side_of_zero_that_they_have_and_hollow_where_unsure():
     names = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds", "samples"]
-    rows = [("base - grpo", "pass@k", 1, -0.1, -0.2, -0.05, 9, 1, 1), ("base - grpo", "pass@k", 8, 0.1, -0.1, 0.3, 9, 1, 1)]
+    rows = [
+        ("base - grpo", "pass@k", 1, -0.1, -0.2, -0.05, 9, 1, 1),
+        ("base - grpo", "pass@k", 8, 0.1, -0.1, 0.3, 9, 1, 1),
+    ]
     drawing = difference_drawing(pd.DataFrame(rows, columns=names), ["base", "grpo"])
     (left, _), (right, _) = circles(drawing)
     svg = drawing.svg()
-    zero = next(float(x) for x, label in re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="middle">([^<]*)</text>', svg) if label == "0")
+    zero = next(
+        float(x)
+        for x, label in re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="middle">([^<]*)</text>', svg)
+        if label == "0"
+    )
     assert left < zero < right and zero - left == pytest.approx(right - zero, abs=0.1)
     fills = re.findall(r'<circle [^>]*fill="([^"]*)" stroke="([^"]*)"', svg)
     paper, grey = PALETTE["paper"][0], PALETTE["m0"][0]
@@ -290,7 +337,10 @@ def test_every_solution_is_in_the_cell_of_its_doubling():
     said = {says for _, says, _ in drawing._hits}
     assert said == {"base: 0\ngrpo: 1\n1 solutions", "base: 1\ngrpo: 0\n2 solutions", "base: 2–3\ngrpo: 2–3\n2 solutions",
                     "base: 8\ngrpo: 8\n1 solutions", "base: 4–7\ngrpo: 1\n1 solutions"}  # fmt: skip
-    assert "Of 6 solutions that base found, grpo never sampled 2; it found 1 that base had not." in drawing.summary
+    assert (
+        "Of 6 solutions that base found, grpo never sampled 2; it found 1 that base had not."
+        in drawing.summary
+    )
     # Twice as many samples of one side, and twice as many hits: the same shares, so the same cells on the other's scale.
     double = modes.assign(before=2 * modes["before"], n_before=16)
     assert len(modes_drawing(double, "base", "grpo")._hits) == len(said)
@@ -308,7 +358,9 @@ def test_labels_stand_apart_and_as_near_as_they_can():
     assert _apart([99.0, 98.0], 6, 0, 100) == pytest.approx([100, 94])
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 17.2), (0, 0), (-1e-9, 1e-9), (-96, -3), (0.0, 1e6)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-0.3, 17.2), (0, 0), (-1e-9, 1e-9), (-96, -3), (0.0, 1e6)]
+)
 def test_ticks_enclose_the_range_with_few_round_numbers(low, high):
     ticks = _ticks(low, high, 5)
     assert ticks[0] <= low + 1e-8 and ticks[-1] >= high - 1e-8 and 2 <= len(ticks) <= 8

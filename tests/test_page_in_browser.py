@@ -4,7 +4,6 @@ It runs in the system's Chromium. On a machine without one it is skipped and say
 """
 
 import csv
-import io
 import os
 import shutil
 
@@ -58,7 +57,14 @@ def plain(tmp_path_factory):
     """60 problems of two models and a diagnosis."""
     frame = rollouts(problems=60)
     path = tmp_path_factory.mktemp("plain") / "r.html"
-    write_page(path, frame, summarise(frame, seed=0), compare(frame, "grpo", "base", seed=0), diagnosis=diagnosis(frame), figures=())
+    write_page(
+        path,
+        frame,
+        summarise(frame, seed=0),
+        compare(frame, "grpo", "base", seed=0),
+        diagnosis=diagnosis(frame),
+        figures=(),
+    )
     return path
 
 
@@ -69,7 +75,7 @@ def hostile(tmp_path_factory):
     text = frame["prompt_id"].map(dict(zip(sorted(frame["prompt_id"].unique()), TEXTS.values())))
     frame["completion"], frame["prompt"] = text, text.str[:5000]
     frame["prompt_id"] = frame["prompt_id"] + " " + text.str[:300]
-    frame["model"] = frame["model"].replace("grpo", "grpo" + TEXTS["image"] + RTL + "W" * 300)
+    frame["model"] = frame["model"].replace("grpo", "grpo" + RTL + TEXTS["image"] + "W" * 300)
     path = tmp_path_factory.mktemp("hostile") / "r.html"
     model = frame["model"].iloc[-1]
     write_page(path, frame, summarise(frame, seed=0), compare(frame, model, "base", seed=0), figures=(),
@@ -123,7 +129,9 @@ def test_a_request_or_an_error_would_be_seen(browser, plain, tmp_path):
 def test_the_policy_stops_requests_scripts_and_markup(browser, plain):
     visit = Visit(browser, plain)
     page = visit.page
-    page.evaluate("""() => { const i = new Image(); i.src = "https://example.org/x.png"; document.body.append(i); }""")
+    page.evaluate(
+        """() => { const i = new Image(); i.src = "https://example.org/x.png"; document.body.append(i); }"""
+    )
     assert page.evaluate("fetch('https://example.org/').then(() => 'went', () => 'stopped')") == "stopped"
     tried = "try { document.body.innerHTML = '<b>x</b>'; 'set' } catch { 'stopped' }"
     assert page.evaluate(tried) == "stopped"
@@ -145,7 +153,9 @@ def test_it_opens_in_silence_and_fits(browser, plain, width, scheme):
         light = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert light == (scheme == "light")
         page.click("#theme")
-        assert light != (page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)")
+        assert light != (
+            page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        )
         shown = page.locator("figure svg:visible")
         assert shown.count() == 3
         # Type in the figures stays readable: at least 10 pixels on the screen.
@@ -205,7 +215,11 @@ def test_everything_that_can_be_used_is_reached_by_tab_and_named(browser, plain)
         reached = set()
         for _ in range(90):
             page.keyboard.press("Tab")
-            reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim().slice(0, 30)"))
+            reached.add(
+                page.evaluate(
+                    "document.activeElement.id || document.activeElement.textContent.trim().slice(0, 30)"
+                )
+            )
         assert {"theme", "find", "which", "next", "last", "problem-after"} <= reached
         unnamed = page.evaluate("""() => [...document.querySelectorAll("button, input, select, a, [tabindex='0']")].filter(
             n => !(n.textContent.trim() || n.getAttribute("aria-label") || (n.labels && n.labels.length))).length""")
@@ -225,6 +239,14 @@ def test_figures_say_their_values_under_arrow_keys_and_pointer(browser, plain):
         assert page.locator("#tip").is_hidden()
         figure.locator(".hit").last.hover()
         assert page.inner_text("#tip").startswith("Pass@8 (%)")
+        # It goes along when the page scrolls, and away when something else is pressed.
+        before = page.locator("#tip").bounding_box()["y"]
+        page.evaluate("scrollBy({top: 40, behavior: 'instant'})")
+        page.wait_for_function(
+            "y => Math.abs(y - 40 - document.querySelector('#tip').getBoundingClientRect().y) < 2", arg=before
+        )
+        page.locator("h1").click()
+        assert page.locator("#tip").is_hidden()
 
 
 @pytest.mark.parametrize("width", [390, 1100])
@@ -241,11 +263,19 @@ def test_hostile_text_neither_runs_nor_breaks_the_layout(browser, hostile, width
             assert page.locator("main").is_visible()
         assert page.evaluate("window.ran") is None
         assert page.locator("img, pre script, pre style, pre img, pre svg").count() == 0
-        directions = page.evaluate("[...document.querySelectorAll('#columns pre')].every(p => p.dir === 'auto')")
+        directions = page.evaluate(
+            "[...document.querySelectorAll('#columns pre')].every(p => p.dir === 'auto')"
+        )
         assert directions
         # What is turned round stays inside its own box: the words beside it keep their direction.
         assert page.evaluate("getComputedStyle(document.querySelector('#count')).direction") == "ltr"
         assert page.evaluate("getComputedStyle(document.querySelector('bdi')).unicodeBidi") == "isolate"
+        for sentence in page.locator("#differences li").all():
+            ends = """n => { const r = document.createRange(), t = n.lastChild, l = t.length, x = i => {
+                r.setStart(t, i); r.setEnd(t, i + 1); return r.getBoundingClientRect(); };
+                return [x(l - 2).right, x(l - 1).left]; }"""
+            last, stop = sentence.evaluate(ends)
+            assert stop >= last - 1  # the full stop stands to the right of the last letter
 
 
 def test_a_megabyte_is_shown_in_pieces(browser, hostile):
@@ -287,13 +317,17 @@ def test_every_table_can_be_saved_as_csv_with_every_digit(browser, plain):
                 "findings": diagnosis(frame).findings, "modes": diagnosis(frame).modes}  # fmt: skip
     with Visit(browser, plain) as page:
         for name, table in expected.items():
-            text = "\n".join(",".join(f'"{cell}"' for cell in row) for row in downloaded(page, name))
-            table = table.reset_index(drop=True).replace("", float("nan"))
-            pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(text), float_precision="round_trip"), table,
-                                          check_dtype=False, check_names=False, check_exact=True)  # fmt: skip
+            header, *rows = downloaded(page, name)
+            assert header == list(table.columns) and len(rows) == len(table)
+            for row, values in zip(rows, table.itertuples(index=False)):
+                for cell, value in zip(row, values):
+                    number = isinstance(value, float) and value == value
+                    assert float(cell) == value if number else cell == ("" if pd.isna(value) else str(value))
         header, *rows = downloaded(page, "problems")
         assert header == ["prompt_id", "model", "n", "c", "distinct"]
-        assert rows[:2] == [["p00", "base", "8", "0", "0"], ["p00", "grpo", "8", "0", "0"]] and len(rows) == 120
+        assert (
+            rows[:2] == [["p00", "base", "8", "0", "0"], ["p00", "grpo", "8", "0", "0"]] and len(rows) == 120
+        )
         assert len(downloaded(page, "completions")) > 60
         with page.expect_download() as waiting:
             page.click("[data-svg=modes]")

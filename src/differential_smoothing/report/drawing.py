@@ -117,9 +117,13 @@ class Drawing:
         bold: bool = False,
     ) -> None:  # fmt: skip
         """Text with its baseline at y; anchor is start, middle or end."""
-        self._shapes.append(_Shape("text", [(x, y)], "", role, text=legal(text), anchor=anchor, size=size, bold=bold))
+        self._shapes.append(
+            _Shape("text", [(x, y)], "", role, text=legal(text), anchor=anchor, size=size, bold=bold)
+        )
 
-    def hit(self, x: float, y: float, width: float, height: float, says: str, guide: float | None = None) -> None:
+    def hit(
+        self, x: float, y: float, width: float, height: float, says: str, guide: float | None = None
+    ) -> None:
         """A place that says its values under the pointer or the arrow keys of the page; `guide`: x of a line there."""
         self._hits.append(((x, y, width, height), legal(says), guide))
 
@@ -134,7 +138,9 @@ class Drawing:
             x, y = shape.points[0]
             paint = f'fill="{colour(shape.fill)}"'
             if shape.stroke:
-                paint += f' stroke="{colour(shape.stroke)}" stroke-width="{shape.width:g}" stroke-linejoin="round"'
+                paint += (
+                    f' stroke="{colour(shape.stroke)}" stroke-width="{shape.width:g}" stroke-linejoin="round"'
+                )
             if shape.opacity != 1:
                 paint += f' fill-opacity="{shape.opacity:.3g}"'
             if shape.kind == "text":

@@ -26,7 +26,9 @@ class Limits(NamedTuple):
 
 def dumps(value: Any) -> str:
     """JSON for a script element: no "<" can open or close a tag, NaN is null, and every character is ASCII."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )
 
 
 def cut(text: str, most: int) -> str:
@@ -53,7 +55,11 @@ def problems(counts: pd.DataFrame, models: list[str], given_up: dict[str, bool])
         for name, how in (("n", "sum"), ("c", "sum"), ("distinct", "mean")):
             values = part[name].agg(how).reindex(ids)
             columns[name].append([_plain(value, 0) for value in values])
-    return {"id": [cut(i, 200) for i in ids], **columns, "given_up": [_plain(given_up.get(i), 0) for i in ids]}
+    return {
+        "id": [cut(i, 200) for i in ids],
+        **columns,
+        "given_up": [_plain(given_up.get(i), 0) for i in ids],
+    }
 
 
 def completions(
@@ -90,7 +96,15 @@ def completions(
             spent += len(kept)
             verdict = None if pd.isna(row.correct) else int(row.correct)
             samples[models.index(row.model)].append(
-                [int(row.sample), int(row.seed), verdict, _plain(row.num_tokens, 0), _plain(row.logp, 0), kept, len(text)]
+                [
+                    int(row.sample),
+                    int(row.seed),
+                    verdict,
+                    _plain(row.num_tokens, 0),
+                    _plain(row.logp, 0),
+                    kept,
+                    len(text),
+                ]
             )
         prompt = str(rows["prompt"].iloc[0])
         spent += min(len(prompt), limits.characters)

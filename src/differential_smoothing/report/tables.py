@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_table", "to_markdown", "verdict"]
 
+
 def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> "Table":
     """Tables for a terminal of 100 columns, to be printed with `rich`.
 

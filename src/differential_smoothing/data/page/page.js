@@ -82,6 +82,7 @@ for (const button of document.querySelectorAll("[data-svg]")) {
 // ---- figures: values under the pointer, or under the arrow keys ------------------------------------------------------
 
 const tip = $("tip");
+let shownAt = null;  // the figure that shows a value: how to leave it, and how to follow it when the page scrolls
 for (const picture of document.querySelectorAll("figure svg")) {
   const hits = [...picture.querySelectorAll(".hit")];
   let at = -1;
@@ -90,7 +91,17 @@ for (const picture of document.querySelectorAll("figure svg")) {
     if (hits[at]) hits[at].classList.remove("on");
     if (guide) guide.remove();
     guide = null;
+    shownAt = null;
     tip.hidden = true;
+  };
+  const follow = () => {
+    const box = hits[at].getBoundingClientRect();
+    const middle = guide ? guide.getBoundingClientRect().left : box.left + box.width / 2;
+    const beside = guide ? middle + 12 : middle - tip.offsetWidth / 2;
+    const fits = beside + tip.offsetWidth < innerWidth - 6 ? beside : guide ? middle - 12 - tip.offsetWidth : innerWidth - 6 - tip.offsetWidth;
+    const above = guide ? box.top + box.height / 2 : box.top - tip.offsetHeight - 8;
+    tip.style.left = Math.max(6, fits) + "px";
+    tip.style.top = Math.max(6, Math.min(above, innerHeight - tip.offsetHeight - 6)) + "px";
   };
   const show = (next) => {
     leave();
@@ -106,13 +117,8 @@ for (const picture of document.querySelectorAll("figure svg")) {
     }
     tip.textContent = hit.dataset.says;
     tip.hidden = false;
-    const box = hit.getBoundingClientRect();
-    const middle = guide ? guide.getBoundingClientRect().left : box.left + box.width / 2;
-    const beside = guide ? middle + 12 : middle - tip.offsetWidth / 2;
-    const fits = beside + tip.offsetWidth < innerWidth - 6 ? beside : guide ? middle - 12 - tip.offsetWidth : innerWidth - 6 - tip.offsetWidth;
-    const above = guide ? box.top + box.height / 2 : box.top - tip.offsetHeight - 8;
-    tip.style.left = Math.max(6, fits) + "px";
-    tip.style.top = Math.max(6, Math.min(above, innerHeight - tip.offsetHeight - 6)) + "px";
+    shownAt = { picture, leave, follow };
+    follow();
   };
   hits.forEach((hit, i) => hit.addEventListener("pointerenter", () => show(i)));
   // A finger that is lifted has left, but has not read yet.
@@ -127,7 +133,8 @@ for (const picture of document.querySelectorAll("figure svg")) {
     $("spoken").textContent = hits[at].dataset.says;
   });
 }
-addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+addEventListener("scroll", () => { if (shownAt) shownAt.follow(); }, { passive: true });
+addEventListener("pointerdown", (event) => { if (shownAt && !shownAt.picture.contains(event.target)) shownAt.leave(); });
 
 // ---- problems: sorted and filtered as numbers, a page of rows at a time ------------------------------------------------
 
