@@ -22,8 +22,7 @@ def distinct_correct(frame: pd.DataFrame) -> pd.Series:
     compare models only at equal numbers.
     """
     counted = tally(frame)
-    found = np.bincount(counted.owner, minlength=len(counted.n)).astype(np.float64)
-    return pd.Series(np.where(counted.known, found, np.nan), index=counted.problems, name="distinct")
+    return pd.Series(counted.distinct, index=counted.problems, name="distinct")
 
 
 def coverage(distinct: pd.Series, num_solutions: Mapping[str, int]) -> pd.Series:

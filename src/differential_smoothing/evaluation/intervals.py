@@ -130,7 +130,9 @@ def bootstrap_curve(
             estimate = float(estimates[start + metric])
             low = high = np.nan
             if defined[start + metric]:
-                low, high = ends(of_metric, level, method, estimate, [found[:, metric] for found in jackknife])
+                low, high = ends(
+                    of_metric, level, method, estimate, [found[:, metric] for found in jackknife]
+                )
             intervals.append(Interval(estimate, low, high))
     return intervals
 

@@ -32,6 +32,12 @@ class Tally(NamedTuple):
     rewarded: NDArray[np.int64]
     reward: NDArray[np.float64]
 
+    @property
+    def distinct(self) -> NDArray[np.float64]:
+        """(P,) different correct forms among all samples, NaN where not known."""
+        found = np.bincount(self.owner, minlength=len(self.n)).astype(np.float64)
+        return np.where(self.known, found, np.nan)
+
 
 def tally(frame: pd.DataFrame) -> Tally:
     """Count a rollouts table. Rows become integer codes; no text is copied, whatever the table holds."""

@@ -24,9 +24,7 @@ from .tally import Tally
 __all__ = ["distinct_at_k", "effective_modes", "gini_simpson", "mode_agreement", "rarefaction", "vendi_score"]
 
 
-def rarefaction(
-    repeats: ArrayLike, k: ArrayLike, n: int | None = None
-) -> NDArray[np.float64] | np.float64:
+def rarefaction(repeats: ArrayLike, k: ArrayLike, n: int | None = None) -> NDArray[np.float64] | np.float64:
     """Expected number of different forms among k samples drawn without replacement, for one problem.
 
     `repeats` (F,) says how often each different correct form came up; it may be empty. `n` is the number of
