@@ -204,7 +204,11 @@ def _sheet(
 ) -> _Sheet:
     keys = _columns(frame)
     header = [f"Pass@{k:.0f}" if metric == "pass@k" else metric.capitalize() for metric, k in keys]
-    return _Sheet(title, [first, *header], _rows(frame, keys, write), f"{note} {_extent(frame)}.")
+    # Other metrics of the frame may rest on fewer problems; the caption speaks of what the table shows.
+    shown = frame[frame["metric"].isin([metric for metric, _ in keys])]
+    return _Sheet(
+        title, [first, *header], _rows(frame, keys, write), f"{note} {_extent(frame if shown.empty else shown)}."
+    )
 
 
 def _check(name: str, frame: pd.DataFrame) -> None:

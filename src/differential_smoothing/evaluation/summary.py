@@ -1,27 +1,20 @@
 """From a rollouts table to a paper's numbers: Pass@k curves, variety of correct answers, paired differences."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..rollouts import refuse_duplicates
 from .curves import crossing, samples_to_reach
-from .diversity import coverage
 from .intervals import Interval, bootstrap_curve
-from .pass_at_k import pass_at_k, pass_at_k_curve, pass_hat_k
-from .tally import Tally, tally
-from .variety import distinct_at_k, effective_modes, mode_agreement
+from .measures import AT_K, NEEDED, OF_TWO, PLAIN, Measures, checked_tally, measure
+from .pass_at_k import pass_at_k_curve
+from .variety import effective_modes
 
 __all__ = ["compare", "counts", "summarise"]
 
 _COLUMNS = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds", "samples"]
-_NEEDED = ["model", "seed", "step", "prompt_id", "sample", "correct", "canonical"]
-_AT_K = ("pass@k", "pass^k", "distinct@k", "distinct@k|correct")
-_PLAIN = ("average@n", "reward", "distinct", "coverage", "differ", "modes")
-_OF_TWO = ("reach@k", "crossing")
 # More samples find more solutions, so a difference of these needs equally many on both sides.
 _GROWS_WITH_N = ("distinct", "coverage")
 
@@ -36,26 +29,9 @@ def counts(frame: pd.DataFrame) -> pd.DataFrame:
     Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one
     step, which come from different policies.
     """
-    counted = _counted(frame)
+    counted = checked_tally(frame)
     table = pd.DataFrame({"n": counted.n, "c": counted.c}, index=counted.problems)
     return table.assign(distinct=counted.distinct).reset_index()
-
-
-def _counted(frame: pd.DataFrame) -> Tally:
-    missing = [name for name in _NEEDED if name not in frame]
-    if missing or frame.empty:
-        raise ValueError(
-            f"The rollouts have {len(frame)} rows and lack the columns {missing}, expected at least one row "
-            f"and the columns {_NEEDED}. Read them with read_rollouts."
-        )
-    steps = frame["step"].unique()
-    if len(steps) > 1:
-        raise ValueError(
-            f"The rollouts mix {len(steps)} steps ({', '.join(map(str, sorted(steps)[:3]))}, ...), expected "
-            "one, because each step samples another policy. Select one, such as frame[frame.step == -1]."
-        )
-    refuse_duplicates(frame, "Cannot count the rollouts")
-    return tally(frame)
 
 
 def summarise(
@@ -93,7 +69,7 @@ def summarise(
     Raises ValueError as `counts`, `coverage` and `pass_at_k` do, for an unknown metric or one whose data are not given,
     and if a training seed of a model lacks problems that another has.
     """
-    table = _table(frame, ks, num_solutions, metrics, allowed=_AT_K + _PLAIN)
+    table = measure(frame, ks, num_solutions, metrics, allowed=AT_K + PLAIN)
     parts = []
     for model in table.counted.problems.get_level_values("model").unique():
         at = _axes(table.counted.problems, model).to_numpy()
@@ -140,10 +116,10 @@ def compare(
             f"frame, which has {known}. Correct the names, or read that model's rollouts as well."
         )
     # Without the text of prompts and completions, of which selecting rows would make a copy.
-    light = frame[[name for name in (*_NEEDED, "reward") if name in frame]]
-    allowed = tuple(name for name in _AT_K + _PLAIN + _OF_TWO if name != "modes")
+    light = frame[[name for name in (*NEEDED, "reward") if name in frame]]
+    allowed = tuple(name for name in AT_K + PLAIN + OF_TWO if name != "modes")
     light = light[light["model"].isin([model, baseline])]
-    table = _table(light, ks, num_solutions, metrics, allowed)
+    table = measure(light, ks, num_solutions, metrics, allowed)
     axes, base_axes = (_axes(table.counted.problems, name) for name in (model, baseline))
     if set(axes.columns) != set(base_axes.columns):
         alone = sorted(set(axes.columns) ^ set(base_axes.columns))
@@ -171,89 +147,13 @@ def compare(
         if metric in _GROWS_WITH_N:
             difference[:, :, column][n[at] != n[base_at]] = np.nan
     rows = _rows(label, table.columns, difference, samples, seed, method)
-    if not set(table.metrics) & set(_OF_TWO):
+    if not set(table.metrics) & set(OF_TWO):
         return rows
     both = n[at] * (len(at) / pairs) + n[base_at] * (len(base_at) / pairs)
     more = _of_two(label, table, np.broadcast_arrays(at, base_at), both, seed)
     rows = pd.concat([rows, more], ignore_index=True) if len(rows) else more
     order = rows["metric"].map(list(table.metrics).index).sort_values(kind="stable").index
     return rows.loc[order].reset_index(drop=True)
-
-
-class _Table(NamedTuple):
-    """What was asked for, and its values (problems, columns) with one column per (metric, k)."""
-
-    counted: Tally
-    metrics: list[str]
-    ks: list[int]
-    columns: list[tuple[str, float]]
-    values: NDArray[np.float64]
-
-    def samples(self, at: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Per column, the samples (seeds, problems) that it rests on."""
-        counted = self.counted
-        return [(counted.rewarded if name == "reward" else counted.n)[at] for name, _ in self.columns]
-
-
-def _table(
-    frame: pd.DataFrame,
-    ks: Sequence[int] | None,
-    num_solutions: Mapping[str, int] | None,
-    metrics: Sequence[str] | None,
-    allowed: tuple[str, ...],
-) -> _Table:
-    if metrics is None:
-        metrics = ["pass@k", "distinct"] + (["coverage"] if num_solutions is not None else [])
-    absent = [name for name, given in (("coverage", num_solutions is not None), ("reward", "reward" in frame))
-              if name in metrics and not given]  # fmt: skip
-    wrong = [name for name in metrics if name not in allowed]
-    if isinstance(metrics, str) or not metrics or wrong or absent or len(set(metrics)) < len(metrics):
-        raise ValueError(
-            f"The summary got metrics = {metrics!r}, of which {wrong or 'none'} unknown and {absent or 'none'} without "
-            f"its data, expected each once and of {list(allowed)}. Correct the names; coverage needs num_solutions, and "
-            "reward the column of that name."
-        )
-    counted = _counted(frame)
-    if ks is None:
-        largest = max(1, int(counted.n.max()))
-        ks = sorted({2**i for i in range(largest.bit_length())} | {largest})
-    ks = list(ks)
-    columns, values = [], []
-    for name in metrics:
-        if name in _OF_TWO:
-            continue
-        found = _at_ks(counted, name, ks) if name in _AT_K else _plain(counted, name, num_solutions)[:, None]
-        values.append(found)
-        if name == "average@n":
-            same = len(set(counted.n.tolist())) == 1
-            columns.append((name, float(counted.n[0]) if same else np.nan))
-        else:
-            columns += [(name, k) for k in ks] if name in _AT_K else [(name, np.nan)]
-    empty = np.empty((len(counted.n), 0))
-    return _Table(counted, list(metrics), ks, columns, np.concatenate([empty, *values], axis=1))
-
-
-def _at_ks(counted: Tally, name: str, ks: list[int]) -> NDArray[np.float64]:
-    if name in ("pass@k", "pass^k"):
-        # Many ks are cheaper as one whole curve, few as so many products.
-        if name == "pass@k" and ks and max(ks) <= 4 * len(ks):
-            return pass_at_k_curve(counted.n, counted.c, max(ks))[:, np.asarray(ks) - 1]
-        rule = pass_at_k if name == "pass@k" else pass_hat_k
-        return rule(counted.n[:, None], counted.c[:, None], ks)
-    columns = [distinct_at_k(counted, k, of_correct=name == "distinct@k|correct") for k in ks]
-    return np.stack(columns, axis=1) if ks else np.empty((len(counted.n), 0))
-
-
-def _plain(counted: Tally, name: str, num_solutions: Mapping[str, int] | None) -> NDArray[np.float64]:
-    if name == "average@n":
-        return np.where(counted.n > 0, counted.c / np.maximum(counted.n, 1), np.nan)
-    if name == "reward":
-        return np.where(counted.rewarded > 0, counted.reward / np.maximum(counted.rewarded, 1), np.nan)
-    if name in ("differ", "modes"):
-        return mode_agreement(counted)
-    if name == "distinct":
-        return counted.distinct
-    return coverage(pd.Series(counted.distinct, index=counted.problems), num_solutions).to_numpy()
 
 
 def _axes(problems: pd.MultiIndex, model: str) -> pd.DataFrame:
@@ -295,7 +195,7 @@ def _row(
 
 
 def _of_two(
-    label: str, table: _Table, sides: list[NDArray[np.int64]], samples: NDArray[np.float64], seed: int
+    label: str, table: Measures, sides: list[NDArray[np.int64]], samples: NDArray[np.float64], seed: int
 ) -> pd.DataFrame:
     """The rows of what is about two whole Pass@k curves."""
     n, c = table.counted.n, table.counted.c

@@ -20,7 +20,7 @@ class Tally(NamedTuple):
         because a correct completion without a form may or may not repeat another.
     owner, repeats: (F,) for each problem and different correct form, the problem's position and the number
         of samples that gave the form. Forms are only told apart, never read.
-    rewarded, reward: (P,) samples with a reward, and its sum over them. A NaN reward is unscored.
+    rewarded, reward: (P,) samples with a reward, and its sum over them; 0 unless asked for. A NaN reward is unscored.
     """
 
     problems: pd.MultiIndex
@@ -39,7 +39,7 @@ class Tally(NamedTuple):
         return np.where(self.known, found, np.nan)
 
 
-def tally(frame: pd.DataFrame) -> Tally:
+def tally(frame: pd.DataFrame, *, rewards: bool = False) -> Tally:
     """Count a rollouts table. Rows become integer codes; no text is copied, whatever the table holds."""
     groups = frame[_PROBLEM].groupby(_PROBLEM, observed=True, dropna=False)
     problems = groups.size().index
@@ -50,8 +50,10 @@ def tally(frame: pd.DataFrame) -> Tally:
     named = found & (form >= 0)
     # One number per (problem, form); equal numbers stand together once sorted.
     key, repeats = np.unique(owner[named] * max(1, len(forms)) + form[named], return_counts=True)
-    reward = frame["reward"].to_numpy(np.float64) if "reward" in frame else np.full(len(frame), np.nan)
-    rewarded = ~np.isnan(reward)
+    rewarded, reward = np.zeros(len(frame), dtype=bool), np.zeros(len(frame))
+    if rewards:
+        reward = frame["reward"].to_numpy(np.float64, na_value=np.nan)
+        rewarded = ~np.isnan(reward)
 
     def per_problem(rows: NDArray[np.bool_], weights: NDArray[np.float64] | None = None) -> NDArray:
         return np.bincount(owner[rows], weights=weights, minlength=len(problems))
