@@ -37,11 +37,11 @@ def simultaneous_band(
     for start in range(0, array.shape[2], block):
         here = slice(start, start + block)
         means = np.concatenate(list(resampled_means(array[:, :, here], seed, replications)))
-        spread[here] = np.nanstd(means, axis=0)
-        varies = defined[here] & (spread[here] > 1e-12 * np.abs(estimates[here]))
+        spread[here][defined[here]] = np.nanstd(means[:, defined[here]], axis=0)
+        varies = spread[here] > 1e-12 * np.abs(estimates[here])
         distance = np.abs(means[:, varies] - estimates[here][varies]) / spread[here][varies]
         np.fmax(furthest, np.fmax.reduce(distance, axis=1, initial=0.0), out=furthest)
-    reach = np.quantile(furthest, level) * np.where(defined, spread, np.nan)
+    reach = np.quantile(furthest, level) * spread
     reach *= np.sqrt(problems / np.maximum(problems - 1, 1))
     return [
         Interval(float(mid), float(mid - half), float(mid + half))
