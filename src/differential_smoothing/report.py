@@ -207,7 +207,10 @@ def _sheet(
     # Other metrics of the frame may rest on fewer problems; the caption speaks of what the table shows.
     shown = frame[frame["metric"].isin([metric for metric, _ in keys])]
     return _Sheet(
-        title, [first, *header], _rows(frame, keys, write), f"{note} {_extent(frame if shown.empty else shown)}."
+        title,
+        [first, *header],
+        _rows(frame, keys, write),
+        f"{note} {_extent(frame if shown.empty else shown)}.",
     )
 
 
