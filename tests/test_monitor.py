@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_trl import SETTINGS, even_length, make, short, sometimes_silent, weights
+from test_trl import SETTINGS, even_length, make, rows, short, sometimes_silent, weights
+from transformers import IntervalStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
@@ -65,8 +66,9 @@ def test_likelihood_statistics_against_a_slow_twin():
         both = np.append(right, wrong)
         pairs = [(l[i] / t[i], l[j] / t[j]) for i in right for j in wrong]
         above += [np.mean([(x > y) + (x == y) / 2 for x, y in pairs])] if pairs else []
-        cov += [np.cov(a[both], l[both])[0, 1]] if len(both) > 1 else []
-        cov_correct += [np.cov(a[right], l[right])[0, 1]] if len(right) > 1 else []
+        mean = l / np.maximum(t, 1)
+        cov += [np.cov(a[both], mean[both])[0, 1]] if len(both) > 1 else []
+        cov_correct += [np.cov(a[right], mean[right])[0, 1]] if len(right) > 1 else []
     right, wrong = (correct == 1) & (tokens > 0), (correct == 0) & (tokens > 0)
     expected = {
         "entropy_correct": -logps[right].sum() / tokens[right].sum(),
@@ -116,7 +118,7 @@ def test_the_simulation_above_can_find_false_alarms():
     rng, runs = np.random.default_rng(1), 100
     x = np.array([unequal_problems(rng, runs, 4, 0.0).mean(1) for _ in range(1000)])
     reference, wrong = x[:50].mean(0), np.zeros(runs, dtype=bool)
-    for end in range(100, 1000, 50):
+    for end in range(100, 1000, 10):
         wrong |= x[end - 50 : end].mean(0) < reference - 1.645 * x[:50].std(0) * math.sqrt(2 / 50)
     assert wrong.mean() > 0.3
 
@@ -128,9 +130,9 @@ def test_a_collapse_is_found_soon_and_its_beginning_is_told(begin):
     first = first_alarms(
         test, lambda t: unequal_problems(rng, runs, 8, -0.01 * max(0, t - begin)), begin + 300
     )
-    assert (first > begin).all() and np.median(first) < begin + 150
+    assert (first > begin).all() and np.median(first) < begin + 200
     since = [test.drop(run).since for run in range(runs)]
-    assert begin - 60 < np.median(since) < begin + 100
+    assert begin < np.median(since) < begin + 100
     drop = test.drop()
     assert drop.recent[2] < drop.reference[1] and drop.reference[1] < drop.reference[0] < drop.reference[2]
 
@@ -143,7 +145,7 @@ def test_the_wealth_is_fair_by_enumeration():
     bound, total = float(start._bound[0]), 0.0
     for path in itertools.product((0.0, 1.0), repeat=6):
         test = DropTest(warmup=20, tolerance=0.0)
-        test.restore(json.loads(json.dumps(start.state())))
+        test.restore(json.loads(json.dumps(start.state(), allow_nan=False)))
         for batch in range(3):
             test.update(path[2 * batch : 2 * batch + 2], at=batch)
         chance = math.prod(bound if value else 1 - bound for value in path)
@@ -160,7 +162,7 @@ def test_batches_without_values_prolong_the_reference_and_bet_nothing():
         test.update([1.0, math.nan, 0.5], at=batch)
     before = test.evidence[0]
     test.update([math.nan], at=21)
-    assert math.isfinite(before) and test._cusum.max() == 0
+    assert math.isfinite(before) and test.evidence[0] == pytest.approx(before, abs=1e-12)
 
 
 def test_a_reference_of_ones_or_zeros_is_no_certainty():
@@ -220,10 +222,13 @@ def watched(trainer, config, *args, monitor=None, **options):
     return made
 
 
-LOGGED = {
+COUNTS = {
+    f"sharpening/{name}"
+    for name in ("pass_at_1", "pass_at_2", "pass_at_4", "all_wrong", "all_correct", "variety_correct", "distinct_correct")
+}
+LOGGED = COUNTS | {
     f"sharpening/{name}"
     for name in (
-        "pass_at_1", "pass_at_2", "pass_at_4", "all_wrong", "all_correct", "variety_correct", "distinct_correct",
         "entropy_correct", "entropy_incorrect", "entropy_discrepancy", "surprisal_correct", "surprisal_incorrect",
         "likelier_correct", "covariance", "covariance_correct",
     )
@@ -249,7 +254,8 @@ def test_it_changes_no_weight_and_no_random_number(name, host, tiny_model, tmp_p
     (plain, plain_rng, plain_log), (ours, ours_rng, log) = ends
     assert torch.equal(plain, ours) and torch.equal(plain_rng, ours_rng)
     names = {key for entry in log for key in entry if key.startswith("sharpening/")}
-    assert names >= LOGGED and not any("sharpening" in key for entry in plain_log for key in entry)
+    few = name == "truncated"  # hardly any completion of the tiny model ends by itself
+    assert names >= (COUNTS if few else LOGGED) and not any("sharpening" in key for entry in plain_log for key in entry)
     timed = ("time", "per_second", "flos")
     for before, after in zip(plain_log, log, strict=True):  # what the host logs is untouched
         assert all(after[k] == v or v != v for k, v in before.items() if not any(t in k for t in timed))
@@ -297,15 +303,15 @@ def test_the_advantages_in_effect_are_judged(tiny_model, tmp_path):
     options = dict(max_steps=2, learning_rate=1e-9)
     stock = watched(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, **options).state.log_history[0]
     ours = watched(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options).state.log_history[0]
-    assert stock["sharpening/covariance_correct"] == pytest.approx(0, abs=1e-5)
-    assert ours["sharpening/covariance_correct"] < -0.01
+    assert stock["sharpening/covariance_correct"] == pytest.approx(0, abs=1e-6)
+    assert ours["sharpening/covariance_correct"] < -1e-4
     assert stock["sharpening/surprisal_correct"] == ours["sharpening/surprisal_correct"]
 
 
 def test_evaluation_has_its_own_values(tiny_model, tmp_path):
     trainer = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, per_device_eval_batch_size=8, num_generations_eval=2,
-                   eval_strategy="steps", eval_steps=2, max_steps=4)  # fmt: skip
-    trainer.eval_dataset = trainer.train_dataset.select(range(8))
+                   eval_steps=2, max_steps=4)  # fmt: skip
+    trainer.eval_dataset, trainer.args.eval_strategy = rows(8), IntervalStrategy.STEPS
     monitor = SharpeningMonitor(trainer, warmup=20)
     trainer.train()
     evaluated = [e for e in trainer.state.log_history if "eval_sharpening/pass_at_2" in e]
@@ -316,7 +322,7 @@ def test_evaluation_has_its_own_values(tiny_model, tmp_path):
 
 def test_a_resumed_training_knows_its_start(tiny_model, tmp_path, caplog):
     options = dict(max_steps=26, save_strategy="steps", save_steps=22, rollout=shared_prefix_rollout,
-                   per_device_train_batch_size=8, learning_rate=1e-4)  # fmt: skip
+                   per_device_train_batch_size=8, learning_rate=1e-4, dataset=rows(64))  # fmt: skip
     whole = watched(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, **options)
     resumed = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, **options)
     SharpeningMonitor(resumed, canonical=first_letter, warmup=20)

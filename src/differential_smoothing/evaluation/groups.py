@@ -78,9 +78,9 @@ def likelihood_statistics(
         * ``likelier_correct``: the selection. Chance that a correct completion of a group is likelier, per token, than an
           incorrect one of it (Mann and Whitney's U over mixed groups, ties half): above 1/2, what is likely already is
           what is reinforced.
-        * ``covariance``: of advantage and log-prob within a group, unbiased (n - 1), mean over groups; nats. To first
-          order minus the change of entropy that a policy-gradient step makes (Cui et al. 2025, arXiv 2505.22617):
-          positive = sharpening.
+        * ``covariance``: of advantage and log-prob per token within a group, unbiased (n - 1), mean over groups; nats.
+          Positive: advantage goes to what is likely already, which to first order is what lowers entropy (Cui et al. 2025,
+          arXiv 2505.22617, there over tokens).
         * ``covariance_correct``: the reinforcement. The same among the correct completions of a group alone. 0 for rules
           that treat correct answers alike, as GRPO with a binary reward; negative where the less likely ones gain more,
           as with gamma_p > 0.
@@ -97,8 +97,8 @@ def likelihood_statistics(
     above = np.sign(per_token[:, :, None] - per_token[:, None, :]) / 2 + 0.5
     mixed = right[:, :, None] & wrong[:, None, :]
     values["likelier_correct"] = _mean(_ratio((above * mixed).sum((1, 2)), mixed.sum((1, 2))))
-    values["covariance"] = _mean(_covariance(advantages, logps, right | wrong))
-    values["covariance_correct"] = _mean(_covariance(advantages, logps, right))
+    values["covariance"] = _mean(_covariance(advantages, per_token, right | wrong))
+    values["covariance_correct"] = _mean(_covariance(advantages, per_token, right))
     return values
 
 

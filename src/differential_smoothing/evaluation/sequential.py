@@ -37,7 +37,7 @@ class Drop(NamedTuple):
 
     reference: tuple[float, float, float]
     recent: tuple[float, float, float]  # the last ten blocks, or all since the reference if there are fewer
-    since: float  # where the fall most likely began, in the units of `at`
+    since: float  # since when it has been below what is tolerated (cumulative sums), in the units of `at`
 
 
 class DropTest:
@@ -67,9 +67,9 @@ class DropTest:
         self._blocks = np.zeros(runs)  # whole blocks so far, those of the reference included
         self._bound = np.full(runs, np.nan)
         self._time = np.zeros(runs)  # batches since the reference
-        self._wealth = np.full((runs, _STAKES), -np.inf)  # log, of the bets begun so far
-        self._cusum = np.zeros((runs, _STAKES))
-        self._begin = np.zeros((runs, _STAKES))
+        self._wealth = np.full((runs, _STAKES), -1e300)  # log, of the bets begun so far
+        self._below = np.zeros(runs)  # sum of bound - value since it was last at its lowest, and since when
+        self._since = np.full(runs, np.nan)
 
     def update(self, values: ArrayLike, at: float) -> None:
         """One batch: `values` of shape (values,) or (runs, values), each in [0, 1] or NaN for none.
@@ -106,22 +106,22 @@ class DropTest:
 
     def drop(self, run: int = 0) -> Drop:
         """What to tell a reader. Its intervals are ordinary ones; the alarm does not rest on them."""
-        stake = int(np.argmax(self._wealth[run]))
         return Drop(
-            _interval(self._reference[run]), _interval(self._recent[run]), float(self._begin[run, stake])
+            _interval(self._reference[run]), _interval(self._recent[run]), float(self._since[run])
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything `update` has learned, as plain lists that JSON can hold."""
-        return {name: np.asarray(getattr(self, name)).tolist() for name in self._STATE}
+        """Everything `update` has learned, as lists that any JSON can hold: None for NaN."""
+        arrays = {name: getattr(self, name) for name in self._STATE}
+        return {name: np.where(np.isnan(a), None, a).tolist() for name, a in arrays.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from another test's `state()`."""
         for name in self._STATE:
             setattr(self, name, np.asarray(state[name], dtype=np.float64))
 
-    _STATE = ("_block", "_reference", "_recent", "_blocks", "_bound", "_time", "_wealth", "_cusum",
-              "_begin")  # fmt: skip
+    _STATE = ("_block", "_reference", "_recent", "_blocks", "_bound", "_time", "_wealth", "_below",
+              "_since")  # fmt: skip
 
     def _bet(self, x: NDArray, known: NDArray, bets: NDArray, at: float) -> None:
         bound = np.where(bets, self._bound, 0.0)
@@ -135,9 +135,8 @@ class DropTest:
         weight = -np.log(np.maximum(self._time * (self._time + 1), 1))
         begun = np.logaddexp(self._wealth, weight[:, None])
         self._wealth = np.where(bets[:, None], begun + gain, self._wealth)
-        fresh = self._cusum <= 0
-        self._begin = np.where(fresh, at, self._begin)
-        self._cusum = np.maximum(self._cusum, 0) + gain
+        self._since = np.where(self._below <= 0, at, self._since)
+        self._below = np.maximum(self._below, 0) + np.where(bets, (known * bound[:, None] - x).sum(1), 0.0)
 
     def _close(self, whole: NDArray) -> None:
         block = np.stack([self._block[:, 1], self._block[:, 2] / np.maximum(self._block[:, 1], 1)], 1)
