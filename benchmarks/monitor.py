@@ -9,17 +9,20 @@ with a bootstrap interval over pairs, and, with less noise, the share of a watch
 
 import argparse
 import math
+import os
 import statistics
 import tempfile
 import time
 
-from overhead import SHIPPED_BASE  # limits the threads before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.evaluation import bootstrap_mean
 from differential_smoothing.integrations.monitor import SharpeningMonitor
 from differential_smoothing.integrations.trl import shared_prefix_rollout

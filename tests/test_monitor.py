@@ -61,12 +61,12 @@ def test_likelihood_statistics_against_a_slow_twin():
     logps, advantages = -tokens * rng.random((9, 5)), rng.normal(size=(9, 5))
     got = likelihood_statistics(correct, logps, tokens, advantages)
     above, cov, cov_correct = [], [], []
-    for c, l, t, a in zip(correct, logps, tokens, advantages):
+    for c, logp, t, a in zip(correct, logps, tokens, advantages):
         right, wrong = np.flatnonzero((c == 1) & (t > 0)), np.flatnonzero((c == 0) & (t > 0))
         both = np.append(right, wrong)
-        pairs = [(l[i] / t[i], l[j] / t[j]) for i in right for j in wrong]
+        pairs = [(logp[i] / t[i], logp[j] / t[j]) for i in right for j in wrong]
         above += [np.mean([(x > y) + (x == y) / 2 for x, y in pairs])] if pairs else []
-        mean = l / np.maximum(t, 1)
+        mean = logp / np.maximum(t, 1)
         cov += [np.cov(a[both], mean[both])[0, 1]] if len(both) > 1 else []
         cov_correct += [np.cov(a[right], mean[right])[0, 1]] if len(right) > 1 else []
     right, wrong = (correct == 1) & (tokens > 0), (correct == 0) & (tokens > 0)
@@ -96,10 +96,14 @@ def first_alarms(test, draw, batches):
 
 def unequal_problems(rng, runs, groups, policy):
     """0 or 1 for problems of very different difficulty, under a policy given on the logit scale."""
-    return (rng.random((runs, groups)) < 1 / (1 + np.exp(-policy - 1.5 * rng.normal(size=(runs, groups))))) * 1.0
+    return (
+        rng.random((runs, groups)) < 1 / (1 + np.exp(-policy - 1.5 * rng.normal(size=(runs, groups))))
+    ) * 1.0
 
 
-@pytest.mark.parametrize("tolerance, wander", [(0.0, 0.0), (0.1, 0.2)], ids=["no tolerance", "wandering policy"])
+@pytest.mark.parametrize(
+    "tolerance, wander", [(0.0, 0.0), (0.1, 0.2)], ids=["no tolerance", "wandering policy"]
+)
 def test_false_alarms_of_whole_runs_stay_within_alpha(tolerance, wander):
     rng, runs = np.random.default_rng(1), 300
     policy = rng.normal(size=runs) * wander
@@ -204,7 +208,9 @@ def test_wrong_settings_say_what_to_do(options, message, tiny_model, tmp_path):
 
 
 def test_values_outside_0_and_1_are_refused():
-    with pytest.raises(ValueError, match=r"needs values in \[0, 1\] of shape \(1, values\); got shape \(1, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"needs values in \[0, 1\] of shape \(1, values\); got shape \(1, 2\)"
+    ):
         DropTest().update([0.5, 1.5], at=0)
 
 
@@ -224,7 +230,15 @@ def watched(trainer, config, *args, monitor=None, **options):
 
 COUNTS = {
     f"sharpening/{name}"
-    for name in ("pass_at_1", "pass_at_2", "pass_at_4", "all_wrong", "all_correct", "variety_correct", "distinct_correct")
+    for name in (
+        "pass_at_1",
+        "pass_at_2",
+        "pass_at_4",
+        "all_wrong",
+        "all_correct",
+        "variety_correct",
+        "distinct_correct",
+    )
 }
 LOGGED = COUNTS | {
     f"sharpening/{name}"
@@ -235,7 +249,9 @@ LOGGED = COUNTS | {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("host", [(GRPOTrainer, GRPOConfig), (DSGRPOTrainer, DSGRPOConfig)], ids=["stock", "ours"])
+@pytest.mark.parametrize(
+    "host", [(GRPOTrainer, GRPOConfig), (DSGRPOTrainer, DSGRPOConfig)], ids=["stock", "ours"]
+)
 @pytest.mark.parametrize("name", ["default", "accumulation", "buffer", "aligned buffer", "several rewards", "unscored",
                                   "truncated", "kl", "checkpointing", "rollout"])  # fmt: skip
 def test_it_changes_no_weight_and_no_random_number(name, host, tiny_model, tmp_path):
@@ -255,7 +271,9 @@ def test_it_changes_no_weight_and_no_random_number(name, host, tiny_model, tmp_p
     assert torch.equal(plain, ours) and torch.equal(plain_rng, ours_rng)
     names = {key for entry in log for key in entry if key.startswith("sharpening/")}
     few = name == "truncated"  # hardly any completion of the tiny model ends by itself
-    assert names >= (COUNTS if few else LOGGED) and not any("sharpening" in key for entry in plain_log for key in entry)
+    assert names >= (COUNTS if few else LOGGED) and not any(
+        "sharpening" in key for entry in plain_log for key in entry
+    )
     timed = ("time", "per_second", "flos")
     for before, after in zip(plain_log, log, strict=True):  # what the host logs is untouched
         assert all(after[k] == v or v != v for k, v in before.items() if not any(t in k for t in timed))
@@ -274,7 +292,9 @@ class Keeping(GRPOTrainer):
         return self.batch
 
 
-@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
+@pytest.mark.parametrize(
+    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
+)
 def test_the_logged_values_are_those_of_the_batch(rollout, tiny_model, tmp_path):
     options = dict(max_steps=1, gradient_accumulation_steps=2, learning_rate=1e-9, rollout=rollout)
     trainer = watched(Keeping, GRPOConfig, tiny_model, tmp_path, **options)
@@ -289,10 +309,14 @@ def test_the_logged_values_are_those_of_the_batch(rollout, tiny_model, tmp_path)
     logps = output[:, start - 1 : -1].gather(2, batch["completion_ids"][:, :, None])[:, :, 0]
     sums = (logps * batch["completion_mask"]).sum(1).double().numpy().reshape(-1, 4)
     tokens = batch["completion_mask"].sum(1).double().numpy().reshape(-1, 4)
-    answers = np.array([ord(first_letter(t) or "\0") if first_letter(t) else -1 for t in texts]).reshape(-1, 4)
+    answers = np.array([ord(first_letter(t) or "\0") if first_letter(t) else -1 for t in texts]).reshape(
+        -1, 4
+    )
     correct = np.array(rewards).reshape(-1, 4)
     expected, _ = group_statistics(correct, answers, [1, 2, 4])
-    expected |= likelihood_statistics(correct, sums, tokens, batch["advantages"].double().numpy().reshape(-1, 4))
+    expected |= likelihood_statistics(
+        correct, sums, tokens, batch["advantages"].double().numpy().reshape(-1, 4)
+    )
     got = {key.removeprefix("sharpening/"): v for key, v in logged.items() if key.startswith("sharpening/")}
     assert got == {name: pytest.approx(v, rel=1e-4, abs=1e-6) for name, v in expected.items() if v == v}
     assert logged["sharpening/pass_at_1"] == pytest.approx(logged["rewards/even_length/mean"])
@@ -302,7 +326,9 @@ def test_the_advantages_in_effect_are_judged(tiny_model, tmp_path):
     """Stock GRPO treats the correct completions of a group alike; gamma_p > 0 favours the less likely ones."""
     options = dict(max_steps=2, learning_rate=1e-9)
     stock = watched(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, **options).state.log_history[0]
-    ours = watched(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options).state.log_history[0]
+    ours = watched(
+        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options
+    ).state.log_history[0]
     assert stock["sharpening/covariance_correct"] == pytest.approx(0, abs=1e-6)
     assert ours["sharpening/covariance_correct"] < -1e-4
     assert stock["sharpening/surprisal_correct"] == ours["sharpening/surprisal_correct"]
@@ -360,7 +386,9 @@ def test_a_collapse_is_warned_of_once_and_can_end_the_training(stop, tiny_model,
         made.train()
     (record,) = [r for r in caplog.records if r.name.startswith("differential_smoothing")]
     message = record.getMessage()
-    assert "the chance that two correct answers to a problem differ has fallen, since about step 24" in message
+    assert (
+        "the chance that two correct answers to a problem differ has fallen, since about step 24" in message
+    )
     assert "Lower the learning rate first" in message and ("Training stops here" in message) == stop
     assert (made.state.global_step < 40) == stop
 

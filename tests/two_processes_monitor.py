@@ -42,7 +42,12 @@ def main(model: str, folder: Path) -> None:
     sums = (batch["sampling_per_token_logps"] * batch["completion_mask"]).sum(1)
     rows = gather_object(
         list(
-            zip(trainer.kept, sums.tolist(), batch["completion_mask"].sum(1).tolist(), batch["advantages"].tolist())
+            zip(
+                trainer.kept,
+                sums.tolist(),
+                batch["completion_mask"].sum(1).tolist(),
+                batch["advantages"].tolist(),
+            )
         )
     )
     texts, logps, tokens, advantages = (list(column) for column in zip(*rows, strict=True))

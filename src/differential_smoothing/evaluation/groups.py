@@ -7,6 +7,7 @@ quantity of the policy, whatever the group size, or says what it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def group_statistics(
     scored = ~np.isnan(correct)
     is_correct = correct == 1
     n, c = scored.sum(1), is_correct.sum(1)
-    by_group = {f"pass_at_{k}": pass_at_k(n, c, k) for k in ks}
+    by_group = {f"pass_at_{k}": _pass_at_k_table(correct.shape[1], k)[n, c] for k in ks}
     usable = is_correct & (answers >= 0)
     same = (answers[:, :, None] == answers[:, None, :]) & usable[:, :, None] & usable[:, None, :]
     number = usable.sum(1)
@@ -100,6 +101,13 @@ def likelihood_statistics(
     values["covariance"] = _mean(_covariance(advantages, per_token, right | wrong))
     values["covariance_correct"] = _mean(_covariance(advantages, per_token, right))
     return values
+
+
+@lru_cache(maxsize=256)
+def _pass_at_k_table(size: int, k: int) -> Floats:
+    """(size + 1, size + 1): Pass@k by number scored and number correct; the latter is never above the former."""
+    n, c = np.arange(size + 1)[:, None], np.arange(size + 1)
+    return pass_at_k(n, np.minimum(n, c), k)
 
 
 def _covariance(a: Floats, b: Floats, part: NDArray[np.bool_]) -> Floats:

@@ -106,9 +106,7 @@ class DropTest:
 
     def drop(self, run: int = 0) -> Drop:
         """What to tell a reader. Its intervals are ordinary ones; the alarm does not rest on them."""
-        return Drop(
-            _interval(self._reference[run]), _interval(self._recent[run]), float(self._since[run])
-        )
+        return Drop(_interval(self._reference[run]), _interval(self._recent[run]), float(self._since[run]))
 
     def state(self) -> dict[str, Any]:
         """Everything `update` has learned, as lists that any JSON can hold: None for NaN."""

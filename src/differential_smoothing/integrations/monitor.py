@@ -34,7 +34,9 @@ from differential_smoothing.integrations.trl import _loss_mask, _old_logps, corr
 
 __all__ = ["SharpeningMonitor"]
 
-_KEY = "sharpening_monitor"  # of the trainer's state; not our class's name, by which the host would re-create us
+_KEY = (
+    "sharpening_monitor"  # of the trainer's state; not our class's name, by which the host would re-create us
+)
 _log = logging.getLogger(__name__)
 
 
@@ -211,7 +213,9 @@ class SharpeningMonitor(TrainerCallback):
         mode = self._mode
         del self._pending[mode]
         logps, tokens = self._trainer.accelerator.gather(batch.logps).cpu().double().numpy().T
-        advantages = list(self._trainer._logs["advantages"])[-len(logps) :]  # those in effect, of all processes
+        advantages = list(self._trainer._logs["advantages"])[
+            -len(logps) :
+        ]  # those in effect, of all processes
         shape = batch.correct.shape
         if len(advantages) < len(logps):  # an evaluation batch that is larger than the host's log
             advantages = np.full(len(logps), np.nan)
