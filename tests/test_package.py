@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "sampling": set(),
     "rollouts": set(),
     "base_model": {"tasks"},
-    "integrations": {"advantages", "sampling"},
+    "integrations": {"advantages", "evaluation", "sampling"},
     "evaluation": {"sampling", "tasks", "rollouts"},
     "report": set(),
     "training": {"base_model", "tasks", "integrations"},
@@ -64,7 +64,8 @@ def test_rooms_import_only_what_they_may(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".advantages", ".base_model", ".evaluation", ".integrations.trl", ".report", ".rollouts", ".sampling",
+    "name", ["", ".advantages", ".base_model", ".evaluation", ".evaluation.groups", ".evaluation.sequential", ".integrations.monitor",
+             ".integrations.trl", ".report", ".rollouts", ".sampling",
              ".study", ".tasks.countdown", ".training"],
 )  # fmt: skip
 def test_everything_listed_exists_and_is_documented(name):

@@ -145,6 +145,37 @@ def evaluate(
 
 
 @app.command()
+def diagnose(
+    before: Annotated[Path, typer.Option(help="Rollouts of the model before training, .parquet.")],
+    after: Annotated[Path, typer.Option(help="Rollouts of the trained model, on the same problems.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the tables behind the verdict, CSV.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random halves and the resampling.")] = 0,
+) -> None:
+    """Did training sharpen the model? A verdict with its evidence, and what to change."""
+    from rich.console import Console
+
+    from differential_smoothing import report
+    from differential_smoothing.evaluation import diagnose as compare_both
+    from differential_smoothing.rollouts import read_rollouts
+
+    if output is not None and output.is_file():
+        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    found = compare_both(read_rollouts(before), read_rollouts(after), seed=seed)
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    for sentence in found.sentences:
+        console.print(sentence, markup=False, highlight=False)
+    console.print()
+    console.print(report.diagnosis_table(found.findings))
+    if output is None:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("findings", "survival", "modes", "problems"):
+        getattr(found, name).to_csv(output / f"{name}.csv", index=False)
+    (output / "verdict.txt").write_text("\n".join(found.sentences) + "\n")
+    print(f"\nThe tables behind it are in {output}: findings, survival, modes and problems .csv, verdict.txt")
+
+
+@app.command()
 def base(
     output: Annotated[Path, typer.Option(help="Where to save the model and its tokenizer.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2400,

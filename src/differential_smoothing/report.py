@@ -10,7 +10,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison_table", "pass_at_k_figure", "to_markdown", "verdict"]
+__all__ = ["comparison_table", "diagnosis_table", "pass_at_k_figure", "to_markdown", "verdict"]
 
 # The colours of Okabe and Ito ("Color Universal Design", 2008) that stay apart on white and next to grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -58,6 +58,48 @@ def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = N
             both.add_row("")
         both.add_row(table)
     return both
+
+
+def diagnosis_table(findings: pd.DataFrame) -> "Table":
+    """The `findings` of `evaluation.diagnose` for a terminal, to be printed with `rich`; bold where 0 is excluded.
+
+    Points, percentages of share and nats are changes, after minus before; undefined findings read "–".
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        caption="Brackets: 95% bootstrap intervals over problems.",
+        caption_style="dim",
+        caption_justify="left",
+    )
+    for name, justify in (
+        ("Finding", "left"),
+        ("Estimate", "right"),
+        ("Unit", "left"),
+        ("Problems", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    for row in findings.itertuples():
+        scale, unit = (100, "points") if row.unit in ("points", "share") else (1, row.unit)
+        digits = 1 if scale == 100 else 2
+        if pd.isna(row.estimate):
+            text = "–"
+        elif pd.isna(row.low):
+            text = f"{scale * row.estimate:z.{digits}f}"
+        else:
+            text = (
+                f"{scale * row.estimate:z.{digits}f} "
+                f"[{scale * row.low:z.{digits}f}, {scale * row.high:z.{digits}f}]"
+            )
+        strong = row.low > 0 or row.high < 0
+        table.add_row(row.finding, Text(text, style="bold" if strong else ""), unit, str(row.problems))
+    return table
 
 
 def to_markdown(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> str:

@@ -4,10 +4,12 @@ from .curves import crossing, samples_to_reach, simultaneous_band
 from .diversity import coverage, distinct_correct, maj_at_k
 from .intervals import Interval, bootstrap_curve, bootstrap_mean, paired_difference, paired_ratio
 from .pass_at_k import pass_at_k, pass_at_k_curve, pass_hat_k
+from .sharpening import Diagnosis, diagnose
 from .summary import compare, counts, summarise
 from .variety import effective_modes, gini_simpson, rarefaction, vendi_score
 
 __all__ = [
+    "Diagnosis",
     "Interval",
     "bootstrap_curve",
     "bootstrap_mean",
@@ -15,6 +17,7 @@ __all__ = [
     "counts",
     "coverage",
     "crossing",
+    "diagnose",
     "distinct_correct",
     "effective_modes",
     "gini_simpson",

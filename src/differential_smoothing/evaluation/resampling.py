@@ -15,7 +15,16 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_options", "check_values", "ends", "enough", "left_out", "means_of", "resampled_means"]
+__all__ = [
+    "check_options",
+    "check_values",
+    "draw_weights",
+    "ends",
+    "enough",
+    "left_out",
+    "means_of",
+    "resampled_means",
+]
 
 METHODS = ("percentile", "bca")
 _NORMAL = NormalDist()
@@ -81,8 +90,8 @@ def resampled_means(
     part = max(1, 2**20 // (seeds * metrics))
     for start in range(0, replications, rows):
         here = min(rows, replications - start)
-        of_seeds = _draw_weights(rng, here, seeds)[:, None, :]
-        of_problems = _draw_weights(rng, here, problems)
+        of_seeds = draw_weights(rng, here, seeds)[:, None, :]
+        of_problems = draw_weights(rng, here, problems)
         for first in range(0, here, part):
             by_seed, weights = of_seeds[first : first + part], of_problems[first : first + part]
             sums = (by_seed @ (weights @ by_problem).reshape(-1, seeds, metrics))[:, 0]
@@ -168,7 +177,7 @@ def _corrected(
     return shifted
 
 
-def _draw_weights(rng: np.random.Generator, rows: int, size: int) -> NDArray[np.float64]:
+def draw_weights(rng: np.random.Generator, rows: int, size: int) -> NDArray[np.float64]:
     """How often each of `size` items comes up in `size` draws with replacement: (rows, size)."""
     drawn = rng.integers(size, size=(rows, size))
     drawn += size * np.arange(rows)[:, None]

@@ -39,6 +39,7 @@ __all__ = [
     "Verdict",
     "canonical",
     "count_solutions",
+    "countdown_canonical",
     "countdown_correct",
     "countdown_format",
     "generate",
@@ -581,6 +582,11 @@ def countdown_correct(completions, nums, target, **_) -> list[float]:
         float(verify_completion(text, n, t, tagged=tagged).correct)
         for (text, tagged), n, t in zip(_texts(completions), nums, target, strict=True)
     ]
+
+
+def countdown_canonical(completion, nums, target, **_) -> str | None:
+    """The canonical form of a correct completion's text, tagged or bare; None for a wrong one."""
+    return verify_completion(completion, nums, target, tagged="<answer>" in completion).canonical
 
 
 def countdown_format(completions, **_) -> list[float]:
