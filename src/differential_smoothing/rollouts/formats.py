@@ -110,7 +110,7 @@ def _number(row: dict, name: str) -> float:
         return NAN
     if isinstance(value, str) and value in WORDS:
         return WORDS[value]
-    if not isinstance(value, bool | int | float) or isinstance(value, float) and math.isinf(value):
+    if not isinstance(value, bool | int | float) or (isinstance(value, float) and math.isinf(value)):
         raise BadRow(
             f"{name} is {_said(value)}, expected a finite number, true, false, or nothing for unscored"
         )
