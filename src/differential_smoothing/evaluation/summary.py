@@ -19,12 +19,12 @@ _COLUMNS = ["model", "metric", "k", "estimate", "low", "high", "problems", "trai
 def counts(frame: pd.DataFrame) -> pd.DataFrame:
     """Per (model, seed, prompt_id): `n` scored samples, `c` correct ones, `distinct` correct solutions.
 
-    `frame` is a rollouts table of one step. An unscored row (null `correct`) counts in neither n nor c; a
+    `frame` is a rollouts table with one step of each (model, seed). An unscored row (null `correct`) counts in neither n nor c; a
     problem with only such rows keeps its place with n = 0. `distinct` is NaN where unknown (see
     `distinct_correct`).
 
-    Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one
-    step, which come from different policies.
+    Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one step
+    of a model and seed, which come from different policies.
     """
     needed = ["model", "seed", "step", "prompt_id", "sample", "correct", "canonical"]
     missing = [name for name in needed if name not in frame]
@@ -33,8 +33,9 @@ def counts(frame: pd.DataFrame) -> pd.DataFrame:
             f"The rollouts have {len(frame)} rows and lack the columns {missing}, expected at least one row "
             f"and the columns {needed}. Read them with read_rollouts."
         )
-    steps = frame["step"].unique()
-    if len(steps) > 1:
+    policies = frame.groupby(["model", "seed"])["step"]
+    if (policies.nunique() > 1).any():
+        steps = frame["step"].unique()
         raise ValueError(
             f"The rollouts mix {len(steps)} steps ({', '.join(map(str, sorted(steps)[:3]))}, ...), expected "
             "one, because each step samples another policy. Select one, such as frame[frame.step == -1]."

@@ -255,41 +255,41 @@ def _plain(row: dict, column: str) -> Iterator[Completion]:
 
 WHOLE = {"sample": 0, "seed": -(2**63), "step": -1, "num_tokens": 0}
 _CHAT = frozenset({"prompt", "completion"})
+_PLAIN = Format(
+    "plain rows", frozenset({"prompt_id", "completion"}),
+    _CHAT | WHOLE.keys() | {"prompt_id", "task", "model", "solution", "canonical", "reward", "advantage", "logp"},
+    lambda s: [n for n in s.numeric if n not in WHOLE.keys() | {"advantage", "logp", "prompt_id"}],
+    ("correct", "reward"), _plain,
+)  # fmt: skip
 FORMATS = (
+    _PLAIN,  # no other tool writes a prompt_id
     Format(
-        "TRL", _CHAT | {"step", "advantage"}, frozenset(), 
+        "TRL", _CHAT | {"step", "advantage"}, frozenset(),
         lambda s: [n for n in s.numeric if n not in {"step", "advantage"} | _CHAT], (), _trl,
     ),
     Format(
         "verl", frozenset({"input", "output", "score"}), frozenset({"step", "pred", "uid"}),
-        lambda s: [n for n in s.numeric if n != "step"] , ("acc", "score"), _verl,
+        lambda s: [n for n in s.numeric if n != "step"], ("acc", "score"), _verl,
     ),
     Format(
-        "lm-evaluation-harness", frozenset({"doc_id", "resps"}), 
+        "lm-evaluation-harness", frozenset({"doc_id", "resps"}),
         frozenset({"filter", "filtered_resps", "arguments"}), _metrics_and_filters, (), _lm_eval,
     ),
     Format(
         "inspect_ai", frozenset({"id", "epoch", "input"}), frozenset({"completion", "model"}),
         lambda s: [n for n in s.names if n.startswith("score_")], (), _inspect,
     ),
-    Format(
-        "plain rows", frozenset({"completion"}),
-        _CHAT | WHOLE.keys() | {"prompt_id", "task", "model", "solution", "canonical", "reward", "advantage", "logp"},
-        lambda s: [n for n in s.numeric if n not in WHOLE.keys() | {"advantage", "logp", "prompt_id"}],
-        ("correct", "reward"), _plain,
-    ),
+    _PLAIN._replace(known_by=_CHAT),
 )  # fmt: skip
 
 
 def detect(source: Source, where: str) -> Format:
     """The format whose columns the file has. ValueError if it is none."""
     for form in FORMATS:
-        if form.known_by <= set(source.names) and (
-            form.name != "plain rows" or {"prompt", "prompt_id"} & set(source.names)
-        ):
+        if form.known_by <= set(source.names):
             return form
     raise ValueError(
         f"{where}: found the columns {source.names[:20]}, expected those of a rollouts table, of "
         + ", ".join(f"{form.name} ({', '.join(sorted(form.known_by))})" for form in FORMATS)
-        + ", with prompt or prompt_id. Rename the columns to match."
+        + ". Rename the columns to match."
     )

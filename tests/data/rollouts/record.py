@@ -19,7 +19,9 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-GIVEN = json.loads((HERE / "completions.json").read_text())  # task -> [{prompt, target, completions, correct}]
+GIVEN = json.loads(
+    (HERE / "completions.json").read_text()
+)  # task -> [{prompt, target, completions, correct}]
 
 
 def lm_eval() -> None:
@@ -110,7 +112,11 @@ def inspect_ai() -> None:
     @scorer(metrics=[mean()])
     def sometimes():
         async def score(state, target):
-            return Score.unscored() if state.epoch == 2 else Score(value=float(state.output.completion == target.text))
+            return (
+                Score.unscored()
+                if state.epoch == 2
+                else Score(value=float(state.output.completion == target.text))
+            )
 
         return score
 
@@ -150,7 +156,11 @@ def verl(wheel: str) -> None:
         exec(compile(ast.Module([function], []), file, "exec"), room)
         for task, rows in GIVEN.items():
             flat = [(i, s, row) for i, row in enumerate(rows) for s in range(4)]
-            extra = {"acc": np.array([row["correct"][s] for _, s, row in flat]).tolist()} if task == "sums" else {}
+            extra = (
+                {"acc": np.array([row["correct"][s] for _, s, row in flat]).tolist()}
+                if task == "sums"
+                else {}
+            )
             if folder == "verl_v1":
                 extra["uid"] = [f"{1000 + i}-abcd_{s}_0" for i, s, _ in flat]
             room["_write_generations"](
