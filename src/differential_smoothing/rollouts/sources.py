@@ -3,12 +3,14 @@
 A row that cannot be read comes out as a ``BadRow`` in its place, so that the caller decides whether it ends the reading.
 """
 
+import contextlib
+import csv
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -43,7 +45,7 @@ def open_source(path: Path) -> Source:
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if first.startswith(b"["):
         raise ValueError(f"{path} is one JSON array, expected JSON lines. Write one object per line.")
-    return _csv(path) if _is_header(first.splitlines()[0]) else _jsonl(path)
+    return _csv(path) if _is_header(first.partition(b"\n")[0]) else _jsonl(path)
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -63,8 +65,7 @@ def _parquet(path: Path) -> Source:
     def rows(columns: Sequence[str]) -> Iterator[tuple[str, dict | BadRow]]:
         number = 0
         try:
-            # The buffer keeps a row group, which may be the whole file, out of memory.
-            with pq.ParquetFile(path, buffer_size=2**20) as file:
+            with pq.ParquetFile(path) as file:  # which holds the row group that it reads from
                 for batch in file.iter_batches(
                     ROWS_AT_ONCE, columns=[n for n in schema.names if n in columns]
                 ):
@@ -92,11 +93,10 @@ def _jsonl(path: Path) -> Source:
                     while line and not line.endswith(b"\n"):
                         line = file.readline(LONGEST_LINE)
                     yield f"line {number}", BadRow(f"longer than {LONGEST_LINE} bytes")
-                elif line.strip():
-                    yield (
-                        f"line {number}",
-                        _parsed(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line),
-                    )
+                    continue
+                line = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
+                if line:
+                    yield f"line {number}", _parsed(line)
 
     first = next((row for _, row in rows() if isinstance(row, dict)), {})
     numeric = [
@@ -125,41 +125,34 @@ def _is_header(line: bytes) -> bool:
 
 
 def _csv(path: Path) -> Source:
-    options = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    def read() -> Iterator[tuple[int, list[str]]]:
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.reader(file, strict=True)
+                for fields in reader:
+                    yield reader.line_num, fields
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(
+                f"{path} is not a readable CSV file ({' '.join(str(error).split())}). Write it again, or as Parquet."
+            ) from error
 
-    def broken(error: Exception) -> ValueError:
-        return ValueError(
-            f"{path} is not a readable CSV file ({' '.join(str(error).split())}). Write it again, or as Parquet."
-        )
-
-    try:
-        names = list(pd.read_csv(path, nrows=0, **options))
-    except (ValueError, pd.errors.ParserError) as error:
-        raise broken(error) from error
+    names = next((fields for _, fields in read()), [])
 
     def rows(columns: Sequence[str]) -> Iterator[tuple[str, dict | BadRow]]:
-        number = 0
-        try:
-            with pd.read_csv(
-                path, chunksize=ROWS_AT_ONCE, usecols=lambda n: n in columns, **options
-            ) as chunks:
-                for chunk in chunks:
-                    for row in chunk.to_dict("records"):
-                        number += 1
-                        yield f"row {number}", {name: _typed(name, value) for name, value in row.items()}
-        except (ValueError, pd.errors.ParserError) as error:
-            raise broken(error) from error
+        for line, fields in itertools.islice(read(), 1, None):
+            if len(fields) == len(names):
+                yield f"line {line}", _typed(dict(zip(names, fields, strict=True)), columns)
+            elif fields:
+                yield f"line {line}", BadRow(f"{len(fields)} fields where the header has {len(names)}")
 
     return Source(names, [name for name in names if name.startswith("score_")], rows)
 
 
-def _typed(name: str, value: object) -> object:
+def _typed(row: dict[str, str], columns: Sequence[str]) -> dict[str, object]:
     """CSV has no types: an empty field is missing, and a number is one where a number belongs."""
-    if not isinstance(value, str) or not value:
-        return None
-    if name == "epoch" or name.startswith("score_"):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    typed: dict[str, object] = {name: row[name] or None for name in columns if name in row}
+    for name, value in typed.items():
+        if value is not None and (name == "epoch" or name.startswith("score_")):
+            with contextlib.suppress(ValueError):
+                typed[name] = float(value)
+    return typed

@@ -84,7 +84,8 @@ def write_rollouts(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        # A reader holds a whole row group: small ones let load_rollouts read tables that do not fit into memory.
+        pq.write_table(table, temporary, compression="zstd", row_group_size=8192)
         # mkstemp makes the file private; a results file gets the permissions that any new file would have.
         umask = os.umask(0)
         os.umask(umask)
@@ -125,9 +126,8 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
             "path, or run the step that writes it first."
         )
     try:
-        # Unlike read_table, this does not read columns out of folder names such as "step=3", and the buffer keeps
-        # it from holding a whole row group, which other writers make as large as the file.
-        with pq.ParquetFile(path, buffer_size=2**20) as file:
+        # Unlike read_table, this does not read columns out of folder names such as "step=3".
+        with pq.ParquetFile(path) as file:
             _check_schema(file.schema_arrow, where)
             for batch in file.iter_batches(batch_size=4096, columns=list(COLUMNS)):
                 yield batch.select(COLUMNS)
