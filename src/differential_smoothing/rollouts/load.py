@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..tasks import countdown
+from differential_smoothing.tasks import countdown
+
 from .formats import Completion, Format, detect
 from .sources import BadRow, Source, open_source
 from .table import COLUMNS, SCHEMA, is_ours, read_batches, to_checked_frame
