@@ -9,6 +9,7 @@ from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from differential_smoothing.tasks import countdown
@@ -217,21 +218,19 @@ class _Rows:
         if step is not None:
             batch = batch.filter(pa.array([s in (step, -1) for s in batch["step"].to_pylist()]))
         columns = dict(zip(COLUMNS, batch.columns, strict=True))
-        rows = zip(
-            *(
-                columns[n].to_pylist()
-                for n in ("task", "prompt_id", "prompt", "completion", "correct", "canonical")
-            )
-        )
-        verdicts = [
-            # without its text (`text=False`) a completion cannot be verified again
-            _checked(*known, completion, correct, notes)
-            if task == "countdown" and completion and (known := _known(task, prompt_id, prompt))[0]
-            else (correct, form)
-            for task, prompt_id, prompt, completion, correct, form in rows
-        ]
-        columns["correct"] = pa.array([correct for correct, _ in verdicts], pa.bool_())
-        columns["canonical"] = pa.array([form for _, form in verdicts], pa.string())
+        if "countdown" in pc.unique(columns["task"]).to_pylist():
+            names = ("task", "prompt_id", "prompt", "completion", "correct", "canonical")
+            verdicts = [
+                # without its text (`text=False`) a completion cannot be verified again
+                _checked(*known, completion, correct, notes)
+                if task == "countdown" and completion and (known := _known(task, prompt_id, prompt))[0]
+                else (correct, form)
+                for task, prompt_id, prompt, completion, correct, form in zip(
+                    *(columns[n].to_pylist() for n in names)
+                )
+            ]
+            columns["correct"] = pa.array([correct for correct, _ in verdicts], pa.bool_())
+            columns["canonical"] = pa.array([form for _, form in verdicts], pa.string())
         if not self.text:
             columns["prompt"] = columns["completion"] = pa.array([""] * len(batch), pa.string())
         self.batches.append(pa.RecordBatch.from_arrays(list(columns.values()), schema=SCHEMA))
