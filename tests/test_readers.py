@@ -605,4 +605,5 @@ def test_memory_does_not_grow_with_the_texts_that_are_not_kept(ending, tmp_path)
         )
         found, used[kept] = map(int, done.stdout.split())
         assert found == count
-    assert used["none"] < 0.6 * size < size < used["text"], (used, size)
+    # what is left is some hundred bytes a row, and what the allocators hold back
+    assert used["none"] < size and used["text"] - used["none"] > size / 2, (used, size)

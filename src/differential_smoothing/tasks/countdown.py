@@ -523,8 +523,8 @@ def read_prompt(text: str) -> tuple[Problem, bool] | None:
     if len(found) != 1:
         return None
     problem = Problem(tuple(map(int, found[0][0])), int(found[0][1]))
-    written = prompt(problem, chat=True)[0]["content"] if chat else prompt(problem)
-    if written not in text:  # also numbers such as 007, which no prompt of ours has
+    # written anew, it must be the same text: 007 is a number that no prompt of ours has
+    if prompt(problem, chat=True)[0]["content"] not in text if chat else prompt(problem) != text.strip():
         return None
     return problem._replace(nums=tuple(sorted(problem.nums))), chat
 
