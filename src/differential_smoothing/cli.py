@@ -236,21 +236,48 @@ def _load(arguments: list[str], **options):
 
 @app.command()
 def diagnose(
-    before: Annotated[Path, typer.Option(help="Rollouts of the model before training, .parquet.")],
-    after: Annotated[Path, typer.Option(help="Rollouts of the trained model, on the same problems.")],
-    output: Annotated[Path | None, typer.Option(help="Folder for the tables behind the verdict, CSV.")] = None,
+    before: Annotated[
+        list[str],
+        typer.Option(
+            help="Rollouts of the model before training: PATH, name=PATH or name@seed=PATH, any tool's."
+        ),
+    ],
+    after: Annotated[
+        list[str],
+        typer.Option(
+            help="Rollouts of the trained model on the same problems; once per file, one per training seed."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the tables behind the verdict, CSV.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random halves and the resampling.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
 ) -> None:
     """Did training sharpen the model? A verdict with its evidence, and what to change."""
     from rich.console import Console
 
     from differential_smoothing import report
     from differential_smoothing.evaluation import diagnose as compare_both
-    from differential_smoothing.rollouts import read_rollouts
 
     if output is not None and output.is_file():
         raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
-    found = compare_both(read_rollouts(before), read_rollouts(after), seed=seed)
+    both = [
+        _load(
+            paths,
+            correct=correct,
+            threshold=threshold,
+            step=step,
+            canonical=canonical,
+            skip_bad_rows=skip_bad_rows,
+        )
+        for paths in (before, after)
+    ]
+    found = compare_both(*both, seed=seed)
     console = Console(width=None if sys.stdout.isatty() else 100)
     for sentence in found.sentences:
         console.print(sentence, markup=False, highlight=False)
