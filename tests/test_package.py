@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "advantages": set(),
     "tasks": set(),
     "sampling": set(),
-    "rollouts": set(),
+    "rollouts": {"tasks"},
     "base_model": {"tasks"},
     "integrations": {"advantages", "evaluation", "sampling"},
     "evaluation": {"sampling", "tasks", "rollouts"},

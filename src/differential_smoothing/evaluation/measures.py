@@ -22,7 +22,7 @@ OF_TWO = ("reach@k", "crossing")
 
 
 def checked_tally(frame: pd.DataFrame, *, rewards: bool = False) -> Tally:
-    """The tally of a rollouts table of one step, with the errors of `counts`."""
+    """The tally of a rollouts table, one step of each model and seed, with the errors of `counts`."""
     missing = [name for name in NEEDED if name not in frame]
     if missing or frame.empty:
         raise ValueError(
@@ -30,10 +30,10 @@ def checked_tally(frame: pd.DataFrame, *, rewards: bool = False) -> Tally:
             f"and the columns {NEEDED}. Read them with read_rollouts."
         )
     steps = frame["step"].unique()
-    if len(steps) > 1:
+    if len(steps) > 1 and (frame.groupby(["model", "seed"])["step"].nunique() > 1).any():
         raise ValueError(
             f"The rollouts mix {len(steps)} steps ({', '.join(map(str, sorted(steps)[:3]))}, ...), expected "
-            "one, because each step samples another policy. Select one, such as frame[frame.step == -1]."
+            "one of each model and seed, because each step samples another policy. Select one, such as frame[frame.step == -1]."
         )
     refuse_duplicates(frame, "Cannot count the rollouts")
     if rewards and not pd.api.types.is_numeric_dtype(frame["reward"]):

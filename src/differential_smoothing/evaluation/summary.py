@@ -22,12 +22,12 @@ _GROWS_WITH_N = ("distinct", "coverage")
 def counts(frame: pd.DataFrame) -> pd.DataFrame:
     """Per (model, seed, prompt_id): `n` scored samples, `c` correct ones, `distinct` correct solutions.
 
-    `frame` is a rollouts table of one step. An unscored row (null `correct`) counts in neither n nor c; a
+    `frame` is a rollouts table with one step of each (model, seed). An unscored row (null `correct`) counts in neither n nor c; a
     problem with only such rows keeps its place with n = 0. `distinct` is NaN where unknown (see
     `distinct_correct`).
 
-    Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one
-    step, which come from different policies.
+    Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one step
+    of a model and seed, which come from different policies.
     """
     counted = checked_tally(frame)
     table = pd.DataFrame({"n": counted.n, "c": counted.c}, index=counted.problems)
