@@ -32,9 +32,9 @@ MAY_IMPORT = {
     "advantages": set(),
     "tasks": set(),
     "sampling": set(),
-    "rollouts": set(),
+    "rollouts": {"tasks"},
     "base_model": {"tasks"},
-    "integrations": {"advantages", "sampling"},
+    "integrations": {"advantages", "evaluation", "sampling"},
     "evaluation": {"sampling", "tasks", "rollouts"},
     "report": {"_version", "evaluation"},
     "training": {"base_model", "tasks", "integrations"},
@@ -64,7 +64,8 @@ def test_rooms_import_only_what_they_may(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".advantages", ".base_model", ".evaluation", ".integrations.trl", ".report", ".rollouts", ".sampling",
+    "name", ["", ".advantages", ".base_model", ".evaluation", ".evaluation.groups", ".evaluation.sequential", ".integrations.monitor",
+             ".integrations.trl", ".report", ".rollouts", ".sampling",
              ".study", ".tasks.countdown", ".training"],
 )  # fmt: skip
 def test_everything_listed_exists_and_is_documented(name):

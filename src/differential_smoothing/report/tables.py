@@ -8,7 +8,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison_table", "to_markdown", "verdict"]
+__all__ = ["comparison_table", "diagnosis_table", "to_markdown", "verdict"]
 
 
 def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> "Table":
@@ -52,6 +52,48 @@ def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = N
             both.add_row("")
         both.add_row(table)
     return both
+
+
+def diagnosis_table(findings: pd.DataFrame) -> "Table":
+    """The `findings` of `evaluation.diagnose` for a terminal, to be printed with `rich`; bold where 0 is excluded.
+
+    Points, percentages of share and nats are changes, after minus before; undefined findings read "–".
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        caption="Brackets: 95% bootstrap intervals over problems.",
+        caption_style="dim",
+        caption_justify="left",
+    )
+    for name, justify in (
+        ("Finding", "left"),
+        ("Estimate", "right"),
+        ("Unit", "left"),
+        ("Problems", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    for row in findings.itertuples():
+        scale, unit = (100, "points") if row.unit in ("points", "share") else (1, row.unit)
+        digits = 1 if scale == 100 else 2
+        if pd.isna(row.estimate):
+            text = "–"
+        elif pd.isna(row.low):
+            text = f"{scale * row.estimate:z.{digits}f}"
+        else:
+            text = (
+                f"{scale * row.estimate:z.{digits}f} "
+                f"[{scale * row.low:z.{digits}f}, {scale * row.high:z.{digits}f}]"
+            )
+        strong = row.low > 0 or row.high < 0
+        table.add_row(row.finding, Text(text, style="bold" if strong else ""), unit, str(row.problems))
+    return table
 
 
 def to_markdown(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> str:
@@ -129,7 +171,14 @@ def _sheet(
 ) -> _Sheet:
     keys = _columns(frame)
     header = [f"Pass@{k:.0f}" if metric == "pass@k" else metric.capitalize() for metric, k in keys]
-    return _Sheet(title, [first, *header], _rows(frame, keys, write), f"{note} {_extent(frame)}.")
+    # Other metrics of the frame may rest on fewer problems; the caption speaks of what the table shows.
+    shown = frame[frame["metric"].isin([metric for metric, _ in keys])]
+    return _Sheet(
+        title,
+        [first, *header],
+        _rows(frame, keys, write),
+        f"{note} {_extent(frame if shown.empty else shown)}.",
+    )
 
 
 def _check(name: str, frame: pd.DataFrame) -> None:
