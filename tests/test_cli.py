@@ -39,7 +39,9 @@ def rollouts(path, model, right):
 def test_help_names_every_command(dsmooth):
     status, out, _ = dsmooth("--help")
     assert status == 0
-    for command in ("quickstart", "compare", "train", "sample", "evaluate", "base", "tabular"):
+    for command in (
+        "quickstart", "compare", "train", "sample", "evaluate", "convert", "diagnose", "report", "base", "tabular",
+    ):  # fmt: skip
         assert command in out
 
 
@@ -75,10 +77,71 @@ def test_evaluate_compares_to_the_baseline(dsmooth, tmp_path):
     assert status == 2 and "--baseline 'ppo' is not a model of these tables: ds_grpo, grpo" in err
 
 
+def test_report_writes_one_page_and_its_figures(dsmooth, tmp_path):
+    files = [rollouts(tmp_path / f"{m}.parquet", m, right) for m, right in (("grpo", 1), ("ds_grpo", 3))]
+    path = tmp_path / "r" / "page.html"
+    status, out, err = dsmooth("report", *files, "--baseline", "grpo", "--output", path, "--title", "A < B")
+    assert status == 0, err
+    text = path.read_text(encoding="utf-8")
+    assert "A &lt; B" in text and "ds_grpo - grpo" in text
+    figures = [f"page-{name}.{kind}" for name in ("pass-at-k", "differences") for kind in ("svg", "png")]
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(["page.html", *figures])
+    assert all(name in out for name in figures)
+
+
+def test_evaluate_and_convert_take_files_of_other_tools(dsmooth, tmp_path):
+    def plain(name, right, seed):
+        rows = [
+            {"prompt": f"p{p}", "completion": f"{seed}{s}", "reward": float(s < right)}
+            for p in range(6)
+            for s in range(4)
+        ]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path / name
+
+    grpo = [f"grpo@{seed}={plain(f'{seed}=.jsonl', 1, seed)}" for seed in (0, 1)]
+    base = plain("base.jsonl", 3, 0)
+    status, out, err = dsmooth(
+        "evaluate", *grpo, base, "--baseline", "grpo", "--canonical", "completion", "--output", tmp_path / "r"
+    )
+    assert status == 0, err
+    summary = pd.read_csv(tmp_path / "r" / "summary.csv").set_index(["model", "metric", "k"])
+    assert (
+        summary.loc[("grpo", "pass@k", 1), "estimate"] == 0.25
+        and summary.loc[("base", "pass@k", 1), "estimate"] == 0.75
+    )
+    assert summary["training_seeds"].groupby("model").max().to_dict() == {"base": 1, "grpo": 2}
+    status, out, err = dsmooth(
+        "convert", *grpo, base, "--output", tmp_path / "all.parquet", "--threshold", 2, "--no-text"
+    )
+    assert status == 0 and "72 completions" in out, err
+    frame = read_rollouts(tmp_path / "all.parquet")
+    assert frame.groupby("model")["seed"].nunique().to_dict() == {"base": 1, "grpo": 2}
+    assert not frame["correct"].any() and (frame["completion"] == "").all()
+    status, _, err = dsmooth("convert", base, "--output", tmp_path / "all.parquet")
+    assert status == 2 and "exists and was not touched" in err
+
+    with base.open("a") as file:
+        file.write("broken")
+    status, _, err = dsmooth("evaluate", base)
+    assert status == 2 and "base.jsonl, line 25: not JSON" in err and "--skip-bad-rows" in err
+    status, _, err = dsmooth("evaluate", base, "--skip-bad-rows")
+    assert status == 0 and "1 rows are left out" in err and "line 25" in err
+    status, _, err = dsmooth("evaluate", base, "--skip-bad-rows", "--correct", "score")
+    assert status == 2 and "expected one of them, got 'score'" in err
+    status, _, err = dsmooth("evaluate", f"={base}")
+    assert status == 2 and "names no model. Expected name=PATH or name@seed=PATH" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["report", "none.parquet", "--output", "x.html"], "none.parquet"),
+        (["report", "none.parquet", "--output", "x.pdf"], "ends in .html, got 'x.pdf'"),
+        (["report", "none.parquet", "--output", "x.html", "--each", "0"], "--each must be at least 1"),
         (["evaluate", "none.parquet"], "none.parquet"),
+        (["evaluate", "m=none.parquet"], "none.parquet: found no such file"),
+        (["convert", "none.parquet", "--output", "x.csv"], "must end in .parquet"),
         (["sample", "--model", "base", "--output", "x.csv"], "must end in .parquet"),
         (
             ["sample", "--model", "base", "--output", "x.parquet", "--samples", "0"],

@@ -23,6 +23,7 @@ from differential_smoothing.tasks.countdown import (
     countdown_format,
     generate,
     prompt,
+    read_prompt,
     shuffled,
     solutions_by_target,
     solve,
@@ -837,3 +838,19 @@ def test_rewards_take_the_columns_that_trl_hands_over():
     assert countdown_format(**columns) == [1.0, 1.0]
     with pytest.raises(ValueError):
         countdown_correct(["3*8", "3*8"], nums=[[3, 8]], target=[24])
+
+
+def test_a_prompt_is_read_back():
+    for problem in [*generate(20, split="train", seed=5), Problem((0, 3), -3), Problem((7,), 7)]:
+        assert read_prompt(prompt(problem)) == (problem, False)
+        (message,) = prompt(problem, chat=True)
+        assert read_prompt(message["content"]) == (problem, True)
+        assert read_prompt(f"<|user|>{message['content']}<|end|>\n<|assistant|>") == (problem, True)
+        assert read_prompt(message["content"] * 2) is None  # which of the two?
+        assert read_prompt(message["content"].replace("parentheses", "brackets")) is None
+
+
+@pytest.mark.parametrize("text", ["", "2 3 = 6", "2 3 = 6 : 7", "02 3 = 6 :", "2  3 = 6 :", "2,3 = 6 :", "2 3 = 06 :",
+                                  "a 2 3 = 6 :", "2 3 = 6 :\n2 3 = 5 :", "1 " * 10**5 + "= 3 :", "٢ ٣ = 6 :"])  # fmt: skip
+def test_other_texts_are_not_taken_for_a_prompt(text):
+    assert read_prompt(text) is None

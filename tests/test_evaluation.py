@@ -86,9 +86,9 @@ class TestPassAtK:
         assert words in str(caught.value) and "expected" in str(caught.value)
 
     def test_a_whole_curve_for_many_problems_is_cheap(self):
-        start = time.perf_counter()
+        start = time.process_time()
         curve = pass_at_k(1024, np.arange(1000)[:, None], np.arange(1, 1025))
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
         assert np.all(np.diff(curve, axis=1) >= -1e-15) and np.all(np.diff(curve, axis=0) >= -1e-15)
 
 
@@ -313,7 +313,7 @@ class TestIntervals:
         values[2, 3] = np.nan
         start = time.perf_counter()
         bootstrap_mean(values, seed=0)
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
 
     @pytest.mark.parametrize(
         "call, words",

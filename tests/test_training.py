@@ -68,6 +68,15 @@ def test_a_finished_run_is_left_alone(tiny_model, tmp_path):
     assert steps == [] and (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_the_monitor_is_on_and_is_no_part_of_what_a_run_is(tiny_model, tmp_path):
+    train(*parse_config(flags(tiny_model, tmp_path, max_steps=1)))
+    metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert "sharpening/pass_at_4" in metrics[0]
+    assert "monitor" not in json.loads((tmp_path / "config.json").read_text())  # older folders stay valid
+    without = flags(tiny_model, tmp_path, max_steps=1, monitor="false")
+    assert train(*parse_config(without)) == tmp_path / "model"
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(tiny_model, tmp_path):
     options = dict(max_steps=12, save_steps=2, save_total_limit=2)

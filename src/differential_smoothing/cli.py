@@ -54,11 +54,28 @@ def compare(
 
 
 def _compare(study, output: Path, jobs: int) -> None:
+    import pandas as pd
+
+    from differential_smoothing.report import write_page
+    from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.study import run_study
 
     with _bars() as advance:
         files = run_study(study, output, jobs=jobs, on_progress=advance)
-    _report(files, study.baseline, output, seed=0)
+    frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
+    _report(frame, study.baseline, output, seed=0)
+    summary, differences = _measure(frame, study.baseline, seed=0)
+    diagnosis = _diagnosis(frame, study.baseline, "", "", seed=0)
+    write_page(
+        output / "report.html",
+        frame,
+        summary,
+        differences,
+        diagnosis=diagnosis,
+        title=output.name,
+        figures=(),
+    )
+    print(f"All of it on one page: {output / 'report.html'}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -129,19 +146,239 @@ def sample(
     print(f"{len(frame)} completions, {frame['correct'].mean():.1%} correct, in {output}")
 
 
+# what `evaluate` and `convert` say about the files they read
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        help="Rollouts of one or more models: ours, TRL's, verl's, lm-evaluation-harness's, inspect_ai's or plain JSON "
+        "lines; a file or a folder of them. name=PATH names the model, name@1=PATH its training seed too.",
+    ),
+]
+Correct = Annotated[
+    str | None, typer.Option(help="The column that says correct, for files that have several.")
+]
+Threshold = Annotated[float, typer.Option(help="Correct means that this column is above it.")]
+Step = Annotated[int | None, typer.Option(help="Of rollouts logged in training, read this step's.")]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Leave out and count rows that cannot be read.")
+]
+Form = Annotated[
+    str,
+    typer.Option(
+        help="What tells correct answers apart, where no verifier of ours does: the file's canonical forms, the "
+        "solution that was extracted, or the whole completion.",
+    ),
+]
+
+
 @app.command()
 def evaluate(
-    rollouts: Annotated[list[Path], typer.Argument(help="Rollouts tables of one or more models, .parquet.")],
+    rollouts: Files,
     baseline: Annotated[
         str, typer.Option(help="Compare the other models to this one, on the same problems.")
     ] = "",
     output: Annotated[Path | None, typer.Option(help="Folder for the tables and the figure.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
 ) -> None:
-    """Pass@k with intervals, distinct correct answers, and paired differences, from rollouts tables."""
+    """Pass@k with intervals, distinct correct answers, and paired differences, from rollouts of any tool."""
     if output is not None and output.is_file():
         raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
-    _report(rollouts, baseline, output, seed=seed)
+    frame = _load(
+        rollouts, text=False, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        skip_bad_rows=skip_bad_rows,
+    )  # fmt: skip
+    _report(frame, baseline, output, seed=seed)
+
+
+@app.command()
+def convert(
+    rollouts: Files,
+    output: Annotated[Path, typer.Option(help="The rollouts table to write, .parquet.")],
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+    text: Annotated[bool, typer.Option(help="Keep the prompts and completions.")] = True,
+) -> None:
+    """Write rollouts of any tool as one table of ours."""
+    from differential_smoothing.rollouts import write_rollouts
+
+    if output.suffix != ".parquet":
+        raise ValueError(f"--output must end in .parquet, got {str(output)!r}.")
+    if output.exists():
+        raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
+    frame = _load(
+        rollouts, text=text, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        skip_bad_rows=skip_bad_rows,
+    )  # fmt: skip
+    write_rollouts(frame, output)
+    print(f"{len(frame)} completions in {output}")
+
+
+def _load(arguments: list[str], **options):
+    """The rollouts of every ``PATH``, ``name=PATH`` or ``name@seed=PATH``, one below the other."""
+    import pandas as pd
+
+    from differential_smoothing.rollouts import load_rollouts
+
+    frames = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        for argument in arguments:
+            name, equals, path = argument.partition("=")
+            if not equals or Path(argument).exists():  # as in runs/step=3/x.parquet
+                name, path = "", argument
+            elif not name:
+                raise ValueError(f"{argument!r} names no model. Expected name=PATH or name@seed=PATH.")
+            stem, _, number = name.rpartition("@")
+            seed = int(number) if stem and number.isdecimal() and len(number) < 10 else None
+            name = name if seed is None else stem
+            frames.append(load_rollouts(path, model=name or None, seed=seed, **options))
+    print(
+        *(f"dsmooth: {warning.message}" for warning in said), sep="\n", end="\n" * bool(said), file=sys.stderr
+    )
+    return pd.concat(frames, ignore_index=True)
+
+
+@app.command()
+def diagnose(
+    before: Annotated[
+        list[str],
+        typer.Option(
+            help="Rollouts of the model before training: PATH, name=PATH or name@seed=PATH, any tool's."
+        ),
+    ],
+    after: Annotated[
+        list[str],
+        typer.Option(
+            help="Rollouts of the trained model on the same problems; once per file, one per training seed."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the tables behind the verdict, CSV.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random halves and the resampling.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+) -> None:
+    """Did training sharpen the model? A verdict with its evidence, and what to change."""
+    from rich.console import Console
+
+    from differential_smoothing import report
+    from differential_smoothing.evaluation import diagnose as compare_both
+
+    if output is not None and output.is_file():
+        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    both = [
+        _load(
+            paths,
+            correct=correct,
+            threshold=threshold,
+            step=step,
+            canonical=canonical,
+            skip_bad_rows=skip_bad_rows,
+        )
+        for paths in (before, after)
+    ]
+    found = compare_both(*both, seed=seed)
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    for sentence in found.sentences:
+        console.print(sentence, markup=False, highlight=False)
+    console.print()
+    console.print(report.diagnosis_table(found.findings))
+    if output is None:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("findings", "survival", "modes", "problems"):
+        getattr(found, name).to_csv(output / f"{name}.csv", index=False)
+    (output / "verdict.txt").write_text("\n".join(found.sentences) + "\n")
+    print(f"\nThe tables behind it are in {output}: findings, survival, modes and problems .csv, verdict.txt")
+
+
+@app.command()
+def report(
+    rollouts: Files,
+    output: Annotated[Path, typer.Option(help="The page, .html; its figures go beside it.")],
+    baseline: Annotated[
+        str, typer.Option(help="Compare the other models to this one, on the same problems.")
+    ] = "",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Pass@k and variety",
+    problems: Annotated[int, typer.Option(help="The page holds completions of so many problems.")] = 200,
+    each: Annotated[int, typer.Option(help="Correct completions, and others, per problem and model.")] = 4,
+    characters: Annotated[int, typer.Option(help="Longer completions are cut here.")] = 20_000,
+    before: Annotated[
+        str, typer.Option(help="Diagnose the way from this model. Default: the one named base.")
+    ] = "",
+    after: Annotated[
+        str, typer.Option(help="... to this one. Default: the baseline, else the only other.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+) -> None:
+    """One HTML file to read, send and keep: curves, differences, every problem, completions side by side."""
+    from importlib.util import find_spec
+
+    from differential_smoothing.report import Limits, write_page
+
+    if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
+        raise ValueError(f"--output must be a file that ends in .html, got {str(output)!r}.")
+    for name, value in (("problems", problems), ("each", each), ("characters", characters)):
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}.")
+    frame = _load(
+        rollouts,
+        correct=correct,
+        threshold=threshold,
+        step=step,
+        canonical=canonical,
+        skip_bad_rows=skip_bad_rows,
+    )
+    summary, differences = _measure(frame, baseline, seed=seed)
+    written = write_page(
+        output, frame, summary, differences, title=title,
+        diagnosis=_diagnosis(frame, baseline, before, after, seed=seed),
+        limits=Limits(problems=problems, each=each, characters=characters),
+        figures=("svg", "png") if find_spec("matplotlib") else ("svg",),
+    )  # fmt: skip
+    print(f"The page is {output}; beside it: {', '.join(path.name for path in written[1:])}")
+
+
+def _diagnosis(frame, baseline: str, before: str, after: str, *, seed: int):
+    """The diagnosis of the named pair; of the obvious one where none is named, and None where there is none."""
+    from differential_smoothing.evaluation import diagnose as compare_both
+
+    models = list(frame["model"].unique())
+    asked = bool(before or after)
+    before = before or ("base" if "base" in models else baseline)
+    others = [model for model in models if model != before]
+    after = after or (baseline if baseline in others else others[0] if len(others) == 1 else "")
+    if asked and (before not in models or after not in others):
+        raise ValueError(
+            f"--before {before!r} and --after {after!r} must be two different models of these tables, which have "
+            f"{', '.join(map(repr, models))}."
+        )
+    if before not in models or after not in others:
+        return None
+    try:
+        return compare_both(frame[frame["model"] == before], frame[frame["model"] == after], seed=seed)
+    except ValueError as error:
+        if asked:
+            raise
+        print(f"dsmooth: the page has no diagnosis. {error}", file=sys.stderr)
+        return None
 
 
 @app.command()
@@ -207,18 +444,16 @@ def tabular(
         raise typer.Exit(1)
 
 
-def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int) -> None:
+def _measure(frame, baseline: str, *, seed: int) -> tuple:
+    """The summary of a rollouts table, and the differences to the baseline, None without one."""
     import pandas as pd
-    from rich.console import Console
 
-    from differential_smoothing import report
     from differential_smoothing.evaluation import compare as paired
     from differential_smoothing.evaluation import summarise
-    from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.tasks import countdown
 
-    frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
-    known = frame["task"].eq("countdown").all()
+    # all solutions of more than six numbers are too many to list
+    known = frame["task"].eq("countdown").all() and frame["prompt_id"].str.count(",").max() < 6
     solutions = countdown.count_solutions(frame["prompt_id"].unique()) if known else None
     summary = summarise(frame, seed=seed, num_solutions=solutions)
     others = [model for model in summary["model"].unique() if model != baseline]
@@ -229,6 +464,15 @@ def _report(files: list[Path], baseline: str, output: Path | None, *, seed: int)
         differences = pd.concat(
             [paired(frame, model, baseline, seed=seed, num_solutions=solutions) for model in others]
         )
+    return summary, differences
+
+
+def _report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
+    from rich.console import Console
+
+    from differential_smoothing import report
+
+    summary, differences = _measure(frame, baseline, seed=seed)
     Console(width=None if sys.stdout.isatty() else 100).print(report.comparison_table(summary, differences))
     said = report.verdict(differences) if differences is not None else []
     print(*said, sep="\n")
@@ -288,7 +532,7 @@ def main() -> None:
         status = 2
     except ImportError as error:
         print(
-            f"dsmooth: {error}. Install what is missing: pip install 'differential-smoothing[trl,peft,plot,tabular]', or vllm.",
+            f"dsmooth: {error}. Install what is missing: pip install 'differential-smoothing[trl,peft,plot]', or vllm.",
             file=sys.stderr,
         )
         status = 2

@@ -58,6 +58,12 @@ class RunArguments:
     lora_r: int = field(
         default=0, metadata={"help": "Rank of a LoRA adapter on all linear layers; 0 trains all."}
     )
+    monitor: bool = field(
+        default=True,
+        metadata={
+            "help": "Log sharpening/... from the training groups and warn of a collapse. Changes no weight."
+        },
+    )
 
     def __post_init__(self):
         if self.rollout not in ("shared_prefix", "host"):
@@ -181,6 +187,7 @@ def train(
     from datasets import Dataset
     from transformers import AutoTokenizer
 
+    from differential_smoothing.integrations.monitor import SharpeningMonitor
     from differential_smoothing.integrations.trl import DSGRPOTrainer, shared_prefix_rollout
 
     # TRL warns that rollout_func may change; our tests hold the contract, so the user need not read it
@@ -217,6 +224,8 @@ def train(
             peft_config=_lora(run.lora_r),
             callbacks=[_progress(folder, on_step)],
         )
+        if run.monitor:
+            SharpeningMonitor(trainer, canonical=countdown.countdown_canonical)
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
         unfinished = folder / "model.unfinished"
         trainer.save_model(str(unfinished))
@@ -295,9 +304,9 @@ def _definition(run: RunArguments, config: DSGRPOConfig) -> dict[str, Any]:
         "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "logging_steps", "log_level",
         "save_steps", "save_total_limit", "save_strategy", "logging_strategy", "log_completions", "hub_token",
         "num_completions_to_print", "resume_from_checkpoint", "dataloader_num_workers",
+        "monitor",
     }  # fmt: skip
-    plain = {k: v for k, v in config.to_dict().items() if k not in incidental}
-    return {**plain, **asdict(run)}
+    return {k: v for k, v in {**config.to_dict(), **asdict(run)}.items() if k not in incidental}
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .tally import tally
+
 __all__ = ["coverage", "distinct_correct", "maj_at_k"]
 
 
@@ -19,14 +21,8 @@ def distinct_correct(frame: pd.DataFrame) -> pd.Series:
     form, because such a completion may or may not repeat another. The count grows with the number of samples:
     compare models only at equal numbers.
     """
-    correct = frame["correct"].astype("boolean")
-    found = correct.fillna(False)
-    keys = [frame[name] for name in ("model", "seed", "prompt_id")]
-    # Counting integer codes is several times faster than counting strings.
-    codes = pd.Series(pd.factorize(frame["canonical"])[0], index=frame.index, dtype="float64")
-    distinct = codes.where(found & (codes >= 0)).groupby(keys).nunique().astype("float64")
-    unknown = (found & (codes < 0)).groupby(keys).any() | ~correct.notna().groupby(keys).any()
-    return distinct.mask(unknown).rename("distinct")
+    counted = tally(frame)
+    return pd.Series(counted.distinct, index=counted.problems, name="distinct")
 
 
 def coverage(distinct: pd.Series, num_solutions: Mapping[str, int]) -> pd.Series:

@@ -1,4 +1,4 @@
-"""From a rollouts table to a paper's numbers: Pass@k curves, distinct solutions, paired differences."""
+"""From a rollouts table to a paper's numbers: Pass@k curves, variety of correct answers, paired differences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,44 +6,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..rollouts import refuse_duplicates
-from .diversity import coverage, distinct_correct
-from .intervals import bootstrap_curve
-from .pass_at_k import pass_at_k
+from .curves import crossing, samples_to_reach
+from .intervals import Interval, bootstrap_curve
+from .measures import AT_K, NEEDED, OF_TWO, PLAIN, Measures, checked_tally, measure
+from .pass_at_k import pass_at_k_curve
+from .variety import effective_modes
 
 __all__ = ["compare", "counts", "summarise"]
 
 _COLUMNS = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds", "samples"]
+# More samples find more solutions, so a difference of these needs equally many on both sides.
+_GROWS_WITH_N = ("distinct", "coverage")
 
 
 def counts(frame: pd.DataFrame) -> pd.DataFrame:
     """Per (model, seed, prompt_id): `n` scored samples, `c` correct ones, `distinct` correct solutions.
 
-    `frame` is a rollouts table of one step. An unscored row (null `correct`) counts in neither n nor c; a
+    `frame` is a rollouts table with one step of each (model, seed). An unscored row (null `correct`) counts in neither n nor c; a
     problem with only such rows keeps its place with n = 0. `distinct` is NaN where unknown (see
     `distinct_correct`).
 
-    Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one
-    step, which come from different policies.
+    Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one step
+    of a model and seed, which come from different policies.
     """
-    needed = ["model", "seed", "step", "prompt_id", "sample", "correct", "canonical"]
-    missing = [name for name in needed if name not in frame]
-    if missing or frame.empty:
-        raise ValueError(
-            f"The rollouts have {len(frame)} rows and lack the columns {missing}, expected at least one row "
-            f"and the columns {needed}. Read them with read_rollouts."
-        )
-    steps = frame["step"].unique()
-    if len(steps) > 1:
-        raise ValueError(
-            f"The rollouts mix {len(steps)} steps ({', '.join(map(str, sorted(steps)[:3]))}, ...), expected "
-            "one, because each step samples another policy. Select one, such as frame[frame.step == -1]."
-        )
-    refuse_duplicates(frame, "Cannot count the rollouts")
-    correct = frame["correct"].astype("boolean")
-    keys = [frame[name] for name in ("model", "seed", "prompt_id")]
-    table = pd.DataFrame({"n": correct.notna(), "c": correct.fillna(False).astype(bool)}).groupby(keys).sum()
-    return table.astype("int64").assign(distinct=distinct_correct(frame)).reset_index()
+    counted = checked_tally(frame)
+    table = pd.DataFrame({"n": counted.n, "c": counted.c}, index=counted.problems)
+    return table.assign(distinct=counted.distinct).reset_index()
 
 
 def summarise(
@@ -52,28 +40,40 @@ def summarise(
     seed: int,
     ks: Sequence[int] | None = None,
     num_solutions: Mapping[str, int] | None = None,
+    metrics: Sequence[str] | None = None,
+    method: str = "percentile",
 ) -> pd.DataFrame:
-    """Means over problems with 95% bootstrap intervals, one row per model and metric.
+    """Means over problems with 95% bootstrap intervals, one row per model, metric and k.
 
-    Columns: `model`; `metric`, one of "pass@k", "distinct" and (given `num_solutions`, see `coverage`)
-    "coverage"; `k`, NaN for the other metrics; `estimate`, `low`, `high`, with Pass@k and coverage as
-    fractions; `problems` with a defined value; `training_seeds`; `samples`, the scored completions of those
-    problems, over all training seeds.
+    Columns: `model`; `metric`; `k`, NaN for metrics without one; `estimate`, `low`, `high`, chances as fractions;
+    `problems` with a defined value, on which the number rests; `training_seeds`; `samples`, the scored completions
+    of those problems, over all training seeds. `metrics`, in the order of the rows, are of
+
+    - "pass@k", "pass^k": at least one, or all, of k samples correct (`pass_at_k`, `pass_hat_k`);
+    - "average@n": the share of correct samples, which is Pass@1; its `k` is n where all problems have the same;
+    - "reward": the mean reward of a sample;
+    - "distinct": different correct forms among all samples (`distinct_correct`), and "coverage", the share of all
+      solutions that is (needs `num_solutions`, see `coverage`);
+    - "distinct@k": the same expected among k of all samples, "distinct@k|correct" among k correct ones (`rarefaction`);
+    - "differ": the chance that two correct samples differ (`gini_simpson`), and "modes", the effective number of modes
+      of the mean of "differ", interval included (`effective_modes`).
+
+    The default is "pass@k", "distinct" and, given `num_solutions`, "coverage".
 
     `ks` defaults to 1, 2, 4, ... up to the largest number n of scored samples of a problem, and n itself.
-    Where k is above a problem's own n, Pass@k is undefined and the problem is left out of that mean:
-    `problems` then falls, and the curve is no longer over one set of problems. If a model has several
-    training seeds, seeds and problems are both resampled (see `bootstrap_mean`). `seed` is that of the
-    bootstrap.
+    Where k is above a problem's own n, or its number of correct samples for what is about correct ones, the value is
+    undefined and the problem is left out of that mean: `problems` then falls, and a curve is no longer over one set of
+    problems. If a model has several training seeds, seeds and problems are both resampled (see `bootstrap_mean`, also
+    for `method`). `seed` is that of the bootstrap.
 
-    Raises ValueError as `counts`, `coverage` and `pass_at_k` do, and if a training seed of a model lacks
-    problems that another has.
+    Raises ValueError as `counts`, `coverage` and `pass_at_k` do, for an unknown metric or one whose data are not given,
+    and if a training seed of a model lacks problems that another has.
     """
-    table, ks = _prepare(frame, ks, num_solutions)
+    table = measure(frame, ks, num_solutions, metrics, allowed=AT_K + PLAIN)
     parts = []
-    for model in table["model"].unique():
-        n, values, _ = _values(table, model, ks)
-        parts.append(_rows(model, ks, values, n, seed))
+    for model in table.counted.problems.get_level_values("model").unique():
+        at = _axes(table.counted.problems, model).to_numpy()
+        parts.append(_rows(model, table.columns, table.values[at], table.samples(at), seed, method))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -85,6 +85,8 @@ def compare(
     seed: int,
     ks: Sequence[int] | None = None,
     num_solutions: Mapping[str, int] | None = None,
+    metrics: Sequence[str] | None = None,
+    method: str = "percentile",
 ) -> pd.DataFrame:
     """Mean paired differences, `model` minus `baseline`, on the same problems: the columns of `summarise`.
 
@@ -93,6 +95,15 @@ def compare(
     seed of the other. A metric counts only problems where both sides are defined, and distinct and
     coverage only those with equally many scored samples on both sides, because more samples find more
     solutions.
+
+    `metrics` are those of `summarise` without "modes", which is no mean over problems, and two that are about both
+    models' Pass@k curves up to the smallest n, and are no differences:
+
+    - "reach@k": the number of samples with which `model` has the Pass@k of `baseline`, inf where n do not do
+      (`samples_to_reach`); NaN for a k above the smallest n;
+    - "crossing": the smallest k at which the model that is behind at first is ahead, inf for none (`crossing`).
+
+    Their intervals are of the method "percentile" in any case.
 
     Raises ValueError as `summarise` does, and if a model is not in the frame, the two do not have the same
     problems, or their training seeds cannot be paired.
@@ -104,9 +115,12 @@ def compare(
             f"compare got model {model!r} and baseline {baseline!r}, expected two different models of the "
             f"frame, which has {known}. Correct the names, or read that model's rollouts as well."
         )
-    table, ks = _prepare(frame[frame["model"].isin([model, baseline])], ks, num_solutions)
-    n, values, axes = _values(table, model, ks)
-    base_n, base_values, base_axes = _values(table, baseline, ks)
+    # Without the text of prompts and completions, of which selecting rows would make a copy.
+    light = frame[[name for name in (*NEEDED, "reward") if name in frame]]
+    allowed = tuple(name for name in AT_K + PLAIN + OF_TWO if name != "modes")
+    light = light[light["model"].isin([model, baseline])]
+    table = measure(light, ks, num_solutions, metrics, allowed)
+    axes, base_axes = (_axes(table.counted.problems, name) for name in (model, baseline))
     if set(axes.columns) != set(base_axes.columns):
         alone = sorted(set(axes.columns) ^ set(base_axes.columns))
         raise ValueError(
@@ -119,33 +133,33 @@ def compare(
             f"{model} has the training seeds {list(axes.index)} and {baseline} {list(base_axes.index)}, "
             "expected the same seeds, or one seed on either side. Select the seeds that both have."
         )
-    difference = values - base_values
-    difference[:, :, len(ks) :][n != base_n] = np.nan
+    at, base_at = axes.to_numpy(), base_axes.to_numpy()
     # A side of one seed stands beside every seed of the other, but its completions were sampled once.
-    pairs = max(len(axes), len(base_axes))
-    samples = n * (len(axes) / pairs) + base_n * (len(base_axes) / pairs)
-    return _rows(f"{model} - {baseline}", ks, difference, samples, seed)
+    pairs = max(len(at), len(base_at))
+    samples = [
+        there * (len(at) / pairs) + base * (len(base_at) / pairs)
+        for there, base in zip(table.samples(at), table.samples(base_at), strict=True)
+    ]
+    label = f"{model} - {baseline}"
+    difference = table.values[at] - table.values[base_at]
+    n = table.counted.n
+    for column, (metric, _) in enumerate(table.columns):
+        if metric in _GROWS_WITH_N:
+            difference[:, :, column][n[at] != n[base_at]] = np.nan
+    rows = _rows(label, table.columns, difference, samples, seed, method)
+    if not set(table.metrics) & set(OF_TWO):
+        return rows
+    both = n[at] * (len(at) / pairs) + n[base_at] * (len(base_at) / pairs)
+    more = _of_two(label, table, np.broadcast_arrays(at, base_at), both, seed)
+    rows = pd.concat([rows, more], ignore_index=True) if len(rows) else more
+    order = rows["metric"].map(list(table.metrics).index).sort_values(kind="stable").index
+    return rows.loc[order].reset_index(drop=True)
 
 
-def _prepare(
-    frame: pd.DataFrame, ks: Sequence[int] | None, num_solutions: Mapping[str, int] | None
-) -> tuple[pd.DataFrame, list[int]]:
-    table = counts(frame)
-    if num_solutions is not None:
-        table["coverage"] = coverage(table.set_index("prompt_id")["distinct"], num_solutions).to_numpy()
-    if ks is None:
-        largest = max(1, int(table["n"].max()))
-        ks = sorted({2**i for i in range(largest.bit_length())} | {largest})
-    return table, list(ks)
-
-
-def _values(
-    table: pd.DataFrame, model: str, ks: list[int]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], pd.DataFrame]:
-    """Scored samples (seeds, problems), metrics (seeds, problems, metrics), a frame labelled by both axes."""
-    columns = [name for name in ("n", "c", "distinct", "coverage") if name in table]
-    wide = table[table["model"] == model].pivot(index="seed", columns="prompt_id", values=columns)
-    axes = wide["n"]
+def _axes(problems: pd.MultiIndex, model: str) -> pd.DataFrame:
+    """Positions in `problems` of one model's, as a frame (training seeds, prompt ids)."""
+    table = problems.to_frame(index=False).assign(position=np.arange(len(problems)))
+    axes = table[table["model"] == model].pivot(index="seed", columns="prompt_id", values="position")
     if axes.isna().any(axis=None):
         seeds, prompts = axes.index[axes.isna().any(axis=1)], axes.columns[axes.isna().any(axis=0)]
         raise ValueError(
@@ -153,19 +167,52 @@ def _values(
             f"({', '.join(map(repr, prompts[:3]))}{', ...' if len(prompts) > 3 else ''}), expected every "
             "seed on the same problems. Sample the missing ones, or select the common problems."
         )
-    n, c, *others = (wide[name].to_numpy()[:, :, None] for name in columns)
-    return n[:, :, 0].astype(np.int64), np.concatenate([pass_at_k(n, c, ks), *others], axis=2), axes
+    return axes.astype("int64")
 
 
 def _rows(
-    model: str, ks: list[int], values: NDArray[np.float64], samples: NDArray[np.float64], seed: int
+    label: str,
+    columns: list[tuple[str, float]],
+    values: NDArray[np.float64],
+    samples: list[NDArray[np.float64]],
+    seed: int,
+    method: str,
 ) -> pd.DataFrame:
     rows = []
-    names = ["pass@k"] * len(ks) + ["distinct", "coverage"][: values.shape[2] - len(ks)]
-    for metric, (name, interval) in enumerate(zip(names, bootstrap_curve(values, seed=seed), strict=True)):
-        defined = ~np.isnan(values[:, :, metric])
-        k = ks[metric] if metric < len(ks) else np.nan
-        rows.append(
-            (model, name, k, *interval, defined.any(axis=0).sum(), len(values), round(samples[defined].sum()))
-        )
+    intervals = bootstrap_curve(values, seed=seed, method=method) if columns else []
+    for column, ((metric, k), interval) in enumerate(zip(columns, intervals, strict=True)):
+        if metric == "modes":
+            interval = effective_modes(np.clip(interval, 0.0, 1.0))
+        rows.append(_row(label, metric, k, interval, ~np.isnan(values[:, :, column]), samples[column]))
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _row(
+    label: str, metric: str, k: float, interval: Interval, defined: NDArray[np.bool_], samples: NDArray
+) -> tuple:
+    total = round(samples[defined].sum())
+    return (label, metric, k, *interval, defined.any(axis=0).sum(), len(defined), total)
+
+
+def _of_two(
+    label: str, table: Measures, sides: list[NDArray[np.int64]], samples: NDArray[np.float64], seed: int
+) -> pd.DataFrame:
+    """The rows of what is about two whole Pass@k curves."""
+    n, c = table.counted.n, table.counted.c
+    defined = (n[sides[0]] > 0) & (n[sides[1]] > 0)
+    top = min((int(n[at][defined].min()) for at in sides), default=0) if defined.any() else 0
+    undefined = Interval(np.nan, np.nan, np.nan)
+    found = {("crossing", np.nan): undefined, **{("reach@k", k): undefined for k in table.ks}}
+    if top:
+        curves = [np.where(defined[:, :, None], pass_at_k_curve(n[at], c[at], top), np.nan) for at in sides]
+        if "crossing" in table.metrics:
+            found["crossing", np.nan] = crossing(*curves, seed=seed)
+        ks = [k for k in table.ks if k <= top]
+        if "reach@k" in table.metrics and ks:
+            for k, interval in zip(ks, samples_to_reach(*curves, ks, seed=seed), strict=True):
+                found["reach@k", k] = interval
+    rows = []
+    for (metric, k), interval in found.items():
+        if metric in table.metrics:
+            rows.append(_row(label, metric, k, interval, defined & (not k > top), samples))
     return pd.DataFrame(rows, columns=_COLUMNS)

@@ -21,6 +21,7 @@ the current log-probs are the old ones, and the term is added on the way into th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from math import gcd
@@ -146,17 +147,7 @@ class DSGRPOTrainer(GRPOTrainer):
                 f"DSGRPOTrainer needs args=DSGRPOConfig(...), which has gamma_p and gamma_n; got "
                 f"{type(self.args).__name__}. DSGRPOConfig takes every option of GRPOConfig."
             )
-        names, named = list(self.reward_func_names), self.args.correct_reward
-        if named is None and len(names) > 1:
-            raise ValueError(
-                f"With several reward functions say which one decides what is correct: set correct_reward to one of "
-                f"{', '.join(names)}. A sum of rewards cannot tell a format reward from a right answer."
-            )
-        if named is not None and names.count(named) != 1:
-            raise ValueError(
-                f"correct_reward={named!r} must name one of the reward functions: {', '.join(names)}."
-            )
-        self._correct_column = 0 if named is None else names.index(named)
+        self._correct_column = correct_column(self.reward_func_names, self.args.correct_reward)
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
 
@@ -284,6 +275,20 @@ _VISION_INPUTS = (
     "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
     "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
 )  # fmt: skip
+
+
+def correct_column(names: Sequence[str], named: str | None) -> int:
+    """Which of the reward functions says what is correct. ValueError if that is not plain."""
+    if named is None and len(names) > 1:
+        raise ValueError(
+            f"With several reward functions say which one decides what is correct: set correct_reward to one of "
+            f"{', '.join(names)}. A sum of rewards cannot tell a format reward from a right answer."
+        )
+    if named is not None and list(names).count(named) != 1:
+        raise ValueError(
+            f"correct_reward={named!r} must name one of the reward functions: {', '.join(names)}."
+        )
+    return 0 if named is None else list(names).index(named)
 
 
 def _old_logps(inputs: dict[str, Any]) -> Tensor | None:

@@ -7,7 +7,7 @@ in more than spelling, so one can see a policy keep or lose its variety. This mo
 * ``solve``        every canonical solution of a problem, in exact arithmetic
 * ``verify``       is this text a solution? Model output is hostile input: nothing is evaluated, nothing raises
 * ``canonical``    what makes two correct answers *the same* answer
-* ``prompt``       the compact form for tiny models, the chat form for language models
+* ``prompt``       the compact form for tiny models, the chat form for language models; ``read_prompt`` reads it back
 
 **The language.** ``sum := product (('+'|'-') product)*``, ``product := atom (('*'|'/') atom)*``,
 ``atom := integer | '(' sum ')'``. An integer is ASCII digits without a leading zero. There are no unary signs and no
@@ -39,11 +39,13 @@ __all__ = [
     "Verdict",
     "canonical",
     "count_solutions",
+    "countdown_canonical",
     "countdown_correct",
     "countdown_format",
     "generate",
     "prompt",
     "read_problems",
+    "read_prompt",
     "shuffled",
     "solutions_by_target",
     "solve",
@@ -504,6 +506,29 @@ def prompt(problem: Problem, *, chat: bool = False) -> str | list[dict[str, str]
     ]
 
 
+_COMPACT = re.compile(r"([0-9]{1,9}(?: [0-9]{1,9}){0,31}) = (-?[0-9]{1,9}) :")
+_CHAT = re.compile(r"Reach (-?[0-9]{1,9}) from the numbers ([0-9]{1,9}(?:, [0-9]{1,9}){0,31})\. Use every number")
+
+
+def read_prompt(text: str) -> tuple[Problem, bool] | None:
+    """The problem whose ``prompt`` this is, and whether its answer is tagged; None for any other text.
+
+    The chat form may stand inside other text, such as a chat template's. A text that holds two problems (worked
+    examples) is None: which of them is asked would be a guess.
+    """
+    if match := _COMPACT.fullmatch(text.strip()):
+        found, chat = [(match[1].split(" "), match[2])], False
+    else:
+        found, chat = [(m[2].split(", "), m[1]) for m in _CHAT.finditer(text)], True
+    if len(found) != 1:
+        return None
+    problem = Problem(tuple(map(int, found[0][0])), int(found[0][1]))
+    # written anew, it must be the same text: 007 is a number that no prompt of ours has
+    if prompt(problem, chat=True)[0]["content"] not in text if chat else prompt(problem) != text.strip():
+        return None
+    return problem._replace(nums=tuple(sorted(problem.nums))), chat
+
+
 def read_problems(path: Path) -> list[Problem]:
     """The problems of a ``.jsonl`` or ``.parquet`` file with the columns ``nums`` and ``target``; others are ignored.
 
@@ -581,6 +606,11 @@ def countdown_correct(completions, nums, target, **_) -> list[float]:
         float(verify_completion(text, n, t, tagged=tagged).correct)
         for (text, tagged), n, t in zip(_texts(completions), nums, target, strict=True)
     ]
+
+
+def countdown_canonical(completion, nums, target, **_) -> str | None:
+    """The canonical form of a correct completion's text, tagged or bare; None for a wrong one."""
+    return verify_completion(completion, nums, target, tagged="<answer>" in completion).canonical
 
 
 def countdown_format(completions, **_) -> list[float]:

@@ -23,6 +23,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,7 @@ __all__ = ["COLUMNS", "SCHEMA_VERSION", "read_rollouts", "refuse_duplicates", "w
 SCHEMA_VERSION = 1
 _VERSION_KEY = b"dsmooth.rollouts.version"
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("sample", pa.int64(), nullable=False),
@@ -54,7 +55,7 @@ _SCHEMA = pa.schema(
     ],
     metadata={_VERSION_KEY: str(SCHEMA_VERSION)},
 )
-COLUMNS = tuple(_SCHEMA.names)
+COLUMNS = tuple(SCHEMA.names)
 _REQUIRED = ("prompt_id", "completion", "correct")
 _DEFAULTS = {"task": "unknown", "model": "unknown", "seed": 0, "step": -1, "prompt": ""}
 _LEAST = {"sample": 0, "step": -1, "num_tokens": 0}
@@ -83,7 +84,8 @@ def write_rollouts(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     try:
-        pq.write_table(table, temporary, compression="zstd")
+        # A reader holds a whole row group: small ones let load_rollouts read tables that do not fit into memory.
+        pq.write_table(table, temporary, compression="zstd", row_group_size=8192)
         # mkstemp makes the file private; a results file gets the permissions that any new file would have.
         umask = os.umask(0)
         os.umask(umask)
@@ -104,7 +106,19 @@ def read_rollouts(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises ValueError when the file is missing, is not Parquet, carries another schema version or none, has
     other columns or types, or holds values that `write_rollouts` would refuse.
     """
-    path = Path(path)
+    where = f"Cannot read rollouts from {path}"
+    return to_checked_frame(list(read_batches(Path(path))), where)
+
+
+def to_checked_frame(batches: list[pa.RecordBatch], where: str) -> pd.DataFrame:
+    """The frame that `read_rollouts` returns, from batches in the table's columns; `where` opens every error."""
+    frame = _to_frame(pa.Table.from_batches(batches) if batches else SCHEMA.empty_table())
+    _check_values(frame, where)
+    return frame
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The file of `read_rollouts`, a few thousand rows at a time: columns and types are checked, values are not."""
     where = f"Cannot read rollouts from {path}"
     if not path.is_file():
         raise ValueError(
@@ -112,36 +126,43 @@ def read_rollouts(path: str | os.PathLike[str]) -> pd.DataFrame:
             "path, or run the step that writes it first."
         )
     try:
-        # read_table would also read columns out of folder names such as "step=3".
+        # Unlike read_table, this does not read columns out of folder names such as "step=3".
         with pq.ParquetFile(path) as file:
-            table = file.read()
+            _check_schema(file.schema_arrow, where)
+            for batch in file.iter_batches(batch_size=4096, columns=list(COLUMNS)):
+                yield batch.select(COLUMNS)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{where}: found something that is not a readable Parquet file ({reason}), expected one written "
-            "by write_rollouts. Convert text formats to a data frame and call write_rollouts."
+            "by write_rollouts. Files of other tools are read by load_rollouts."
         ) from error
-    version = (table.schema.metadata or {}).get(_VERSION_KEY)
+
+
+def is_ours(schema: pa.Schema) -> bool:
+    """Whether a Parquet file's schema says that `write_rollouts` of some release wrote it."""
+    return _VERSION_KEY in (schema.metadata or {})
+
+
+def _check_schema(schema: pa.Schema, where: str) -> None:
+    version = (schema.metadata or {}).get(_VERSION_KEY)
     if version != str(SCHEMA_VERSION).encode():
         found = "no rollouts schema version" if version is None else f"schema version {version.decode()}"
         raise ValueError(
             f"{where}: found {found}, expected version {SCHEMA_VERSION}. Write the file again with "
             "write_rollouts of this release, or read it with the release that wrote it."
         )
-    _check_columns(table.column_names, COLUMNS, where)
+    _check_columns(schema.names, COLUMNS, where)
     wrong = [
-        f"{field.name} is {table.schema.field(field.name).type} instead of {field.type}"
-        for field in _SCHEMA
-        if table.schema.field(field.name).type != field.type
+        f"{field.name} is {schema.field(field.name).type} instead of {field.type}"
+        for field in SCHEMA
+        if schema.field(field.name).type != field.type
     ]
     if wrong:
         raise ValueError(
             f"{where}: found columns of the wrong type ({', '.join(wrong)}), expected the types of schema "
             f"version {SCHEMA_VERSION}. Write the file again with write_rollouts."
         )
-    frame = _to_frame(table.select(COLUMNS))
-    _check_values(frame, where)
-    return frame
 
 
 def refuse_duplicates(frame: pd.DataFrame, where: str) -> None:
@@ -173,7 +194,7 @@ def _to_table(frame: pd.DataFrame, where: str) -> pa.Table:
     if "sample" not in frame:
         frame["sample"] = frame.groupby(["model", "seed", "step", "prompt_id"], dropna=False).cumcount()
     arrays = []
-    for field in _SCHEMA:
+    for field in SCHEMA:
         if field.name not in frame:
             array = pa.nulls(len(frame), field.type)
         else:
@@ -202,7 +223,7 @@ def _to_table(frame: pd.DataFrame, where: str) -> pa.Table:
                 "every row. Fill them, or drop those rows."
             )
         arrays.append(array)
-    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def _example(column: pd.Series) -> str:
@@ -213,7 +234,7 @@ def _to_frame(table: pa.Table) -> pd.DataFrame:
     nullable = {pa.bool_(): pd.BooleanDtype(), pa.int64(): pd.Int64Dtype()}
     frame = table.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
     return frame.astype(
-        {field.name: "int64" for field in _SCHEMA if field.type == pa.int64() and not field.nullable}
+        {field.name: "int64" for field in SCHEMA if field.type == pa.int64() and not field.nullable}
     )
 
 

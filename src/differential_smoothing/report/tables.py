@@ -1,8 +1,6 @@
-"""The numbers of `evaluation.summarise` and `compare` as terminal tables, Markdown and a Pass@k figure."""
+"""The numbers of `evaluation.summarise` and `compare` as terminal tables, Markdown and plain words."""
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -10,11 +8,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison_table", "pass_at_k_figure", "to_markdown", "verdict"]
-
-# The colours of Okabe and Ito ("Color Universal Design", 2008) that stay apart on white and next to grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_BASE, _BASE_COLOUR = "base", "#7F7F7F"
+__all__ = ["comparison_table", "diagnosis_table", "to_markdown", "verdict"]
 
 
 def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> "Table":
@@ -60,6 +54,48 @@ def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = N
     return both
 
 
+def diagnosis_table(findings: pd.DataFrame) -> "Table":
+    """The `findings` of `evaluation.diagnose` for a terminal, to be printed with `rich`; bold where 0 is excluded.
+
+    Points, percentages of share and nats are changes, after minus before; undefined findings read "–".
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        caption="Brackets: 95% bootstrap intervals over problems.",
+        caption_style="dim",
+        caption_justify="left",
+    )
+    for name, justify in (
+        ("Finding", "left"),
+        ("Estimate", "right"),
+        ("Unit", "left"),
+        ("Problems", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    for row in findings.itertuples():
+        scale, unit = (100, "points") if row.unit in ("points", "share") else (1, row.unit)
+        digits = 1 if scale == 100 else 2
+        if pd.isna(row.estimate):
+            text = "–"
+        elif pd.isna(row.low):
+            text = f"{scale * row.estimate:z.{digits}f}"
+        else:
+            text = (
+                f"{scale * row.estimate:z.{digits}f} "
+                f"[{scale * row.low:z.{digits}f}, {scale * row.high:z.{digits}f}]"
+            )
+        strong = row.low > 0 or row.high < 0
+        table.add_row(row.finding, Text(text, style="bold" if strong else ""), unit, str(row.problems))
+    return table
+
+
 def to_markdown(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> str:
     """The tables of `comparison_table` as Markdown text, with the same arguments and errors."""
     blocks = []
@@ -99,75 +135,6 @@ def _in_words(row: pd.Series, metric: str) -> tuple[str, bool]:
     return f"{direction} by {100 * abs(row['estimate']):.1f} points", True
 
 
-def pass_at_k_figure(summary: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Draw the Pass@k curves of `evaluation.summarise`, intervals as bands, into an SVG or PNG file.
-
-    Pass@k in percent against k on a log2 axis; the model named "base" in grey. The suffix of `path` sets the
-    format, and missing folders are made. The same summary gives the same SVG text. Bands are pointwise
-    intervals of each model; whether two models differ is for the paired differences of `compare` to say, not
-    for bands that overlap.
-
-    Raises ValueError for another suffix, and if the summary holds no Pass@k estimate.
-    """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    path = Path(path)
-    if path.suffix not in (".svg", ".png"):
-        raise ValueError(
-            f"pass_at_k_figure got the path {path}, expected a name that ends in .svg or .png. SVG suits "
-            "papers and web pages, PNG everything else."
-        )
-    _check("summary", summary)
-    curves = summary[(summary["metric"] == "pass@k") & summary["estimate"].notna()].sort_values("k")
-    if curves.empty:
-        raise ValueError(
-            f"pass_at_k_figure got a summary of {len(summary)} rows without a Pass@k estimate, expected at "
-            "least one. Check that the rollouts have scored samples and that ks are not above n."
-        )
-    colours = _colours(summary)
-    style = {"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "dsmooth", "svg.fonttype": "path"}
-    with rc_context(style):
-        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
-        axes = figure.add_subplot()
-        for model, colour in colours.items():
-            curve = curves[curves["model"] == model]
-            k, estimate, low, high = (
-                curve[name].to_numpy() * unit
-                for name, unit in (("k", 1), ("estimate", 100), ("low", 100), ("high", 100))
-            )
-            axes.fill_between(k, low, high, color=colour, alpha=0.16, linewidth=0)
-            axes.plot(
-                k,
-                estimate,
-                color=colour,
-                linewidth=1.6,
-                marker="o",
-                markersize=3.6,
-                markeredgecolor="white",
-                markeredgewidth=0.4,
-                clip_on=False,
-            )
-        axes.set_xscale("log", base=2)
-        ks = sorted(curves["k"].unique())
-        axes.xaxis.set_major_locator(FixedLocator(_ticks(ks)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(lambda k, _: f"{k:.0f}")
-        axes.set_xlim(ks[0], ks[-1] if len(ks) > 1 else 2 * ks[0])
-        axes.set_xlabel("Number of samples k")
-        axes.set_ylabel("Pass@k (%)")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color("#4D4D4D")
-        axes.tick_params(color="#4D4D4D", length=3)
-        axes.grid(axis="y", color="#E6E6E6", linewidth=0.6)
-        axes.set_axisbelow(True)
-        _label_ends(axes, curves, colours)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Without a date the same numbers give the same SVG, so that a diff shows a change of the numbers.
-        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
-
-
 class _Sheet(NamedTuple):
     title: str
     header: list[str]
@@ -204,7 +171,14 @@ def _sheet(
 ) -> _Sheet:
     keys = _columns(frame)
     header = [f"Pass@{k:.0f}" if metric == "pass@k" else metric.capitalize() for metric, k in keys]
-    return _Sheet(title, [first, *header], _rows(frame, keys, write), f"{note} {_extent(frame)}.")
+    # Other metrics of the frame may rest on fewer problems; the caption speaks of what the table shows.
+    shown = frame[frame["metric"].isin([metric for metric, _ in keys])]
+    return _Sheet(
+        title,
+        [first, *header],
+        _rows(frame, keys, write),
+        f"{note} {_extent(frame if shown.empty else shown)}.",
+    )
 
 
 def _check(name: str, frame: pd.DataFrame) -> None:
@@ -265,37 +239,3 @@ def _extent(frame: pd.DataFrame) -> str:
         else ", ".join(f"{count} ({model})" for model, count in seeds.items())
     )
     return f"Problems: {problems}; training seeds: {runs}"
-
-
-def _colours(summary: pd.DataFrame) -> dict[str, str]:
-    models = [str(model) for model in summary["model"].unique()]
-    others = sorted(model for model in models if model != _BASE)
-    colours = {model: _COLOURS[number % len(_COLOURS)] for number, model in enumerate(others)}
-    return ({_BASE: _BASE_COLOUR} if _BASE in models else {}) | colours
-
-
-def _ticks(ks: list[float]) -> list[float]:
-    """The ks from the largest down, each at least a factor 1.6 below the last, so that no labels touch."""
-    ticks = [ks[-1]]
-    for k in reversed(ks[:-1]):
-        if k * 1.6 <= ticks[-1]:
-            ticks.append(k)
-    return ticks
-
-
-def _label_ends(axes, curves: pd.DataFrame, colours: dict[str, str]) -> None:
-    """Write each model's name beside the end of its curve, moved apart where ends are close."""
-    from matplotlib.transforms import blended_transform_factory
-
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top)
-    ends = curves.groupby("model")["estimate"].last().mul(100).sort_values()
-    gap = 0.07 * (top - bottom)
-    heights: list[float] = []
-    for end in ends:
-        heights.append(max(end, heights[-1] + gap) if heights else end)
-    # Labels were only moved up; half of the largest move back down centres the stack on the ends it names.
-    shift = max((height - end for height, end in zip(heights, ends, strict=True)), default=0.0) / 2
-    place = blended_transform_factory(axes.transAxes, axes.transData)
-    for model, height in zip(ends.index, heights, strict=True):
-        axes.text(1.03, height - shift, model, color=colours[model], transform=place, va="center")

@@ -1,0 +1,16 @@
+"""Report: the numbers of the evaluation as terminal tables, Markdown, figures and one self-contained page."""
+
+from .figures import pass_at_k_figure
+from .html import Limits, page, write_page
+from .tables import comparison_table, diagnosis_table, to_markdown, verdict
+
+__all__ = [
+    "Limits",
+    "comparison_table",
+    "diagnosis_table",
+    "page",
+    "pass_at_k_figure",
+    "to_markdown",
+    "verdict",
+    "write_page",
+]

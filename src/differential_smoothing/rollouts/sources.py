@@ -1,0 +1,158 @@
+"""Rows out of a Parquet, JSON-lines or CSV file, one at a time, whatever they mean. The content says which it is.
+
+A row that cannot be read comes out as a ``BadRow`` in its place, so that the caller decides whether it ends the reading.
+"""
+
+import contextlib
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["BadRow", "Source", "open_source"]
+
+LONGEST_LINE = 2**26  # bytes: a completion of a million tokens has some 5 MB
+ROWS_AT_ONCE = 2048
+
+
+class BadRow(ValueError):
+    """One row is wrong; the message says what, the place is the caller's to add."""
+
+
+class Source(NamedTuple):
+    """``names`` of the columns, those that are ``numeric`` (judged by the first row where there are no types), and
+    ``rows(columns)``: pairs of a place, such as "line 3", and a dict with at least these columns, or a BadRow.
+    """
+
+    names: list[str]
+    numeric: list[str]
+    rows: Callable[[Sequence[str]], Iterator[tuple[str, "dict | BadRow"]]]
+
+
+def open_source(path: Path) -> Source:
+    """Look at the first bytes and at the columns. ValueError for what is none of the three containers, or empty."""
+    with path.open("rb") as file:
+        start = file.read(65536)
+    if not start.strip():
+        raise ValueError(f"{path} is empty, expected rollouts. Run the step that writes it again.")
+    if start.startswith(b"PAR1"):
+        return _parquet(path)
+    first = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if first.startswith(b"["):
+        raise ValueError(f"{path} is one JSON array, expected JSON lines. Write one object per line.")
+    return _csv(path) if _is_header(first.partition(b"\n")[0]) else _jsonl(path)
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------------
+
+
+def _parquet(path: Path) -> Source:
+    def unreadable(error: Exception) -> ValueError:
+        return ValueError(
+            f"{path} is not a readable Parquet file ({' '.join(str(error).split())}). Write it again."
+        )
+
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(error) from error
+
+    def rows(columns: Sequence[str]) -> Iterator[tuple[str, dict | BadRow]]:
+        number = 0
+        try:
+            with pq.ParquetFile(path) as file:  # which holds the row group that it reads from
+                for batch in file.iter_batches(
+                    ROWS_AT_ONCE, columns=[n for n in schema.names if n in columns]
+                ):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield f"row {number}", row
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise unreadable(error) from error
+
+    kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
+    numeric = [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
+    return Source(schema.names, numeric, rows)
+
+
+# --- JSON lines -------------------------------------------------------------------------------------------------------
+
+
+def _jsonl(path: Path) -> Source:
+    def rows(columns: Sequence[str] = ()) -> Iterator[tuple[str, dict | BadRow]]:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(LONGEST_LINE)
+                    yield f"line {number}", BadRow(f"longer than {LONGEST_LINE} bytes")
+                    continue
+                line = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
+                if line:
+                    yield f"line {number}", _parsed(line)
+
+    first = next((row for _, row in rows() if isinstance(row, dict)), {})
+    numeric = [
+        name for name, value in first.items() if value is None or isinstance(value, bool | int | float)
+    ]
+    return Source(list(first), numeric, rows)
+
+
+def _parsed(line: bytes) -> dict | BadRow:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return BadRow(f"not UTF-8 at byte {error.start}")
+    except RecursionError:
+        return BadRow("JSON nested too deep")
+    except ValueError as error:
+        return BadRow(f"not JSON ({error})")
+    return row if isinstance(row, dict) else BadRow(f"{type(row).__name__} instead of a JSON object")
+
+
+# --- CSV, which only inspect_ai's tables are read from ----------------------------------------------------------------
+
+
+def _is_header(line: bytes) -> bool:
+    return {b"id", b"epoch", b"input"} <= {name.strip(b'"\r') for name in line.split(b",")}
+
+
+def _csv(path: Path) -> Source:
+    def read() -> Iterator[tuple[int, list[str]]]:
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.reader(file, strict=True)
+                for fields in reader:
+                    yield reader.line_num, fields
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(
+                f"{path} is not a readable CSV file ({' '.join(str(error).split())}). Write it again, or as Parquet."
+            ) from error
+
+    names = next((fields for _, fields in read()), [])
+
+    def rows(columns: Sequence[str]) -> Iterator[tuple[str, dict | BadRow]]:
+        for line, fields in itertools.islice(read(), 1, None):
+            if len(fields) == len(names):
+                yield f"line {line}", _typed(dict(zip(names, fields, strict=True)), columns)
+            elif fields:
+                yield f"line {line}", BadRow(f"{len(fields)} fields where the header has {len(names)}")
+
+    return Source(names, [name for name in names if name.startswith("score_")], rows)
+
+
+def _typed(row: dict[str, str], columns: Sequence[str]) -> dict[str, object]:
+    """CSV has no types: an empty field is missing, and a number is one where a number belongs."""
+    typed: dict[str, object] = {name: row[name] or None for name in columns if name in row}
+    for name, value in typed.items():
+        if value is not None and (name == "epoch" or name.startswith("score_")):
+            with contextlib.suppress(ValueError):
+                typed[name] = float(value)
+    return typed
