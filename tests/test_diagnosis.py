@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from differential_smoothing.cli import app
 from differential_smoothing.evaluation import diagnose
-from differential_smoothing.evaluation.sharpening import _SLOPES, _root
+from differential_smoothing.evaluation.findings import SLOPES, root
 from differential_smoothing.rollouts import write_rollouts
 
 
@@ -144,10 +144,10 @@ def test_the_slope_solves_the_pairwise_equation():
 
 
 def test_roots_beyond_the_grid_stop_at_its_ends():
-    assert _root(np.ones((1, len(_SLOPES))))[0] == _SLOPES[-1]
-    assert _root(-np.ones((1, len(_SLOPES))))[0] == _SLOPES[0]
-    assert np.isnan(_root(np.zeros((1, len(_SLOPES))))[0])
-    assert _root((0.3 - _SLOPES)[None])[0] == pytest.approx(0.3)
+    assert root(np.ones((1, len(SLOPES))))[0] == SLOPES[-1]
+    assert root(-np.ones((1, len(SLOPES))))[0] == SLOPES[0]
+    assert np.isnan(root(np.zeros((1, len(SLOPES))))[0])
+    assert root((0.3 - SLOPES)[None])[0] == pytest.approx(0.3)
 
 
 def test_variety_and_pass_at_k_are_those_of_every_pair_of_samples():

@@ -1,0 +1,139 @@
+"""From the findings of a diagnosis to plain words that claim no more than the intervals allow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .findings import Finding
+
+__all__ = ["FEWEST_PROBLEMS", "MARGIN", "judge"]
+
+#: What counts as no change worth acting on: in slope, in probability, in Pass@k.
+MARGIN = {"slope": 0.15, "variety": 0.03, "pass@k": 0.04}
+#: With fewer problems that have two different correct answers, resampling them says too little about others.
+FEWEST_PROBLEMS = 30
+
+
+def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str, tuple[str, ...]]:
+    """The verdict, and the sentences that say no more than the intervals allow."""
+    slope, variety, last = findings["reinforcement slope"], findings["variety"], findings[f"pass@{k}"]
+    first = findings["pass@1"]
+    # sign: in which direction the quantity moves when a model sharpens
+    signals = [
+        (slope, 1, MARGIN["slope"], f"reinforcement slope {_say(slope)}"),
+        (variety, -1, MARGIN["variety"], f"two correct answers differ less often, by {_say(variety, -100)} points"),
+        (last, -1, MARGIN["pass@k"], f"Pass@{k} down by {_say(last, -100)} points"),
+    ]  # fmt: skip
+    enough = num_problems >= FEWEST_PROBLEMS
+    clear, harmless = [], []
+    for finding, sign, margin, words in signals:
+        low = min(sign * end for end in finding.clear_bounds())
+        measured = enough and finding.problems >= FEWEST_PROBLEMS and np.isfinite(low)
+        # A model that got worse everywhere loses Pass@k too, and that is not sharpening.
+        worse = finding is last and first.clear_bounds()[1] < 0
+        if measured and low > 0 and not worse:
+            clear.append(words)
+        harmless.append(bool(measured and max(sign * finding.low, sign * finding.high) < margin))
+    verdict = "sharpened" if clear else "not sharpened" if all(harmless) else "cannot tell"
+    sentences = {
+        "sharpened": [f"Sharpened: yes, {'; '.join(clear)}."],
+        "not sharpened": [
+            f"Sharpened: no, reinforcement slope {_say(slope)}, change of Pass@{k} {_say(last, 100)} points: whatever there "
+            "is, is too small to act on."
+        ],
+        "cannot tell": [f"Sharpened: cannot tell. {_why_not(num_problems, signals, enough)}"],
+    }[verdict]
+    moved = "up" if first.low > 0 else "down" if first.high < 0 else ""
+    sentences.append(
+        f"Pass@1 {moved} by {_say(first, 100 if moved == 'up' else -100)} points."
+        if moved
+        else f"Pass@1 shows no clear change, {_say(first, 100)} points."
+    )
+    if not enough:  # with so few problems the intervals are too narrow for more than a warning
+        return verdict, (
+            *sentences[:1],
+            _advice(verdict, moved, findings["given up"], findings["solution multiplicity"], num_problems),
+        )
+    rare, common = findings["survival of rare answers"], findings["survival of common answers"]
+    if np.isfinite([rare.low, common.low]).all():
+        if rare.high < 0:
+            sentences.append(
+                f"Selection: correct answers that were rarest before are found again {_say(rare, -100)} points less often "
+                f"than without any change; for the most common ones the difference is {_say(common, 100)} points."
+            )
+        else:
+            sentences.append(
+                f"Selection: no sign that rare correct answers are dropped, {_say(rare, 100)} points."
+            )
+    given_up = findings["given up"]
+    if np.isfinite(given_up.low):
+        share = f"{_say(given_up, 100)}% of the problems solved before beyond what chance gives"
+        sentences.append(f"Given up: {share}." if given_up.low > 0 else f"Given up: no clear sign, {share}.")
+    wrong, right = findings["surprisal of incorrect"], findings["surprisal of correct"]
+    if np.isfinite([wrong.low, right.low]).all():
+        sentences.append(
+            f"Entropy: surprisal changed by {_say(right)} nats among correct and by {_say(wrong)} nats among incorrect "
+            "completions."
+        )
+    multiplicity = findings["solution multiplicity"]
+    if np.isfinite(multiplicity.estimate):
+        sentences.append(
+            f"A problem has {multiplicity.estimate:.1f} effective correct answers before"
+            + (": little variety to lose." if multiplicity.estimate < 1.3 else ".")
+        )
+    sentences.append(_advice(verdict, moved, given_up, multiplicity, num_problems))
+    return verdict, tuple(sentences)
+
+
+def _advice(verdict: str, moved: str, given_up: Finding, multiplicity: Finding, num_problems: int) -> str:
+    if verdict == "cannot tell":
+        return (
+            f"What to do: sample more problems ({num_problems} here; a few hundred settle most cases) before changing "
+            "the training."
+        )
+    if verdict == "not sharpened":
+        return (
+            "What to do: nothing about variety. "
+            + ("Training may go on longer or at a higher learning rate." if moved == "up" else
+               "If Pass@1 should rise, the learning rate or the number of steps is the place to look." if not moved else
+               "Pass@1 fell without sharpening: look at the reward and the learning rate first.")
+        )  # fmt: skip
+    first = (
+        "lower the learning rate or stop earlier, because Pass@1 did not rise for the variety that was lost"
+        if moved != "up"
+        else "raise gamma_p or lower the learning rate, because "
+        + (
+            "likely correct answers were reinforced more than unlikely ones"
+            if not given_up.low > 0
+            else "likely correct answers were reinforced more than unlikely ones and problems were given up"
+        )
+    )
+    if multiplicity.estimate < 1.3:
+        first += "; with so few different correct answers per problem expect more from the learning rate"
+    return f"What to do: {first}. Compare both at several seeds."
+
+
+def _why_not(num_problems: int, signals: list, enough: bool) -> str:
+    if not enough:
+        return f"{num_problems} problems are too few to speak about others (at least {FEWEST_PROBLEMS})."
+    for finding, name in zip([s[0] for s in signals], ("slope", "variety", "Pass@k"), strict=True):
+        if finding.problems < FEWEST_PROBLEMS:
+            return (
+                f"The {name} rests on {finding.problems} problems (at least {FEWEST_PROBLEMS}): it needs canonical forms of "
+                "correct answers, and problems with two different ones."
+            )
+    return (
+        f"No signal is clear and not all are small: reinforcement slope {_say(signals[0][0])}, change of variety "
+        f"{_say(signals[1][0], 100)} points, change of Pass@k {_say(signals[2][0], 100)} points."
+    )
+
+
+def _say(finding: Finding, scale: float = 1) -> str:
+    """ "0.41 [0.33, 0.49]"; a negative scale turns the ends round."""
+    ends = sorted((scale * finding.low, scale * finding.high))
+    digits = 1 if abs(scale) == 100 else 2
+    if not np.isfinite(finding.estimate):
+        return "undefined"
+    if not np.isfinite(ends).all():
+        return f"{scale * finding.estimate:z.{digits}f} (no interval)"
+    return f"{scale * finding.estimate:z.{digits}f} [{ends[0]:z.{digits}f}, {ends[1]:z.{digits}f}]"
