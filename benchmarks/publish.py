@@ -2,9 +2,8 @@
 
     python benchmarks/publish.py runs/sharpening sharpening
 
-copies summary.csv, differences.csv and the figure to benchmarks/results/ under the study's name. For the study "sharpening" it
-adds the differences at the lower learning rate, each to GRPO at that rate, and writes the README's results. Nothing in those
-tables is typed by hand.
+copies summary.csv, differences.csv and the figure to benchmarks/results/ under the study's name. The study "sharpening" also
+becomes the README's results. Nothing in those tables is typed by hand.
 """
 
 import shutil
@@ -13,13 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from differential_smoothing.evaluation import compare
 from differential_smoothing.report import to_markdown
-from differential_smoothing.rollouts import read_rollouts
-from differential_smoothing.tasks import countdown
 
 ROOT = Path(__file__).parents[1]
-AT_EQUAL_RATE = ("ds_centred_5e-5", "grpo_5e-5")
 START, END = "<!-- results:", "<!-- end of results -->"
 
 
@@ -53,21 +48,7 @@ def main(study: Path, name: str) -> None:
         shutil.copy(study / f"{part}.csv", results / f"{name}-{part}.csv")
     shutil.copy(study / "pass_at_k.svg", results / f"{name}.svg")
     if name == "sharpening":
-        path = results / f"{name}-differences.csv"
-        pd.concat([pd.read_csv(path), at_equal_rate(study)]).to_csv(path, index=False)
         write_readme()
-
-
-def at_equal_rate(study: Path) -> pd.DataFrame:
-    """The paired difference of the two models of AT_EQUAL_RATE, which the study's own baseline does not give."""
-    files = [
-        path
-        for model in AT_EQUAL_RATE
-        for path in sorted((study / "rollouts").glob(f"{model}-seed*.parquet"))
-    ]
-    frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
-    solutions = countdown.count_solutions(frame["prompt_id"].unique())
-    return compare(frame, *AT_EQUAL_RATE, seed=0, num_solutions=solutions)
 
 
 if __name__ == "__main__":

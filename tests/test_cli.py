@@ -84,7 +84,7 @@ def test_report_writes_one_page_and_its_figures(dsmooth, tmp_path):
     assert status == 0, err
     text = path.read_text(encoding="utf-8")
     assert "A &lt; B" in text and "ds_grpo - grpo" in text
-    figures = [f"page-{name}.{kind}" for name in ("pass-at-k", "differences") for kind in ("svg", "png")]
+    figures = [f"page-{name}.{kind}" for name in ("pass-at-k", "differences", "modes") for kind in ("svg", "png")]
     assert sorted(p.name for p in path.parent.iterdir()) == sorted(["page.html", *figures])
     assert all(name in out for name in figures)
 
