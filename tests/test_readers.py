@@ -587,7 +587,7 @@ print(len(frame), rss() - before)
 def test_memory_does_not_grow_with_the_texts_that_are_not_kept(ending, tmp_path):
     count = 50_000
     rows = [
-        {"prompt_id": str(i // 8), "completion": os.urandom(500).hex(), "reward": float(i % 2)}
+        {"prompt_id": str(i // 8), "completion": os.urandom(1500).hex(), "reward": float(i % 2)}
         for i in range(count)
     ]
     path = tmp_path / f"x.{ending}"
@@ -597,7 +597,7 @@ def test_memory_does_not_grow_with_the_texts_that_are_not_kept(ending, tmp_path)
         else:
             lines(to, some)
     size = sum(len(row["completion"]) for row in rows)
-    assert size == 50e6
+    assert size == 150e6
     used = {}
     for kept in ("text", "none"):
         done = subprocess.run(
@@ -606,4 +606,4 @@ def test_memory_does_not_grow_with_the_texts_that_are_not_kept(ending, tmp_path)
         found, used[kept] = map(int, done.stdout.split())
         assert found == count
     # what is left is some hundred bytes a row, and what the allocators hold back
-    assert used["none"] < size and used["text"] - used["none"] > size / 2, (used, size)
+    assert used["none"] < size / 3 and used["text"] - used["none"] > size / 2, (used, size)

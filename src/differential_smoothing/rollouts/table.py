@@ -23,11 +23,12 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 __all__ = ["COLUMNS", "SCHEMA_VERSION", "read_rollouts", "refuse_duplicates", "write_rollouts"]
@@ -59,6 +60,7 @@ COLUMNS = tuple(SCHEMA.names)
 _REQUIRED = ("prompt_id", "completion", "correct")
 _DEFAULTS = {"task": "unknown", "model": "unknown", "seed": 0, "step": -1, "prompt": ""}
 _LEAST = {"sample": 0, "step": -1, "num_tokens": 0}
+_TEXT = ("prompt", "completion")
 _IDENTITY = ["model", "seed", "step", "prompt_id", "sample"]
 
 
@@ -117,8 +119,11 @@ def to_checked_frame(batches: list[pa.RecordBatch], where: str) -> pd.DataFrame:
     return frame
 
 
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The file of `read_rollouts`, a few thousand rows at a time: columns and types are checked, values are not."""
+def read_batches(path: Path, *, text_of: Callable[[str], bool] = lambda task: True) -> Iterator[pa.RecordBatch]:
+    """The file of `read_rollouts`, a few thousand rows at a time: columns and types are checked, values are not.
+
+    Prompts and completions of a row group are read if `text_of` is true for one of its tasks, and "" otherwise.
+    """
     where = f"Cannot read rollouts from {path}"
     if not path.is_file():
         raise ValueError(
@@ -129,8 +134,13 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
         # Unlike read_table, this does not read columns out of folder names such as "step=3".
         with pq.ParquetFile(path) as file:
             _check_schema(file.schema_arrow, where)
-            for batch in file.iter_batches(batch_size=4096, columns=list(COLUMNS)):
-                yield batch.select(COLUMNS)
+            for group in range(file.num_row_groups):
+                tasks = pc.unique(file.read_row_group(group, columns=["task"])["task"]).to_pylist()
+                wanted = [n for n in COLUMNS if n not in _TEXT or any(map(text_of, tasks))]
+                for batch in file.iter_batches(batch_size=4096, row_groups=[group], columns=wanted):
+                    for name in sorted(set(COLUMNS) - set(wanted)):
+                        batch = batch.append_column(name, pa.array([""] * len(batch), pa.string()))
+                    yield batch.select(COLUMNS)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
