@@ -467,6 +467,22 @@ def _measure(frame, baseline: str, *, seed: int) -> tuple:
     return summary, differences
 
 
+def _savings(frame, differences, baseline: str, *, seed: int):
+    """How many samples each model needs for the baseline's Pass@k at the largest k, and where their curves cross."""
+    import pandas as pd
+
+    from differential_smoothing.evaluation import compare as paired
+
+    largest = differences.dropna(subset=["estimate", "k"]).groupby("model", sort=False)["k"].max()
+    return pd.concat(
+        [differences.iloc[:0]]
+        + [
+            paired(frame, name.removesuffix(f" - {baseline}"), baseline, seed=seed, ks=[int(k)], metrics=["reach@k", "crossing"])
+            for name, k in largest.items()
+        ]
+    )  # fmt: skip
+
+
 def _report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
     from rich.console import Console
 
@@ -474,8 +490,10 @@ def _report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
 
     summary, differences = _measure(frame, baseline, seed=seed)
     Console(width=None if sys.stdout.isatty() else 100).print(report.comparison_table(summary, differences))
-    said = report.verdict(differences) if differences is not None else []
-    print(*said, sep="\n")
+    said = []
+    if differences is not None:
+        said = report.verdict(differences) + report.savings(_savings(frame, differences, baseline, seed=seed))
+        print(*said, sep="\n")
     if output is None:
         return
     output.mkdir(parents=True, exist_ok=True)

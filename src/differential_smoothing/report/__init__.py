@@ -2,7 +2,7 @@
 
 from .figures import pass_at_k_figure
 from .html import Limits, page, write_page
-from .tables import comparison_table, diagnosis_table, to_markdown, verdict
+from .tables import comparison_table, diagnosis_table, savings, to_markdown, verdict
 
 __all__ = [
     "Limits",
@@ -10,6 +10,7 @@ __all__ = [
     "diagnosis_table",
     "page",
     "pass_at_k_figure",
+    "savings",
     "to_markdown",
     "verdict",
     "write_page",

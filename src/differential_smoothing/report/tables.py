@@ -1,5 +1,6 @@
 """The numbers of `evaluation.summarise` and `compare` as terminal tables, Markdown and plain words."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,7 +9,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison_table", "diagnosis_table", "to_markdown", "verdict"]
+__all__ = ["comparison_table", "diagnosis_table", "savings", "to_markdown", "verdict"]
 
 
 def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> "Table":
@@ -123,6 +124,32 @@ def verdict(comparisons: pd.DataFrame) -> list[str]:
     for label, cells in _rows(comparisons, keys, _in_words):
         said = ", ".join(f"{name} {text}" for name, (text, _) in zip(names, cells, strict=True))
         sentences.append(f"{label}: {said}.")
+    return sentences
+
+
+def savings(comparisons: pd.DataFrame) -> list[str]:
+    """One sentence per row "reach@k" of `evaluation.compare`, with where the curves cross if they do.
+
+    "ds_grpo has grpo's Pass@64 with 33.1 [28.0, 39.5] samples; their curves cross at k = 2 [1, 3]."
+    """
+    _check("comparisons", comparisons)
+    sentences = []
+    for row in comparisons[comparisons["metric"] == "reach@k"].itertuples():
+        if pd.isna(row.estimate):
+            continue
+        model, baseline = row.model.split(" - ", 1)
+        goal = f"{baseline}'s Pass@{row.k:.0f}"
+        if math.isinf(row.estimate):
+            said = f"{model} does not have {goal} with as many samples"
+        else:
+            high = "more than there are" if math.isinf(row.high) else f"{row.high:.1f}"
+            said = f"{model} has {goal} with {row.estimate:.1f} [{row.low:.1f}, {high}] samples"
+        same = comparisons[(comparisons["metric"] == "crossing") & (comparisons["model"] == row.model)]
+        if len(same) and math.isfinite(same["estimate"].iloc[0]):
+            at, low, high = same[["estimate", "low", "high"]].iloc[0]
+            last = "none" if math.isinf(high) else f"{high:.0f}"
+            said += f"; their curves cross at k = {at:.0f} [{low:.0f}, {last}]"
+        sentences.append(f"{said}.")
     return sentences
 
 
