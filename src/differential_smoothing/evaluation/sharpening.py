@@ -101,7 +101,7 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
         pair.slope_terms(), "", "How fast the gain in log-probability among correct answers grows with log-probability before.",
     )  # fmt: skip
     survival = pair.survival(boot)
-    plenty = survival[survival["answers"] >= FEWEST_PROBLEMS]
+    plenty = survival[survival["problems"] >= FEWEST_PROBLEMS]
     rare, common = (plenty.iloc[at] if len(plenty) > 1 else None for at in (0, -1))
     for name, row, meaning in (
         (
