@@ -1,0 +1,82 @@
+"""The program that the commands belong to: its errors, its interruptions, its progress bars."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+__all__ = ["app", "bars", "main"]
+
+INTERRUPTED = 130  # the shell's status for Ctrl-C
+
+app = typer.Typer(
+    help="Train with Differential Smoothing (DS-GRPO), sample, and measure what happened to Pass@k and variety.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@contextmanager
+def bars() -> Iterator:
+    """One progress bar per (cell, stage); yields ``advance(cell, stage, done, total)``."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns) as progress:
+        tasks: dict[tuple[str, str], int] = {}
+
+        def advance(cell: str, stage: str, done: int, total: int) -> None:
+            key = (cell.split(",")[0], stage)
+            if key not in tasks:
+                tasks[key] = progress.add_task(f"{stage} {cell}", total=total)
+            progress.update(tasks[key], completed=done, description=f"{stage} {cell}")
+
+        yield advance
+
+
+def main() -> None:
+    """Entry point: an expected error is one paragraph, an interruption says how to go on."""
+    # What ends a job on a cluster ends it here as Ctrl-C does: the processes of a study are stopped with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    try:
+        status = app(standalone_mode=False)  # commands return nothing: a number is typer's exit status
+    except (typer.Abort, KeyboardInterrupt):
+        status = INTERRUPTED
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"dsmooth: {error}", file=sys.stderr)
+        status = 2
+    except ImportError as error:
+        print(
+            f"dsmooth: {error}. Install what is missing: pip install 'differential-smoothing[trl,peft,plot]', or vllm.",
+            file=sys.stderr,
+        )
+        status = 2
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own usage errors have one
+            raise
+        print(f"dsmooth: {error.format_message()}", file=sys.stderr)
+        status = 2
+    if status == INTERRUPTED:
+        again = (
+            "goes on from here"
+            if sys.argv[1:2] in (["quickstart"], ["compare"], ["train"])
+            else "starts over"
+        )
+        print(f"\nInterrupted. The same command {again}.", file=sys.stderr)
+    sys.exit(status or 0)

@@ -1,0 +1,234 @@
+"""The commands that measure: evaluate, convert, diagnose, report, and the laboratory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import results
+from .app import app, bars
+
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        help="Rollouts of one or more models: ours, TRL's, verl's, lm-evaluation-harness's, inspect_ai's or plain JSON "
+        "lines; a file or a folder of them. name=PATH names the model, name@1=PATH its training seed too.",
+    ),
+]
+Correct = Annotated[
+    str | None, typer.Option(help="The column that says correct, for files that have several.")
+]
+Threshold = Annotated[float, typer.Option(help="Correct means that this column is above it.")]
+Step = Annotated[int | None, typer.Option(help="Of rollouts logged in training, read this step's.")]
+SkipBadRows = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Leave out and count rows that cannot be read.")
+]
+Form = Annotated[
+    str,
+    typer.Option(
+        help="What tells correct answers apart, where no verifier of ours does: the file's canonical forms, the "
+        "solution that was extracted, or the whole completion.",
+    ),
+]
+
+
+@app.command()
+def evaluate(
+    rollouts: Files,
+    baseline: Annotated[
+        str, typer.Option(help="Compare the other models to this one, on the same problems.")
+    ] = "",
+    output: Annotated[Path | None, typer.Option(help="Folder for the tables and the figure.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+) -> None:
+    """Pass@k with intervals, distinct correct answers, and paired differences, from rollouts of any tool."""
+    if output is not None and output.is_file():
+        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    frame = results.load(
+        rollouts, text=False, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        skip_bad_rows=skip_bad_rows,
+    )  # fmt: skip
+    results.report(frame, baseline, output, seed=seed)
+
+
+@app.command()
+def convert(
+    rollouts: Files,
+    output: Annotated[Path, typer.Option(help="The rollouts table to write, .parquet.")],
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+    text: Annotated[bool, typer.Option(help="Keep the prompts and completions.")] = True,
+) -> None:
+    """Write rollouts of any tool as one table of ours."""
+    from differential_smoothing.rollouts import write_rollouts
+
+    if output.suffix != ".parquet":
+        raise ValueError(f"--output must end in .parquet, got {str(output)!r}.")
+    if output.exists():
+        raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
+    frame = results.load(
+        rollouts, text=text, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        skip_bad_rows=skip_bad_rows,
+    )  # fmt: skip
+    write_rollouts(frame, output)
+    print(f"{len(frame)} completions in {output}")
+
+
+@app.command()
+def diagnose(
+    before: Annotated[
+        list[str],
+        typer.Option(
+            help="Rollouts of the model before training: PATH, name=PATH or name@seed=PATH, any tool's."
+        ),
+    ],
+    after: Annotated[
+        list[str],
+        typer.Option(
+            help="Rollouts of the trained model on the same problems; once per file, one per training seed."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the tables behind the verdict, CSV.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random halves and the resampling.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+) -> None:
+    """Did training sharpen the model? A verdict with its evidence, and what to change."""
+    from rich.console import Console
+
+    from differential_smoothing import report
+    from differential_smoothing.evaluation import diagnose as compare_both
+
+    if output is not None and output.is_file():
+        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    both = [
+        results.load(
+            paths,
+            correct=correct,
+            threshold=threshold,
+            step=step,
+            canonical=canonical,
+            skip_bad_rows=skip_bad_rows,
+        )
+        for paths in (before, after)
+    ]
+    found = compare_both(*both, seed=seed)
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    for sentence in found.sentences:
+        console.print(sentence, markup=False, highlight=False)
+    console.print()
+    console.print(report.diagnosis_table(found.findings))
+    if output is None:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("findings", "survival", "modes", "problems"):
+        getattr(found, name).to_csv(output / f"{name}.csv", index=False)
+    (output / "verdict.txt").write_text("\n".join(found.sentences) + "\n")
+    print(f"\nThe tables behind it are in {output}: findings, survival, modes and problems .csv, verdict.txt")
+
+
+@app.command()
+def report(
+    rollouts: Files,
+    output: Annotated[Path, typer.Option(help="The page, .html; its figures go beside it.")],
+    baseline: Annotated[
+        str, typer.Option(help="Compare the other models to this one, on the same problems.")
+    ] = "",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Pass@k and variety",
+    problems: Annotated[int, typer.Option(help="The page holds completions of so many problems.")] = 200,
+    each: Annotated[int, typer.Option(help="Correct completions, and others, per problem and model.")] = 4,
+    characters: Annotated[int, typer.Option(help="Longer completions are cut here.")] = 20_000,
+    before: Annotated[
+        str, typer.Option(help="Diagnose the way from this model. Default: the one named base.")
+    ] = "",
+    after: Annotated[
+        str, typer.Option(help="... to this one. Default: the baseline, else the only other.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+) -> None:
+    """One HTML file to read, send and keep: curves, differences, every problem, completions side by side."""
+    from importlib.util import find_spec
+
+    from differential_smoothing.report import Limits, write_page
+
+    if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
+        raise ValueError(f"--output must be a file that ends in .html, got {str(output)!r}.")
+    for name, value in (("problems", problems), ("each", each), ("characters", characters)):
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}.")
+    frame = results.load(
+        rollouts,
+        correct=correct,
+        threshold=threshold,
+        step=step,
+        canonical=canonical,
+        skip_bad_rows=skip_bad_rows,
+    )
+    summary, differences = results.measure(frame, baseline, seed=seed)
+    written = write_page(
+        output, frame, summary, differences, title=title,
+        diagnosis=results.diagnosis(frame, baseline, before, after, seed=seed),
+        limits=Limits(problems=problems, each=each, characters=characters),
+        figures=("svg", "png") if find_spec("matplotlib") else ("svg",),
+    )  # fmt: skip
+    print(f"The page is {output}; beside it: {', '.join(path.name for path in written[1:])}")
+
+
+@app.command()
+def tabular(
+    instances: Annotated[int, typer.Option(help="Random prompts that each claim is checked on.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the prompts and of every draw.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for claims.csv, the figures and section.html.")] = Path(
+        "runs/tabular"
+    ),
+) -> None:
+    """The paper's theory on tables, exactly: each claim with its verdict and worst margin, and four figures."""
+    import pandas as pd
+
+    from differential_smoothing.tabular.claims import check_claims
+    from differential_smoothing.tabular.figures import draw_all, page_section
+
+    if instances < 1 or not 0 <= seed < 2**31:
+        raise ValueError(
+            f"--instances must be at least 1 and --seed from 0 to 2147483647, got {instances} and {seed}."
+        )
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    with bars() as advance:
+        claims = check_claims(instances, seed, on_progress=lambda name, done, total: advance(
+            "claims", "check", done, total))  # fmt: skip
+    for claim in claims:
+        print(f"{claim.verdict:15}  {claim.name}: {claim.statement}.")
+        print(
+            f"{'':15}  worst margin {claim.margin:.1e}, holds on {claim.held:.1%} of {claim.instances}; {claim.note}"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(claims).assign(seed=seed).to_csv(output / "claims.csv", index=False)
+    draw_all(output, seed=seed)
+    (output / "section.html").write_text(page_section(claims, output), encoding="utf-8")
+    print(f"claims.csv, section.html and the figures (.svg, .png) are in {output}")
+    news = [claim.name for claim in claims if claim.verdict != claim.expected]
+    if news:
+        print(f"dsmooth: not as this project states: {'; '.join(news)}.", file=sys.stderr)
+        raise typer.Exit(1)

@@ -1,0 +1,162 @@
+"""The commands that train and sample: quickstart, compare, train, sample, base."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import results
+from .app import app, bars
+
+
+@app.command()
+def quickstart(
+    output: Annotated[
+        Path, typer.Option(help="Run folder; the same command continues what is in it.")
+    ] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(help="Training seed of both runs.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
+) -> None:
+    """GRPO and DS-GRPO from the same base with the same budget: a table and a figure in some ten minutes."""
+    from differential_smoothing.study import QUICKSTART, read_study
+
+    _compare(
+        read_study(QUICKSTART, seeds=[seed]),
+        output if seed == 0 else output.with_name(f"{output.name}-{seed}"),
+        jobs,
+    )
+
+
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(help="A study file, such as benchmarks/sharpening.yaml.")],
+    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")],
+    jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
+) -> None:
+    """Run a study from one YAML file, resumable cell by cell, and report it."""
+    from differential_smoothing.study import read_study
+
+    _compare(read_study(study), output, jobs)
+
+
+def _compare(study, output: Path, jobs: int) -> None:
+    import pandas as pd
+
+    from differential_smoothing.report import write_page
+    from differential_smoothing.rollouts import read_rollouts
+    from differential_smoothing.study import run_study
+
+    with bars() as advance:
+        files = run_study(study, output, jobs=jobs, on_progress=advance)
+    frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
+    results.report(frame, study.baseline, output, seed=0)
+    summary, differences = results.measure(frame, study.baseline, seed=0)
+    diagnosis = results.diagnosis(frame, study.baseline, "", "", seed=0)
+    write_page(
+        output / "report.html",
+        frame,
+        summary,
+        differences,
+        diagnosis=diagnosis,
+        title=output.name,
+        figures=(),
+    )
+    print(f"All of it on one page: {output / 'report.html'}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(context: typer.Context) -> None:
+    """One training run: --config FILE, and every option of TRL's GRPOConfig, ours, and RunArguments as a flag.
+
+    The same command continues an interrupted run. Example: dsmooth train --config configs/countdown_ds_grpo.yaml
+    --gamma_p 0.3 --output_dir runs/mine
+    """
+    from differential_smoothing.training import parse_config
+    from differential_smoothing.training import train as run
+
+    arguments, config = parse_config(context.args)
+    print(f"The trained model is in {run(arguments, config)}")
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Option(help="'base', a checkpoint folder, or a Hub name.")],
+    output: Annotated[Path, typer.Option(help="The rollouts table to write, .parquet.")],
+    name: Annotated[
+        str, typer.Option(help="What the table calls the model. Default: its folder's name.")
+    ] = "",
+    data_file: Annotated[
+        Path | None, typer.Option(help="Problems, .jsonl or .parquet with nums and target.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Generated problems: train, dev or test.")] = "test",
+    problems: Annotated[int, typer.Option(help="How many problems to generate.")] = 500,
+    numbers: Annotated[int, typer.Option(help="How many numbers a generated problem has.")] = 4,
+    max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
+    samples: Annotated[int, typer.Option(help="Completions per problem.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the problems and the draws.")] = 0,
+    training_seed: Annotated[
+        int, typer.Option(help="The seed the model was trained from, for the table.")
+    ] = 0,
+    temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
+    chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
+) -> None:
+    """Sample a model on Countdown problems and verify every answer."""
+    from differential_smoothing.evaluation.generate import sample_rollouts
+    from differential_smoothing.rollouts import write_rollouts
+    from differential_smoothing.tasks import countdown
+    from differential_smoothing.training import resolve_model
+
+    if samples < 1:
+        raise ValueError(f"--samples must be at least 1, got {samples}.")
+    if output.suffix != ".parquet":
+        raise ValueError(f"--output must end in .parquet, got {str(output)!r}.")
+    if output.exists():
+        raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed must be from 0 to 2147483647, got {seed}.")
+    if data_file is not None:
+        chosen = countdown.read_problems(data_file)
+    else:
+        chosen = countdown.generate(problems, split=split, seed=seed, numbers=numbers, max_number=max_number)
+    folder = resolve_model(model)
+    # a run's model lies in <run>/model, and it is the run that has a name
+    name = name or (Path(model).parent.name if Path(model).name == "model" else "") or Path(model).name
+    with bars() as advance:
+        frame = sample_rollouts(
+            folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, training_seed=training_seed,
+            temperature=temperature, max_new_tokens=max_new_tokens, chat=chat,
+            on_problems=lambda done: advance(name, "sample", done, len(chosen)),
+        )  # fmt: skip
+    write_rollouts(frame, output)
+    print(f"{len(frame)} completions, {frame['correct'].mean():.1%} correct, in {output}")
+
+
+# what `evaluate` and `convert` say about the files they read
+
+
+@app.command()
+def base(
+    output: Annotated[Path, typer.Option(help="Where to save the model and its tokenizer.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2400,
+    seed: Annotated[int, typer.Option(help="Of the weights, the problems and the order.")] = 0,
+    numbers: Annotated[int, typer.Option(help="How many numbers a problem has.")] = 4,
+    max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
+    problems: Annotated[int, typer.Option(help="How many train problems to learn from.")] = 24_000,
+) -> None:
+    """Make the shipped base model again, or another, from solved problems."""
+    from differential_smoothing.base_model import train_base
+
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
+    if steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}.")
+    with bars() as advance:
+        train_base(
+            output, steps=steps, seed=seed, numbers=numbers, max_number=max_number, problems=problems,
+            on_step=lambda step, loss: advance(f"base, loss {loss:.3f}", "train", step, steps),
+        )  # fmt: skip
+    print(f"The base model is in {output}")
