@@ -235,7 +235,8 @@ def test_without_canonical_forms_variety_is_unknown_and_said_to_be():
     before, after = (f.assign(canonical=None, logp=np.nan) for f in made_up("nothing", 0, problems=100))
     found = diagnose(before, after, seed=0, replications=200)
     assert found.verdict == "cannot tell"
-    assert "canonical forms" in found.sentences[0]
+    assert "canonical form" in found.sentences[0]
+    assert "--canonical" in found.sentences[-1]
     for name in ("variety", "reinforcement slope", "survival of rare answers", "solution multiplicity"):
         assert np.isnan(finding(found, name).estimate), name
         assert finding(found, name).problems == 0
@@ -262,13 +263,52 @@ def test_a_model_that_is_worse_everywhere_is_not_called_sharpened():
         (lambda b, a: (pd.concat([b, a]), a), "mixes 2 models"),
         (lambda b, a: (b, pd.concat([a, a.assign(step=3)])), "mixes 2 steps"),
         (lambda b, a: (b, pd.concat([a, a])), "repeat the identity"),
-        (lambda b, a: (b[b["sample"] < 2], a), "at least 4 before"),
+        (lambda b, a: (b[b["sample"] < 2], a), "at least 4 before and 4 after"),
     ],
 )
 def test_errors_say_what_to_do(change, message):
     before, after = made_up("nothing", 0, problems=5, n=8)
     with pytest.raises(ValueError, match=message):
         diagnose(*change(before, after), seed=0)
+
+
+def test_the_same_samples_twice_are_refused():
+    before, _ = made_up("nothing", 0, problems=40, n=8)
+    with pytest.raises(ValueError, match="hold the same samples"):
+        diagnose(before, before.assign(model="copy"), seed=0)
+
+
+def test_an_effect_too_small_to_act_on_is_not_called_sharpening():
+    before, after = made_up("sharpening", 1, problems=1500, n=128, slope=0.06)
+    found = diagnose(before, after, seed=0)
+    assert finding(found, "reinforcement slope").low > 0
+    assert found.verdict == "not sharpened"
+    assert "none moved enough" in found.sentences[0]
+
+
+def test_the_advice_names_only_causes_that_are_clear():
+    before, after = made_up("nothing", 3, problems=800)
+    hard = (before.groupby("prompt_id")["correct"].transform("mean") < 0.15).to_numpy()
+    kept = after["correct"].to_numpy() & ~hard
+    after = after.assign(correct=kept, canonical=after["canonical"].where(kept, None))
+    easy = ~hard & ~after["correct"].to_numpy() & (np.random.default_rng(0).random(len(after)) < 0.2)
+    after.loc[easy, ["correct", "canonical", "completion"]] = [True, "m0", "m0"]
+    blind = [frame.assign(canonical=None, logp=np.nan) for frame in (before, after)]
+    found = diagnose(*blind, seed=0)
+    assert found.verdict == "sharpened"
+    assert (
+        "fewer problems are solved" in found.sentences[-1] and "problems were given up" in found.sentences[-1]
+    )
+    assert "reinforced" not in found.sentences[-1] and "alike" not in found.sentences[-1]
+
+
+def test_few_certain_problems_are_not_given_up_by_chance():
+    clear = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        both = [draw(name, np.full(40, 0.4), np.full((40, 2), 0.5), 16, rng) for name in ("base", "rl")]
+        clear += finding(diagnose(*both, seed=seed, replications=200), "given up").low > 0
+    assert clear <= 4
 
 
 @pytest.mark.parametrize("seed", [-1, True, 0.5, None])

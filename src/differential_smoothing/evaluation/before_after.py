@@ -22,6 +22,7 @@ class Pair:
     def __init__(self, before: pd.DataFrame, after: pd.DataFrame, rng: np.random.Generator):
         before, after = _scored("before", before), _scored("after", after)
         self.names = (str(before["model"].iloc[0]), str(after["model"].iloc[0]))
+        _refuse_same_samples(before, after)
         self.prompt_ids = np.array(sorted(after["prompt_id"].unique()), dtype=object)
         alone = set(before["prompt_id"].unique()) ^ set(self.prompt_ids)
         if alone:
@@ -51,10 +52,10 @@ class Pair:
         self.n_before, self.c_before = self._count(placed)
         self.n_after, self.c_after = self._count(self._after)
         self.n_half = np.stack([self._count(placed[placed["half"] == h])[0] for h in (0, 1)])
-        if self.n_before.min() < 4 or self.n_after.min() < 2:
+        if min(self.n_before.min(), self.n_after.min()) < 4:
             raise ValueError(
                 f"Some problem has {self.n_before.min()} scored completions before and {self.n_after.min()} after, expected "
-                "at least 4 before and 2 after: every quantity compares samples of one problem. Sample more completions, "
+                "at least 4 before and 4 after: every quantity compares samples of one problem. Sample more completions, "
                 "or leave such problems out."
             )
         self.common_n = int(min(self.n_before.min(), self.n_after.min()))
@@ -143,17 +144,18 @@ class Pair:
         np.add.at(size, at, 1)
         return np.where(size > 0, sums / np.maximum(size, 1), np.nan)
 
-    def given_up_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Numerator and denominator, (seeds, problems), of the share given up in excess of chance."""
-        top, bottom = np.zeros(self._shape), np.zeros(self._shape)
+    def given_up_terms(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """The share given up in excess of chance: numerator, denominator (seeds, problems), and problems lost by chance."""
+        top, bottom, by_chance = np.zeros(self._shape), np.zeros(self._shape), 0.0
         for half in (0, 1):
             n_other, c_here = self.n_half[1 - half], self._half_correct(half)
             c_other = self.c_before - c_here
             m = np.minimum(n_other, self.n_after)
-            lost = pass_at_k(n_other, c_other, m) - pass_at_k(self.n_after, self.c_after, m)
-            top += np.where(c_here > 0, lost, 0.0)
+            again = pass_at_k(n_other, c_other, m)
+            top += np.where(c_here > 0, again - pass_at_k(self.n_after, self.c_after, m), 0.0)
             bottom += c_here > 0
-        return top, bottom
+            by_chance += float(np.sum((1 - again)[c_here > 0])) / (2 * self.seeds)
+        return top, bottom, by_chance
 
     def _half_correct(self, half: int) -> NDArray[np.int64]:
         return self._count(self._before[self._before["half"] == half])[1]
@@ -310,3 +312,17 @@ def _scored(which: str, frame: pd.DataFrame) -> pd.DataFrame:
             f"The table {which} has no scored completion, expected verdicts in `correct`. Verify the completions first."
         )
     return scored
+
+
+def _refuse_same_samples(before: pd.DataFrame, after: pd.DataFrame) -> None:
+    """One file given twice would be compared with itself: the halves before are then not independent of what is after."""
+    named = [name for name in ("completion", "logp") if name in before and name in after]
+    keys = ["prompt_id", "sample", "correct", *named]
+    told = (
+        before[(before["completion"] != "") & before["logp"].notna()] if len(named) == 2 else before.iloc[:0]
+    )
+    if len(told) and len(told[keys].merge(after[keys].drop_duplicates(), on=keys)) > len(told) / 2:
+        raise ValueError(
+            "The tables before and after hold the same samples: completions, log-probabilities and places agree. Expected "
+            "samples of two models, or of one model drawn twice. Check the paths."
+        )

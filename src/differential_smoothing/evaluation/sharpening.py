@@ -30,7 +30,7 @@ for 99.9% intervals of three signals (slope, variety, Pass@k), so that an unchan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,8 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
     log-probabilities and texts, what rests on them is NaN.
 
     Raises ValueError for tables that `counts` refuses, more than one model in a table, different problems, training
-    seeds that cannot be paired, fewer than 4 scored completions of a problem before or 2 after, and a seed that is not
+    seeds that cannot be paired, fewer than 4 scored completions of a problem on either side, the same samples
+    on both sides, and a seed that is not
     a whole number >= 0.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
@@ -98,7 +99,7 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
         "Change of the chance that two random correct answers to a problem differ.",
     )  # fmt: skip
     findings["reinforcement slope"] = boot.slope(
-        pair.slope_terms(), "", "How fast the gain in log-probability among correct answers grows with log-probability before.",
+        pair.slope_terms(), "", "How fast the gain in log-probability among correct answers grows with log-probability before (ends at -1 and 10 stand for anything beyond).",
     )  # fmt: skip
     survival = pair.survival(boot)
     plenty = survival[survival["problems"] >= FEWEST_PROBLEMS]
@@ -115,10 +116,15 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
             Finding.undefined("share", meaning) if row is None
             else Finding(row["change"], row["low"], row["high"], "share", int(row["problems"]), meaning, None)
         )  # fmt: skip
-    findings["given up"] = boot.ratio(
-        *pair.given_up_terms(), "share",
+    top, bottom, by_chance = pair.given_up_terms()
+    given_up = boot.ratio(
+        top, bottom, "share",
         "Problems solved before and never after, out of those solved before, minus what chance alone gives.",
     )  # fmt: skip
+    if by_chance < 5 and given_up.problems:
+        # So few losses by chance were seen that resampling them shows no spread: the rule of three bounds their share.
+        given_up = replace(given_up, low=given_up.low - 3 / given_up.problems)
+    findings["given up"] = given_up
     for kind, name in ((True, "correct"), (False, "incorrect")):
         findings[f"surprisal of {name}"] = boot.mean(
             pair.surprisal("after", kind) - pair.surprisal("before", kind), "nats",

@@ -25,21 +25,23 @@ def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str,
         (last, -1, MARGIN["pass@k"], f"Pass@{k} down by {_say(last, -100)} points"),
     ]  # fmt: skip
     enough = num_problems >= FEWEST_PROBLEMS
-    clear, harmless = [], []
+    clear: dict[str, str] = {}
+    harmless = []
     for finding, sign, margin, words in signals:
         low = min(sign * end for end in finding.clear_bounds())
         measured = enough and finding.problems >= FEWEST_PROBLEMS and np.isfinite(low)
         # A model that got worse everywhere loses Pass@k too, and that is not sharpening.
-        worse = finding is last and first.clear_bounds()[1] < 0
+        worse = finding is last and first.high < 0
         if measured and low > 0 and not worse:
-            clear.append(words)
+            clear[finding.meaning] = words
         harmless.append(bool(measured and max(sign * finding.low, sign * finding.high) < margin))
-    verdict = "sharpened" if clear else "not sharpened" if all(harmless) else "cannot tell"
+    # What is clear and yet below every margin is nothing to act on.
+    verdict = "not sharpened" if all(harmless) else "sharpened" if clear else "cannot tell"
     sentences = {
-        "sharpened": [f"Sharpened: yes, {'; '.join(clear)}."],
+        "sharpened": [f"Sharpened: yes, {'; '.join(clear.values())}."],
         "not sharpened": [
-            f"Sharpened: no, reinforcement slope {_say(slope)}, change of Pass@{k} {_say(last, 100)} points: whatever there "
-            "is, is too small to act on."
+            f"Sharpened: no. Reinforcement slope {_say(slope)}, variety {_say(variety, 100)} points, Pass@{k} "
+            f"{_say(last, 100)} points: none moved enough to act on."
         ],
         "cannot tell": [f"Sharpened: cannot tell. {_why_not(num_problems, signals, enough)}"],
     }[verdict]
@@ -49,23 +51,25 @@ def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str,
         if moved
         else f"Pass@1 shows no clear change, {_say(first, 100)} points."
     )
+    given_up, multiplicity = findings["given up"], findings["solution multiplicity"]
     if not enough:  # with so few problems the intervals are too narrow for more than a warning
-        return verdict, (
-            *sentences[:1],
-            _advice(verdict, moved, findings["given up"], findings["solution multiplicity"], num_problems),
-        )
+        return verdict, (sentences[0], "What to do: sample more problems before changing the training.")
     rare, common = findings["survival of rare answers"], findings["survival of common answers"]
     if np.isfinite([rare.low, common.low]).all():
-        if rare.high < 0:
+        if rare.high < 0 and rare.high < common.low:
             sentences.append(
                 f"Selection: correct answers that were rarest before are found again {_say(rare, -100)} points less often "
                 f"than without any change; for the most common ones the difference is {_say(common, 100)} points."
+            )
+        elif rare.high < 0:
+            sentences.append(
+                f"Selection: correct answers are found again less often than without any change, rare ones by {_say(rare, -100)} "
+                f"and common ones by {_say(common, -100)} points; no clear difference between the two."
             )
         else:
             sentences.append(
                 f"Selection: no sign that rare correct answers are dropped, {_say(rare, 100)} points."
             )
-    given_up = findings["given up"]
     if np.isfinite(given_up.low):
         share = f"{_say(given_up, 100)}% of the problems solved before beyond what chance gives"
         sentences.append(f"Given up: {share}." if given_up.low > 0 else f"Given up: no clear sign, {share}.")
@@ -75,38 +79,48 @@ def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str,
             f"Entropy: surprisal changed by {_say(right)} nats among correct and by {_say(wrong)} nats among incorrect "
             "completions."
         )
-    multiplicity = findings["solution multiplicity"]
     if np.isfinite(multiplicity.estimate):
         sentences.append(
             f"A problem has {multiplicity.estimate:.1f} effective correct answers before"
             + (": little variety to lose." if multiplicity.estimate < 1.3 else ".")
         )
-    sentences.append(_advice(verdict, moved, given_up, multiplicity, num_problems))
+    causes = [cause for finding, cause in (
+        (slope, "likely correct answers were reinforced more than unlikely ones"),
+        (variety, "correct answers became more alike"),
+        (last, f"fewer problems are solved at k = {k}"),
+    ) if finding.meaning in clear]  # fmt: skip
+    if given_up.low > 0:
+        causes.append("problems were given up")
+    sentences.append(
+        _advice(verdict, moved, causes, given_up, multiplicity, slope.problems >= FEWEST_PROBLEMS)
+    )
     return verdict, tuple(sentences)
 
 
-def _advice(verdict: str, moved: str, given_up: Finding, multiplicity: Finding, num_problems: int) -> str:
+def _advice(
+    verdict: str, moved: str, causes: list[str], given_up: Finding, multiplicity: Finding, variety_known: bool
+) -> str:
     if verdict == "cannot tell":
-        return (
-            f"What to do: sample more problems ({num_problems} here; a few hundred settle most cases) before changing "
-            "the training."
+        if moved == "down":
+            return "What to do: Pass@1 fell, so look at the reward and the learning rate before variety."
+        return "What to do: before changing the training, " + (
+            "sample more problems, or more completions of each."
+            if variety_known
+            else "give correct answers a form to be told apart by (a column canonical, or --canonical solution)."
         )
     if verdict == "not sharpened":
-        return (
-            "What to do: nothing about variety. "
-            + ("Training may go on longer or at a higher learning rate." if moved == "up" else
-               "If Pass@1 should rise, the learning rate or the number of steps is the place to look." if not moved else
-               "Pass@1 fell without sharpening: look at the reward and the learning rate first.")
+        return "What to do: " + (
+            "no change for the sake of variety, but look at the problems that were given up." if given_up.low > 0 else
+            "no change for the sake of variety; training may go on." if moved == "up" else
+            "no change for the sake of variety. If Pass@1 should rise, look at the learning rate and the number of steps."
+            if not moved else
+            "Pass@1 fell without sharpening: look at the reward and the learning rate first."
         )  # fmt: skip
+    because = "; ".join(causes)
     first = (
-        "lower the learning rate or stop earlier, because Pass@1 did not rise for the variety that was lost"
-        if moved != "up"
-        else "raise gamma_p or lower the learning rate, because "
-        + (
-            "likely correct answers were reinforced more than unlikely ones"
-            if not given_up.low > 0
-            else "likely correct answers were reinforced more than unlikely ones and problems were given up"
-        )
+        f"raise gamma_p or lower the learning rate, because {because}"
+        if moved == "up"
+        else f"lower the learning rate or stop earlier, because Pass@1 shows no clear gain, and {because}"
     )
     if multiplicity.estimate < 1.3:
         first += "; with so few different correct answers per problem expect more from the learning rate"
@@ -118,10 +132,12 @@ def _why_not(num_problems: int, signals: list, enough: bool) -> str:
         return f"{num_problems} problems are too few to speak about others (at least {FEWEST_PROBLEMS})."
     for finding, name in zip([s[0] for s in signals], ("slope", "variety", "Pass@k"), strict=True):
         if finding.problems < FEWEST_PROBLEMS:
-            return (
-                f"The {name} rests on {finding.problems} problems (at least {FEWEST_PROBLEMS}): it needs canonical forms of "
-                "correct answers, and problems with two different ones."
-            )
+            needs = {
+                "slope": "problems with two different correct answers before, told apart by a canonical form",
+                "variety": "problems with two correct answers on both sides, told apart by a canonical form",
+                "Pass@k": "scored completions",
+            }[name]
+            return f"The {name} rests on {finding.problems} problems (at least {FEWEST_PROBLEMS}): it needs {needs}."
     return (
         f"No signal is clear and not all are small: reinforcement slope {_say(signals[0][0])}, change of variety "
         f"{_say(signals[1][0], 100)} points, change of Pass@k {_say(signals[2][0], 100)} points."
