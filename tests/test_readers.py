@@ -430,7 +430,7 @@ class TestBrokenRows:
         assert len(caught) == 1 and "line 7" not in str(caught[0].message)
 
     def test_nothing_but_broken_rows(self, tmp_path):
-        with pytest.raises(ValueError, match="expected those of a rollouts table"):
+        with pytest.raises(ValueError, match="line 1: .*no other line is better"):
             load_rollouts(lines(tmp_path / "x.jsonl", [3, 4]), skip_bad_rows=True)
         with pytest.raises(ValueError, match=r"found no rows and 2 that cannot be read \(.*line 1: seed is"):
             load_rollouts(lines(tmp_path / "x.jsonl", [least(seed="0")] * 2), skip_bad_rows=True)
@@ -465,8 +465,8 @@ class TestFilesThatAreRefused:
             (b'{"a": 1}', "found the columns ['a'], expected those of"),
             (b'{"completion": "x", "correct": 1}', "plain rows (completion, prompt_id)"),
             (b'{"prompt_id": "a", "completion": "x", "score": 1}', "has 1 columns that may say"),
-            (b"prompt_id,completion\na,b\n", "found the columns []"),
-            (b"id,epoch,input\n1,1,3\n", "expected one. Name it with correct"),
+            (b"prompt_id,completion\na,b\n", "line 1: not JSON"),
+            (b"id,epoch,input\n1,1,3\n", "no column that says which completions are correct"),
             (b"id,epoch,input,score_a\n1,1,\xff,3\n", "not a readable CSV file"),
             (b'id,epoch,input,score_a\n1,1,"3\n', "not a readable CSV file"),
             (b"id,epoch,input,score_a\n1,1,2,3\n1,1,2,3,4\n", "line 3: 5 fields where the header has 4"),

@@ -254,13 +254,13 @@ def test_savings_say_how_many_samples_do_and_where_curves_cross():
         rows("ds - grpo", (15.25, 12.0, 19.04), (2.0, 1.0, 3.0))
         + rows("x - grpo", (np.inf, 60.0, np.inf), (np.inf, np.inf, np.inf))
         + rows("y - grpo", (50.0, 40.0, np.inf), (8.0, 4.0, np.inf))
-        + rows("z - grpo", (np.nan, np.nan, np.nan), (np.nan, np.nan, np.nan)),
+        + rows("z - grpo", (1.0, np.nan, np.nan), (np.nan, np.nan, np.nan)),
         columns=["model", "metric", "k", "estimate", "low", "high"],
     ).assign(problems=10, training_seeds=1)
-    assert savings(frame) == [
+    assert savings(frame, "grpo") == [
         "ds has grpo's Pass@64 with 15.2 [12.0, 19.0] samples; their curves cross at k = 2 [1, 3].",
         "x does not have grpo's Pass@64 with as many samples.",
         "y has grpo's Pass@64 with 50.0 [40.0, more than there are] samples; their curves cross at k = 8 [4, none].",
     ]
     with pytest.raises(ValueError, match="columns"):
-        savings(frame.drop(columns="k"))
+        savings(frame.drop(columns="k"), "grpo")

@@ -50,8 +50,7 @@ def evaluate(
     skip_bad_rows: SkipBadRows = False,
 ) -> None:
     """Pass@k with intervals, distinct correct answers, and paired differences, from rollouts of any tool."""
-    if output is not None and output.is_file():
-        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    results.folder(output)
     frame = results.load(
         rollouts, text=False, correct=correct, threshold=threshold, step=step, canonical=canonical,
         skip_bad_rows=skip_bad_rows,
@@ -115,8 +114,7 @@ def diagnose(
     from differential_smoothing import report
     from differential_smoothing.evaluation import diagnose as compare_both
 
-    if output is not None and output.is_file():
-        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    results.folder(output)
     both = [
         results.load(
             paths,
@@ -177,6 +175,7 @@ def report(
     for name, value in (("problems", problems), ("each", each), ("characters", characters)):
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}.")
+    results.folder(output.parent)
     frame = results.load(
         rollouts,
         correct=correct,

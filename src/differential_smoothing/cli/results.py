@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
-__all__ = ["diagnosis", "load", "measure", "report"]
+__all__ = ["diagnosis", "folder", "load", "measure", "report"]
 
 
 def load(arguments: list[str], **options):
@@ -82,20 +83,40 @@ def diagnosis(frame, baseline: str, before: str, after: str, *, seed: int):
         return None
 
 
-def _savings(frame, differences, baseline: str, *, seed: int):
-    """How many samples each model needs for the baseline's Pass@k at the largest k, and where their curves cross."""
+def _savings(frame, differences, baseline: str, *, seed: int) -> list[str]:
+    """How many samples each model needs for the baseline's Pass@k, and where their curves cross, in words.
+
+    At half the samples: at n of n samples the curve ends, and the answer could only lie below.
+    """
     import pandas as pd
 
     from differential_smoothing.evaluation import compare as paired
+    from differential_smoothing.report import savings
 
-    largest = differences.dropna(subset=["estimate", "k"]).groupby("model", sort=False)["k"].max()
-    return pd.concat(
-        [differences.iloc[:0]]
-        + [
-            paired(frame, name.removesuffix(f" - {baseline}"), baseline, seed=seed, ks=[int(k)], metrics=["reach@k", "crossing"])
-            for name, k in largest.items()
-        ]
-    )  # fmt: skip
+    known = differences.dropna(subset=["estimate", "k"])
+    parts = []
+    for name, ks in known.groupby("model", sort=False)["k"]:
+        half = ks[ks <= ks.max() / 2]
+        if len(half) and half.max() > 1:
+            model = name.removesuffix(f" - {baseline}")
+            k = int(half.max())
+            parts.append(paired(frame, model, baseline, seed=seed, ks=[k], metrics=["reach@k", "crossing"]))
+    return savings(pd.concat(parts), baseline) if parts else []
+
+
+def folder(output: Path | None) -> None:
+    """Make the folder for results before anything is computed; ValueError if that cannot be."""
+    if output is None:
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--output must be a folder that can be written, and {output} cannot be ({error.strerror}). Nothing was changed. "
+            "Choose another."
+        ) from None
 
 
 def report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
@@ -107,7 +128,7 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
     Console(width=None if sys.stdout.isatty() else 100).print(shown.comparison_table(summary, differences))
     said = []
     if differences is not None:
-        said = shown.verdict(differences) + shown.savings(_savings(frame, differences, baseline, seed=seed))
+        said = shown.verdict(differences) + _savings(frame, differences, baseline, seed=seed)
         print(*said, sep="\n")
     if output is None:
         return

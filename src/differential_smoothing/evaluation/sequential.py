@@ -11,7 +11,9 @@ with half of ``alpha``:
    and a stake lambda, wealth is multiplied by 1 + lambda (b - x), whose expectation is at most 1 while the claim holds:
    a test martingale (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting", JRSS B
    86). By Ville's inequality it ever reaches 2 / alpha with probability at most alpha / 2. No distribution is assumed,
-   and no independence of the batches: only that at each time the mean given the past is at least b.
+   and no independence of the batches: only that each value's mean, given all earlier values, is at least b. So the values
+   of one batch must be independent given the past, as those of different prompts are, and the mix of problems must not
+   change with time. The reference is approximate (ten block means, a stationary start).
 
 The wealth is spread over eight stakes, and over all times j = 1, 2, ... at which a fall could begin, with weights
 1 / (j (j + 1)) that sum to 1, so that a long good time at first does not gamble away what a late fall is detected with.

@@ -65,7 +65,8 @@ class SharpeningMonitor(TrainerCallback):
             own by default.
         correct_threshold: correct means that reward is above this; 0.5, or DSGRPOTrainer's. None or NaN: unscored.
         warmup: batches that count as the start of training, at least 20.
-        alpha: chance of a false alarm in a whole run.
+        alpha: chance of a false alarm in a whole run, for shuffled data: the alarm takes the mix of problems to be the same
+            throughout. Easy problems first, or newly solved problems that have fewer answers, also lower these means.
         tolerance: falls of variety or Pass@k up to this share of the start's value raise no alarm.
         stop: whether an alarm also ends the training.
 
@@ -244,8 +245,9 @@ class SharpeningMonitor(TrainerCallback):
         if self._trainer.accelerator.is_main_process:
             _log.warning(
                 "Sharpening at step %d: %s has fallen, since about step %d. It is %s lately and was %s at the start of "
-                "training (95%% intervals; the chance of a false alarm in a whole run is %g). Lower the learning rate "
-                "first; what then remains, raise gamma_p of DSGRPOTrainer. Checkpoints from before step %d still have "
+                "training (95%% intervals; the chance of a false alarm in a whole run is %g, if the mix of problems is the "
+                "same throughout). If the model did not merely begin to solve problems with fewer answers, lower the "
+                "learning rate first; what then remains, raise gamma_p of DSGRPOTrainer. Checkpoints from before step %d still have "
                 "what was lost.%s",
                 step, self._tested[name], drop.since, _written(drop.recent), _written(drop.reference),
                 self._settings["alpha"], drop.since, " Training stops here, as stop=True asks." if self._stop else "",

@@ -127,17 +127,18 @@ def verdict(comparisons: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def savings(comparisons: pd.DataFrame) -> list[str]:
-    """One sentence per row "reach@k" of `evaluation.compare`, with where the curves cross if they do.
+def savings(comparisons: pd.DataFrame, baseline: str) -> list[str]:
+    """One sentence per row "reach@k" of `evaluation.compare` with `baseline`, with where the curves cross if they do.
 
-    "ds_grpo has grpo's Pass@64 with 33.1 [28.0, 39.5] samples; their curves cross at k = 2 [1, 3]."
+    "ds_grpo has grpo's Pass@32 with 19.1 [17.0, 21.5] samples; their curves cross at k = 2 [1, 3]." Nothing is said without
+    an interval. Errors as in `comparison_table`.
     """
     _check("comparisons", comparisons)
     sentences = []
     for row in comparisons[comparisons["metric"] == "reach@k"].itertuples():
-        if pd.isna(row.estimate):
+        if pd.isna(row.low):
             continue
-        model, baseline = row.model.split(" - ", 1)
+        model = row.model.removesuffix(f" - {baseline}")
         goal = f"{baseline}'s Pass@{row.k:.0f}"
         if math.isinf(row.estimate):
             said = f"{model} does not have {goal} with as many samples"

@@ -1,5 +1,6 @@
 """One rollouts file, whoever made it, as the project's table."""
 
+import math
 import os
 import warnings
 from collections import Counter
@@ -75,6 +76,8 @@ def load_rollouts(
     """
     if canonical not in ("file", "solution", "completion"):
         raise ValueError(f"canonical is {canonical!r}, expected 'file', 'solution' or 'completion'.")
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold is {threshold!r}, expected a finite number: correct means above it.")
     path = Path(path)
     where = f"Cannot read rollouts from {path}"
     rows = _Rows(text)
@@ -149,6 +152,11 @@ def _column(form: Format, source: Source, correct: str | None, file: Path) -> st
         found = [name for name in form.preferred if name in source.names][:1] if form.preferred else columns
     if len(found) == 1:
         return found[0]
+    if not columns and correct is None:
+        raise ValueError(
+            f"{file} ({form.name}) has no column that says which completions are correct, expected one of numbers or "
+            "true/false. Add a column correct or reward."
+        )
     raise ValueError(
         f"{file} ({form.name}) has {len(columns)} columns that may say which completions are correct: "
         f"{', '.join(columns[:20]) or 'none'}; expected "

@@ -98,7 +98,16 @@ def _jsonl(path: Path) -> Source:
                 if line:
                     yield f"line {number}", _parsed(line)
 
-    first = next((row for _, row in rows() if isinstance(row, dict)), {})
+    first, bad = {}, None
+    for place, row in rows():
+        if isinstance(row, dict):
+            first = row
+            break
+        bad = bad or f"{place}: {row}"
+    if bad and not first:
+        raise ValueError(
+            f"Cannot read {path}: {bad}, and no other line is better. Expected one JSON object per line."
+        )
     numeric = [
         name for name, value in first.items() if value is None or isinstance(value, bool | int | float)
     ]
