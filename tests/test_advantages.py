@@ -162,7 +162,8 @@ def test_centring_agrees_with_the_twin(level):
 def test_a_centred_term_sums_to_zero_over_the_answers_of_a_kind():
     correct = torch.tensor([True, True, True, False, False, True, True])
     group = torch.tensor([0, 0, 0, 0, 0, 1, 1])
-    logps, mask = -torch.rand(7, 3, dtype=torch.float64), torch.ones(7, 3)
+    generator = torch.Generator().manual_seed(0)
+    logps, mask = -torch.rand(7, 3, dtype=torch.float64, generator=generator), torch.ones(7, 3)
     rewards = correct.double()
     shaped = ds_grpo_advantages(
         rewards, logps, mask, correct=correct, group=group, gamma_p=0.5, gamma_n=0.2, level="sum", center=True
