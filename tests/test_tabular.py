@@ -243,6 +243,19 @@ def test_improving_on_vanilla_at_equal_beta_and_at_equal_budget():
         assert (at_beta.budget[several] < 0).mean() > 0.9
         fits = theorem.improves_both(given, beta, 1 - strength, equal="budget")
         assert (fits.correctness[~np.isnan(fits.correctness)] < 1e-9).all()
+        centred = theorem.centred_ds(given, beta, 1 - strength)
+        q = np.where(given.correct, centred - logsumexp(centred, given.correct)[:, None], -np.inf)
+        base = np.where(given.correct, given.log_p - logsumexp(given.log_p, given.correct)[:, None], -np.inf)
+        vanilla = measure(given, optimum(given, given.correct * 1.0, beta)).log_odds
+        assert measure(given, centred).log_odds == pytest.approx(
+            vanilla - REVERSE_KL(q, base), rel=1e-9, abs=1e-9
+        )
+        own_mean = (np.exp(q) * np.where(given.correct, given.log_p, 0.0)).sum(1)
+        term = np.where(
+            given.correct, 1 - (beta * strength)[:, None] * (given.log_p - own_mean[:, None]), 0.0
+        )
+        again = optimum(given, term, beta)
+        assert np.exp(again) == pytest.approx(np.exp(centred), abs=1e-9)
 
 
 # frontier
@@ -280,6 +293,19 @@ def checked():
     return claims.check_claims(60, 1)
 
 
+@pytest.mark.parametrize(("instances", "seed"), [(3, 0), (1, 7)])
+def test_few_instances_still_hold_every_counterexample(instances, seed):
+    assert [
+        (c.name, c.verdict) for c in claims.check_claims(instances, seed) if c.verdict != c.expected
+    ] == []
+
+
+def test_gamma_p_above_beta_can_cost_diversity():
+    given, one = prompt([2 / 5, 1 / 10, 1 / 2], 2), np.ones(1)
+    above = theorem.improves_both(given, one, -2 * one, equal="beta")
+    assert above.correctness > 0 and above.diversity == pytest.approx(-0.2767, abs=1e-4)
+
+
 def test_every_claim_has_the_verdict_that_the_project_states(checked):
     assert [(c.name, c.verdict) for c in checked if c.verdict != c.expected] == []
     assert len({c.name for c in checked}) == len(checked)
@@ -312,9 +338,8 @@ def test_the_command_writes_everything_and_the_seed_decides(tmp_path, monkeypatc
             cli.main()
         return stop.value.code, capsys.readouterr()
 
-    # a few instances may miss a counterexample, and then the command says so and exits with 1
     status, said = run("--instances", 20, "--output", tmp_path / "a")
-    assert status in (0, 1), said.err
+    assert status == 0, said.err
     assert "does not extend" in said.out and "worst margin" in said.out
     frame = pd.read_csv(tmp_path / "a" / "claims.csv")
     assert set(frame["seed"]) == {0} and {"verdict", "margin", "held", "note"} <= set(frame)

@@ -243,20 +243,20 @@ def _dynamics(seed: int):
         "GRPO": (GREY, grpo),
         "gamma_n 0.1": (PINK, dynamics.closed_form(people, 8, gamma_n=0.1)),
     }
-    figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+    figure = Figure(figsize=(8.2, 3.1), layout="constrained")
     panels = figure.subplots(1, 2)
-    ends = []
+    ends: tuple[list, list] = ([], [])
     for name, (colour, gradient) in rules.items():
         run = dynamics.train(people, gradient, steps=500, lr=2.0, coupling=1.0, records=100)
-        for axes, column in zip(panels, run.pass_at_k.T, strict=True):
+        for axes, column, end in zip(panels, run.pass_at_k.T, ends, strict=True):
             axes.plot(run.step, 100 * column, color=colour, linewidth=1.8)
-        ends.append((100 * run.pass_at_k[-1, 1], name, colour))
-    for axes, label in zip(panels, ("Pass@1 (%)", "Pass@64 (%)"), strict=True):
+            end.append((100 * column[-1], name, colour))
+    for axes, label, end in zip(panels, ("Pass@1 (%)", "Pass@64 (%)"), ends, strict=True):
         _plain(axes)
         axes.set_xlabel("Training step")
         axes.set_ylabel(label)
         axes.set_xlim(0, 500)
-    _label_right(panels[1], ends)
+        _label_right(axes, end)
     return figure
 
 
@@ -298,7 +298,8 @@ FIGURES = {
                  "penalty and gamma_n spend part of the budget on wrong answers."),
     "biases": (_biases, "Six correct answers with 60% of the mass, groups of 8, gammas 0.5: GRPO makes the likely answer likelier. The published term hardly "
                "helps the rare ones, the centred term helps them all, and gamma_n sharpens further."),
-    "map": (_map, "At equal beta a bonus raises correctness where correct answers are many and even, a penalty where they are few or uneven. "
-            "At equal KL neither does."),
+    "map": (_map, "Prompts whose base is right 30% of the time and spreads the rest over 30 wrong answers (Zipf exponent 1). Colour: how fast "
+            "correctness changes with a small entropy bonus at equal beta, orange up, pink down (there a penalty raises it), white and the "
+            "line not at all. A bonus helps where correct answers are many and even. At equal KL neither helps."),
     "dynamics": (_dynamics, "64 prompts that share all parameters, expected steps with groups of 8. Pass@1 rises for all; GRPO pays with Pass@64, gamma_n most."),
 }  # fmt: skip

@@ -3,7 +3,9 @@
 ``max C  subject to  KL(pi || p) <= kappa,  H(q) >= h`` is a convex program: with C the sum over correct answers,
 ``H(q) >= h`` reads ``sum_correct pi log(pi / C) + h C <= 0``, a relative entropy. KL splits into the two-point KL of (C, 1 - C), plus
 ``C KL(q || p|correct)``, plus ``(1 - C) KL(u || p|wrong)``; so the solution has ``u = p|wrong`` and ``q ~ p^a`` with 0 <= a <= 1: **the
-optima of DS with gamma_n = 0 are the frontier**, vanilla RL is its end a = 1. A bonus or a penalty tilts u too and lies
+optima of DS with gamma_n = 0 and 0 <= gamma_p <= beta are the frontier**, vanilla RL is its end a = 1. That takes the term shifted by a
+constant: with log p relative to the policy's own mean over correct answers, which ``center=True`` estimates, every point has a
+beta > 0. In the reward form as written some points need beta <= 0: where ``at_budget(...).reward`` <= 0. A bonus or a penalty tilts u too and lies
 below it, unless wrong answers are all alike; so does gamma_n > 0.
 
 For other divergences the same argument gives ``f'(x) + s log pi`` constant on correct answers: log pi, the practised term at its

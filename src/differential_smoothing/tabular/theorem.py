@@ -38,6 +38,7 @@ __all__ = [
     "Dominance",
     "at_budget",
     "bonus_helps",
+    "centred_ds",
     "compare",
     "improves_both",
     "literal_floor",
@@ -220,25 +221,41 @@ def bonus_helps(prompts: Prompts, log_pi: Floats) -> Floats:
 
 
 def improves_both(
-    prompts: Prompts, beta: Floats, exponent: Floats, *, equal: Literal["beta", "budget"]
+    prompts: Prompts, beta: Floats, exponent: Floats, *, equal: Literal["beta", "centred", "budget"]
 ) -> Dominance:
-    """DS (gamma_n = 0, tilt ``exponent`` < 1 on correct answers) against vanilla RL, at equal beta or equal reverse KL.
+    """DS (gamma_n = 0, tilt ``exponent`` = 1 - gamma_p/beta on correct answers) against vanilla RL, at equal beta or reverse KL.
 
-    At equal beta DS is more correct and more diverse, always, and spends more. At equal budget it is more diverse and *less*
-    correct, always: vanilla RL is the most correct policy within a reverse KL ball. ``budget`` of the result tells what was spent.
+    ``"beta"``, log p as written: never less correct, since -gamma_p log p >= 0 adds to the reward of every correct answer, and not
+    less diverse if 0 < gamma_p <= beta; above, the tilt is negative, the rarest answer takes over and diversity can fall. It
+    spends more. ``"centred"``, the same beta with log p relative to the policy's own mean over correct answers: as diverse, and
+    never more correct, its log-odds are vanilla RL's minus KL(q || p|correct). ``"budget"``: as diverse (gamma_p <= beta), and never
+    more correct: vanilla RL is the most correct policy within a reverse KL ball. ``budget`` of the result tells what was spent.
     """
     vanilla = measure(prompts, _ds(prompts, beta, np.ones_like(exponent)))
-    if equal == "beta":
-        return compare(measure(prompts, _ds(prompts, beta, exponent)), vanilla)
+    if equal != "budget":
+        return compare(
+            measure(prompts, (centred_ds if equal == "centred" else _ds)(prompts, beta, exponent)), vanilla
+        )
     return compare(
         measure(prompts, at_budget(prompts, vanilla.divergence, exponent, rule="ds").log_pi), vanilla
     )
 
 
-def _ds(prompts: Prompts, beta: Floats, exponent: Floats) -> Floats:
+def centred_ds(prompts: Prompts, beta: Floats, exponent: Floats) -> Floats:
+    """The DS optimum (gamma_n = 0) with log p relative to the policy's own mean over correct answers, (B, N): a fixed point.
+
+    Its conditional ``q ~ p^exponent`` does not depend on the constant, so the mean is q's, and the log-odds of being correct are
+    vanilla RL's minus KL(q || p|correct).
+    """
+    q, _, _ = _tilted(prompts.log_p, prompts.correct, exponent)
+    mean = (np.exp(q) * np.where(prompts.correct, prompts.log_p, 0.0)).sum(1)
+    return _ds(prompts, beta, exponent, mean)
+
+
+def _ds(prompts: Prompts, beta: Floats, exponent: Floats, constant: Floats | float = 0.0) -> Floats:
     power = np.where(prompts.correct, exponent[:, None], 1.0)
     log_pi = np.where(prompts.exists, power * np.where(prompts.exists, prompts.log_p, 0.0), -np.inf)
-    log_pi = log_pi + prompts.correct / beta[:, None]
+    log_pi = log_pi + prompts.correct * (1 / beta + (1 - exponent) * constant)[:, None]
     return log_pi - logsumexp(log_pi)[:, None]
 
 
