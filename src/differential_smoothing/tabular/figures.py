@@ -261,11 +261,14 @@ def _dynamics(seed: int):
 
 
 def _label_right(axes, ends: list[tuple[float, str, str]]) -> None:
-    """Names beside the ends of the curves, moved up where they would touch."""
+    """Names beside the ends of the curves, moved apart where they would touch."""
     bottom, top = axes.get_ylim()
-    height = -np.inf
-    for end, name, colour in sorted(ends):
-        height = max(end, height + 0.07 * (top - bottom))
+    ends, gap = sorted(ends), 0.07 * (top - bottom)
+    step = gap * np.arange(len(ends))
+    level = np.array([end for end, _, _ in ends]) - step
+    # moved up only, and moved down only: both keep the gap, and so does their mean, which is the nearer to the curves
+    up, down = np.maximum.accumulate(level), np.minimum.accumulate(level[::-1])[::-1]
+    for height, (_, name, colour) in zip((up + down) / 2 + step, ends, strict=True):
         axes.annotate(
             name,
             (1.02, height),
