@@ -316,7 +316,7 @@ def test_every_claim_has_the_verdict_that_the_project_states(checked):
 
 def test_a_broken_construction_turns_a_claim_red(monkeypatch):
     """DS that tilts the wrong answers instead: the theorem's claim fails and so says the verdict."""
-    cases = [claims._Case(given, *rules(given, 6)) for given in blocks(60)]
+    cases = [claims.Case(given, *rules(given, 6)) for given in blocks(60)]
     assert claims._theorem(cases, REVERSE_KL, "reward").verdict == claims.PASS
     assert claims._whole_budget(cases).verdict == claims.PASS
     honest = theorem.matched_ds

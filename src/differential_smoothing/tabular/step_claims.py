@@ -1,0 +1,206 @@
+"""The claims about training steps: the biases of GRPO, what each part of DS-GRPO does about them, and whole runs.
+
+One-token answers and expected steps throughout, unless a claim says otherwise.
+"""
+
+from __future__ import annotations
+
+from math import lgamma
+
+import numpy as np
+
+from differential_smoothing.tabular import biases as bias
+from differential_smoothing.tabular import dynamics, oracle
+from differential_smoothing.tabular.closed_form import Floats, measure, prompt
+from differential_smoothing.tabular.verdict import NOT, PASS, Case, Claim, case, claim, written
+
+__all__ = [
+    "RATES",
+    "every_answer",
+    "gradients",
+    "rate",
+    "reinforcement",
+    "selection",
+    "several_tokens",
+    "trained",
+]
+
+
+def selection(cases: list[Case]) -> Claim:
+    """Does the chance of being in a group that teaches rise with the probability?"""
+    margins, share = _all_rises(cases, 8, "selected")
+    return claim(
+        "Selection bias", "The likelier of two correct answers is likelier to be in a group of 8 that teaches",
+        margins, f"1-(1-pi)^G - C^G + (C-pi)^G rises with pi; {share}", tolerance=1e-12,
+    )  # fmt: skip
+
+
+def reinforcement(cases: list[Case], size: int, expected: str) -> Claim:
+    """Does the logit gain rise with the probability, in groups of ``size``? Strictly, where ``expected`` is not PASS."""
+    margins, share = _all_rises(cases, size, "gain", strict=expected != PASS)
+    if expected == PASS:
+        note = f"up pi / selected, and selected is concave in pi; strictly for G >= 3; {share}"
+    else:
+        given = prompt([1 / 4, 2 / 4, 1 / 4], 2)
+        gain = bias.biases(given.log_p, given.correct, size).gain[0]
+        note = (
+            f"a mixed pair holds one correct answer, so every one gains the same in logit; the bias needs G >= 3. Counterexample: "
+            f"{written(given)}: {gain[0]:.4f} and {gain[1]:.4f}; {share}"
+        )
+    return claim(
+        f"Reinforcement bias, G = {size}", "When such a group holds it, the likelier of two correct answers gains more logit",
+        margins, note, expected=expected, tolerance=1e-9 if expected == PASS else 0.0,
+    )  # fmt: skip
+
+
+def _all_rises(cases: list[Case], size: int, what: str, strict: bool = False) -> tuple[Floats, str]:
+    """The least rise of every prompt that has one, the smallest example included, and how many prompts have none."""
+    cases = [*cases, case([1 / 4, 2 / 4, 1 / 4], 2)]
+    margins = np.concatenate([_rises(case, size, what, strict) for case in cases])
+    dropped = sum(len(case.beta) for case in cases) - len(margins)
+    return (
+        margins,
+        f"{dropped} prompts left out: one correct answer, near ties, or too rare to tell from rounding",
+    )
+
+
+def _rises(case: Case, size: int, what: str, strict: bool = False) -> Floats:
+    """Least relative rise of a bias from one correct answer to the next likelier, per prompt with two that differ and are seen."""
+    p = np.where(case.prompts.correct, case.prompts.log_p, np.nan)
+    value = getattr(bias.biases(case.prompts.log_p, case.prompts.correct, size), what)
+    order = np.argsort(p, axis=1)  # NaN last
+    p, value = np.take_along_axis(p, order, 1), np.take_along_axis(value, order, 1)
+    wrong = measure(case.prompts, case.prompts.log_p).log_wrong
+    # where an answer is rarer than 1e-12, or nothing is wrong but 1e-6, the differences are rounding
+    seen = (np.diff(p, axis=1) > 1e-6) & (p[:, :-1] > -27) & (wrong > -14)[:, None]
+    value = np.nan_to_num(value, posinf=0.0)
+    rise = np.where(
+        seen, np.diff(value, axis=1) / np.where(seen & (value[:, 1:] > 0), value[:, 1:], 1.0), np.inf
+    )
+    if strict:
+        rise = rise - 1e-9
+    least = rise.min(1)
+    return least[np.isfinite(least)]
+
+
+def every_answer(cases: list[Case]) -> Claim:
+    """Does one expected step raise every correct answer?"""
+    margins = []
+    for prompts, _, _ in [*cases, case([1 / 10, 7 / 10, 2 / 10], 2)]:
+        gain = bias.biases(prompts.log_p, prompts.correct, 8).probability_gain
+        margins.append(np.nanmin(np.where(prompts.correct, gain, np.nan), 1))
+    return claim(
+        "GRPO raises every correct answer", "One expected GRPO step raises the probability of every correct answer",
+        np.concatenate(margins),
+        f"it lowers those with pi up < sum pi g, the policy's mean logit gain. Counterexample: {written(prompts)}, G = 8: "
+        f"{gain[0, 0]:+.4f} and {gain[0, 1]:+.4f} per unit step",
+        expected=NOT, tolerance=1e-15,
+    )  # fmt: skip
+
+
+_WHERE = "One-token answers (one softmax), first order: "
+RATES = {
+    "GRPO collapses": (-1, "grpo", PASS, "one expected GRPO step never raises the entropy among correct answers", "-up C V1"),
+    "centred gamma_p restores": (
+        1, "gamma_p_centred", PASS, "the centred term (center=True) never lowers the entropy among correct answers", "+kept C V2",
+    ),
+    "gamma_p restores": (
+        1, "gamma_p", NOT, "the term as published, -gamma_p log pi at the advantage, never lowers the entropy among correct answers",
+        "C (V2 - (1-C) |mu| V1): it pushes all correct answers up, the likely ones more. Holds if (1-C) |mu| V1 <= V2, so near C = 1",
+    ),
+    "gamma_n restores": (
+        1, "gamma_n", NOT, "the term on wrong answers, +gamma_n log pi, does not lower the entropy among correct answers",
+        "it always does: -C |sum_wrong pi log pi| V1. What leaves the wrong answers goes to correct ones in proportion to pi",
+    ),
+}  # fmt: skip
+
+
+def rate(cases: list[Case], name: str) -> Claim:
+    """The sign of one row of the table in ``biases``: ``name`` is a key of ``RATES``."""
+    sign, which, expected, statement, note = RATES[name]
+    given = case([1 / 4, 2 / 4, 1 / 4] if which == "gamma_n" else [2 / 10, 1 / 10, 7 / 10], 2)
+    rates = [
+        sign * getattr(bias.diversity_rates(c.prompts.log_p, c.prompts.correct, 8), which)
+        for c in [*cases, given]
+    ]
+    if expected != PASS:
+        note = f"{note}. Counterexample: {written(given.prompts)}: {rates[-1][0]:+.4f} nats per unit step and gamma"
+    return claim(name, _WHERE + statement, np.concatenate(rates), note, expected=expected, tolerance=1e-14)
+
+
+def several_tokens() -> Claim:
+    """Two binary tokens, of which the first may end the answer: what is learned at the first moves a wrong answer too."""
+    tree, correct = oracle.sequences([[0, 0], [0, 1], [1]]), np.array([True, False, True])
+    logits = np.log([[0.7, 0.3], [0.7, 0.3]])
+    gradient = oracle.expected_gradient(logits, tree, correct, oracle.ds_grpo(), 4)
+    policy = np.exp(logits)
+    gain = gradient - (policy * gradient).sum(1, keepdims=True)  # of the log-probability of each action
+    gains = np.where(tree.mask, gain[tree.node, tree.action], 0.0).sum(1)
+    rate = bias.diversity_rate(oracle.token_logps(logits, tree).sum(1), correct, gains)
+    return claim(
+        "GRPO collapses, answers of several tokens", "One expected GRPO step never raises the entropy among correct answers that share tokens with others",
+        [-rate], f"one tree: answers 00 (0.49, correct), 01 (0.21, wrong), 1 (0.30, correct), G = 4: {rate:+.4f} nats per unit step. "
+        f"Its log-probability gains {gains[0]:.3f}, because the first token is shared with the wrong 01; the rarer 1 gains {gains[2]:.3f}",
+        expected=NOT,
+    )  # fmt: skip
+
+
+def gradients(seed: int) -> Claim:
+    """Do the four ways of ``oracle`` agree? The seed decides logits and samples."""
+    random, off, far = np.random.default_rng([seed, 5]), [], 0.0
+    trees = (
+        oracle.sequences([[i] for i in range(5)]),
+        oracle.sequences([[0, 0], [0, 1, 1], [0, 1, 0], [1], [2, 2, 0]]),
+    )
+    options = (
+        {}, {"gamma_p": 0.3, "gamma_n": 0.2}, {"gamma_p": 0.3, "gamma_n": 0.2, "level": "sum"},
+        {"gamma_p": 0.3, "gamma_n": 0.1, "level": "mean", "center": True},
+        {"gamma_p": 0.3, "level": "mean", "stage": "reward", "scale": "none"},
+    )  # fmt: skip
+    for size in (2, 4, 8):
+        for tree in trees:
+            for option in options:
+                logits, rule = random.normal(size=tree.allowed.shape), oracle.ds_grpo(**option)
+                correct = np.array([True, False, True, True, False])
+                exact = oracle.expected_gradient(logits, tree, correct, rule, size)
+                closed = oracle.closed_form_gradient(logits, tree, correct, size, **option)
+                counts = oracle.enumerate_groups(5, size)
+                log_pi = oracle.token_logps(logits, tree).sum(-1)
+                factorial = np.array([lgamma(n + 1) for n in range(size + 1)])
+                weight = np.exp(counts @ log_pi + factorial[size] - factorial[counts].sum(1))
+                auto = oracle.surrogate_gradient(logits, tree, correct, rule, counts, weight)
+                off.append(-max(np.abs(exact - closed).max(), np.abs(exact - auto).max()))
+                mean, error = oracle.sampled_gradient(
+                    logits, tree, correct, rule, size, groups=2000, seed=int(random.integers(2**31))
+                )
+                far = max(far, float((np.abs(mean - exact) / np.maximum(error, 1e-9)).max()))
+    if far > 5:
+        off.append(-far)
+    return claim(
+        "Four ways to one gradient",
+        "Enumeration, closed form and autograd through the shipped ds_grpo_advantages agree to 1e-10, sampling within 5 standard errors",
+        off, f"G = 2, 4, 8; bandits and trajectories of several tokens; the largest sampling deviation is {far:.1f} standard errors",
+        tolerance=1e-10,
+    )  # fmt: skip
+
+
+def trained(coupling: float) -> Claim:
+    """A fixed population: one training run is one outcome, which must not turn a verdict with the seed of the other claims."""
+    people = dynamics.population(64, 40, solutions=6, sharpness=0.7, noise=1.5, seed=0)
+    (one, many), (fast_one, fast_many), (our_one, our_many) = (
+        dynamics.train(
+            people, dynamics.closed_form(people, 8, gamma_p=g), steps=600, lr=lr, coupling=coupling, records=1
+        ).pass_at_k[-1]
+        for g, lr in ((0.0, 2.0), (0.0, 3.0), (0.3, 2.0))
+    )
+    words = (
+        f"one population, same steps: GRPO {one:.1%} / {many:.1%}, DS (gamma_p = 0.3, as published) {our_one:.1%} / {our_many:.1%}, "
+        f"both at lr 2; GRPO at lr 3 {fast_one:.1%} / {fast_many:.1%}"
+    )
+    if coupling < 1:
+        words += ": a faster GRPO closes the Pass@1 gap, not the Pass@64 gap"
+    return claim(
+        f"DS improves both in training, {coupling:.0%} of a step shared",
+        "64 prompts, 40 answers, the same expected steps and learning rate: Pass@1 and Pass@64 are both above GRPO's",
+        [our_one - one, our_many - many], words, expected=PASS if coupling < 1 else NOT, tolerance=0.0,
+    )  # fmt: skip
