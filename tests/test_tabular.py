@@ -11,7 +11,7 @@ import pytest
 from matplotlib import rc_context
 
 from differential_smoothing import cli
-from differential_smoothing.tabular import claims, figures, theorem
+from differential_smoothing.tabular import claims, figures, step_claims, theorem
 from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular.closed_form import (
     DIVERGENCES,
@@ -298,6 +298,19 @@ def test_few_instances_still_hold_every_counterexample(instances, seed):
     assert [
         (c.name, c.verdict) for c in claims.check_claims(instances, seed) if c.verdict != c.expected
     ] == []
+
+
+@pytest.mark.parametrize("refuted", [
+    claims._bonus_dominates, claims._gamma_n, claims._entropy_at_budget, claims._literal, step_claims.every_answer,
+    lambda none: claims._improves(none, "centred"), lambda none: claims._improves(none, "budget"),
+    lambda none: step_claims.reinforcement(none, 2, claims.NOT), lambda none: step_claims.rate(none, "gamma_p restores"),
+    lambda none: step_claims.rate(none, "gamma_n restores"),
+])  # fmt: skip
+def test_the_stated_counterexample_alone_refutes(refuted):
+    claim = refuted([])
+    assert (
+        claim.verdict == claim.expected != claims.PASS and claim.margin < 0 and "ounterexample" in claim.note
+    )
 
 
 def test_gamma_p_above_beta_can_cost_diversity():
