@@ -3,7 +3,8 @@
     python benchmarks/overhead.py --rounds 5 --steps 20
 
 Both trainers take the same steps on the same model and data; a round is some steps of one, then of the other, and the
-order alternates. Printed: the ratio ours / stock of the median step times, with a bootstrap interval over rounds, for
+order alternates. Times are processor seconds of the one thread, which other work on the machine disturbs less than the
+clock. Printed: the ratio ours / stock of the median step times, with a bootstrap interval over rounds, for
 log pi_old from the loss's own forward pass (TRL's generation) and from the sampler (shared_prefix_rollout), and the
 ratio of our sampler's step to that of TRL's generation.
 """
@@ -37,10 +38,10 @@ class StepTimes(TrainerCallback):
         self.times = []
 
     def on_step_begin(self, *_, **__):
-        self.start = time.perf_counter()
+        self.start = time.process_time()
 
     def on_step_end(self, *_, **__):
-        self.times.append(time.perf_counter() - self.start)
+        self.times.append(time.process_time() - self.start)
 
 
 def step_time(trainer_class, config_class, rollout, steps, dataset, seed, **options):
