@@ -389,7 +389,7 @@ def test_a_collapse_is_warned_of_once_and_can_end_the_training(stop, tiny_model,
     assert (
         "the chance that two correct answers to a problem differ has fallen, since about step 24" in message
     )
-    assert "Lower the learning rate first" in message and ("Training stops here" in message) == stop
+    assert "lower the learning rate first" in message and ("Training stops here" in message) == stop
     assert (made.state.global_step < 40) == stop
 
 
