@@ -24,6 +24,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -108,8 +109,10 @@ def read_rollouts(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises ValueError when the file is missing, is not Parquet, carries another schema version or none, has
     other columns or types, or holds values that `write_rollouts` would refuse.
     """
-    where = f"Cannot read rollouts from {path}"
-    return to_checked_frame(list(read_batches(Path(path))), where)
+    with _opened(Path(path)) as file:  # whole columns at once: their batches would be held beside the frame
+        frame = _to_frame(file.read(columns=list(COLUMNS)).select(COLUMNS))
+    _check_values(frame, f"Cannot read rollouts from {path}")
+    return frame
 
 
 def to_checked_frame(batches: list[pa.RecordBatch], where: str) -> pd.DataFrame:
@@ -124,6 +127,19 @@ def read_batches(path: Path, *, text_of: Callable[[str], bool] = lambda task: Tr
 
     Prompts and completions of a row group are read if `text_of` is true for one of its tasks, and "" otherwise.
     """
+    with _opened(path) as file:
+        for group in range(file.num_row_groups):
+            tasks = pc.unique(file.read_row_group(group, columns=["task"])["task"]).to_pylist()
+            wanted = [n for n in COLUMNS if n not in _TEXT or any(map(text_of, tasks))]
+            for batch in file.iter_batches(batch_size=4096, row_groups=[group], columns=wanted):
+                for name in sorted(set(COLUMNS) - set(wanted)):
+                    batch = batch.append_column(name, pa.array([""] * len(batch), pa.string()))
+                yield batch.select(COLUMNS)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file of `read_rollouts`, its columns and types checked; whatever goes wrong while it is read is a ValueError."""
     where = f"Cannot read rollouts from {path}"
     if not path.is_file():
         raise ValueError(
@@ -134,13 +150,7 @@ def read_batches(path: Path, *, text_of: Callable[[str], bool] = lambda task: Tr
         # Unlike read_table, this does not read columns out of folder names such as "step=3".
         with pq.ParquetFile(path) as file:
             _check_schema(file.schema_arrow, where)
-            for group in range(file.num_row_groups):
-                tasks = pc.unique(file.read_row_group(group, columns=["task"])["task"]).to_pylist()
-                wanted = [n for n in COLUMNS if n not in _TEXT or any(map(text_of, tasks))]
-                for batch in file.iter_batches(batch_size=4096, row_groups=[group], columns=wanted):
-                    for name in sorted(set(COLUMNS) - set(wanted)):
-                        batch = batch.append_column(name, pa.array([""] * len(batch), pa.string()))
-                    yield batch.select(COLUMNS)
+            yield file
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
