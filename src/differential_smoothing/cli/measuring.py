@@ -134,7 +134,6 @@ def diagnose(
     console.print(report.diagnosis_table(found.findings))
     if output is None:
         return
-    output.mkdir(parents=True, exist_ok=True)
     for name in ("findings", "survival", "modes", "problems"):
         getattr(found, name).to_csv(output / f"{name}.csv", index=False)
     (output / "verdict.txt").write_text("\n".join(found.sentences) + "\n")

@@ -119,7 +119,8 @@ def folder(output: Path | None) -> None:
         ) from None
 
 
-def report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
+def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
+    """Print what `measure` finds, write it into the folder `output`, which is there, and return it."""
     from rich.console import Console
 
     from differential_smoothing import report as shown
@@ -131,8 +132,7 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
         said = shown.verdict(differences) + _savings(frame, differences, baseline, seed=seed)
         print(*said, sep="\n")
     if output is None:
-        return
-    output.mkdir(parents=True, exist_ok=True)
+        return summary, differences
     summary.to_csv(output / "summary.csv", index=False)
     if differences is not None:
         differences.to_csv(output / "differences.csv", index=False)
@@ -143,3 +143,4 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> None:
     print(
         f"Tables and the figure are in {output}: report.md, summary.csv, differences.csv, pass_at_k.svg and .png"
     )
+    return summary, differences

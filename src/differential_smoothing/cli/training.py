@@ -52,8 +52,7 @@ def _compare(study, output: Path, jobs: int) -> None:
     with bars() as advance:
         files = run_study(study, output, jobs=jobs, on_progress=advance)
     frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
-    results.report(frame, study.baseline, output, seed=0)
-    summary, differences = results.measure(frame, study.baseline, seed=0)
+    summary, differences = results.report(frame, study.baseline, output, seed=0)
     diagnosis = results.diagnosis(frame, study.baseline, "", "", seed=0)
     write_page(
         output / "report.html",
@@ -133,9 +132,6 @@ def sample(
         )  # fmt: skip
     write_rollouts(frame, output)
     print(f"{len(frame)} completions, {frame['correct'].mean():.1%} correct, in {output}")
-
-
-# what `evaluate` and `convert` say about the files they read
 
 
 @app.command()
