@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "sampling": set(),
     "rollouts": {"tasks"},
     "base_model": {"tasks"},
-    "integrations": {"advantages", "evaluation", "sampling"},
+    "rules": {"advantages"},
+    "integrations": {"advantages", "evaluation", "rules", "sampling"},
     "evaluation": {"sampling", "tasks", "rollouts"},
     "report": {"_version", "evaluation"},
     "training": {"base_model", "tasks", "integrations"},
@@ -66,7 +67,7 @@ def test_rooms_import_only_what_they_may(path):
 
 @pytest.mark.parametrize(
     "name", ["", ".advantages", ".base_model", ".evaluation", ".evaluation.groups", ".evaluation.sequential",
-             ".integrations.monitor", ".integrations.trl", ".report", ".rollouts", ".sampling", ".study", ".tabular",
+             ".integrations.monitor", ".integrations.trl", ".report", ".rollouts", ".rules", ".sampling", ".study", ".tabular",
              ".tabular.biases", ".tabular.claims", ".tabular.closed_form", ".tabular.dynamics", ".tabular.figures",
              ".tabular.frontier", ".tabular.oracle", ".tabular.step_claims", ".tabular.theorem", ".tabular.verdict", ".tasks.countdown", ".training"],
 )  # fmt: skip

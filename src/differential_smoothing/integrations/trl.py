@@ -22,7 +22,7 @@ the current log-probs are the old ones, and the term is added on the way into th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import groupby
 from math import gcd
 from typing import Any
@@ -39,6 +39,7 @@ from differential_smoothing.advantages import (
     smoothing_coefficient,
     smoothing_term,
 )
+from differential_smoothing.rules import PRESETS, RULES, make_rule
 from differential_smoothing.sampling import sample
 
 __all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
@@ -46,7 +47,13 @@ __all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
 
 @dataclass
 class DSGRPOConfig(GRPOConfig):
-    """GRPOConfig and the parameters of Differential Smoothing (arXiv 2511.19942). With both gammas 0 it is GRPO."""
+    """GRPOConfig and the parameters of Differential Smoothing (arXiv 2511.19942). With both gammas 0 it is GRPO.
+
+    ``rule`` replaces GRPO's advantages by those of another rule, to which the term of the gammas is still added: a gamma_p above 0
+    with ``rule="maxrl"`` is Differential Smoothing on top of MaxRL.
+    """
+
+    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "rule_options"]
 
     gamma_p: float = field(
         default=0.0,
@@ -78,6 +85,16 @@ class DSGRPOConfig(GRPOConfig):
             "help": "Take log pi_old relative to the group's completions of the same correctness (mean or sum)."
         },
     )
+    rule: str = field(
+        default="grpo",
+        metadata={
+            "help": "What turns rewards into advantages: a name of differential_smoothing.rules, a preset of the host's "
+            "options, 'package.module:function' or 'file.py:function'. 'grpo' is the host's own."
+        },
+    )
+    rule_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Options of the rule, a mapping such as {\"k\": 4}."}
+    )
     correct_reward: str | None = field(
         default=None,
         metadata={
@@ -92,7 +109,13 @@ class DSGRPOConfig(GRPOConfig):
     )
 
     def __post_init__(self):
+        if self.rule in PRESETS:
+            default = {f.name: f.default for f in fields(self)}
+            for name, value in PRESETS[self.rule].items():
+                if getattr(self, name) == default[name]:  # what the user set otherwise stays
+                    setattr(self, name, value)
         super().__post_init__()
+        self._check_rule()
         smoothing_coefficient(
             torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
         )  # its checks and messages
@@ -113,6 +136,37 @@ class DSGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"stage='reward' adds its term to the summed reward, which multi_objective_aggregation="
                 f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize' or stage='advantage'."
+            )
+
+    def _check_rule(self) -> None:
+        if self.rule in ("grpo", *PRESETS):
+            if self.rule_options:
+                raise ValueError(
+                    f"rule={self.rule!r} leaves the advantages to the host and has no rule_options, got {self.rule_options}. The "
+                    f"host's own options, such as scale_rewards and entropy_coef, are options of the config itself."
+                )
+            return
+        if not (self.rule_options is None or isinstance(self.rule_options, dict)):
+            raise ValueError(f"rule_options must be a mapping of option to value, got {self.rule_options!r}.")
+        if ":" not in self.rule and self.rule not in RULES:
+            known = ", ".join([*RULES, *PRESETS])
+            raise ValueError(
+                f"There is no rule {self.rule!r}. Known are {known}; one of your own is 'package.module:function'."
+            )
+        make_rule(self.rule, self.rule_options)  # its own messages
+        smooths = self.gamma_p > 0 or self.gamma_n > 0
+        if self.rule.startswith("ds_") and smooths:
+            raise ValueError(
+                f"rule={self.rule!r} has gammas of its own: put gamma_p and gamma_n into rule_options, or take another rule."
+            )
+        if self.stage == "reward" and smooths:
+            raise ValueError(
+                f"stage='reward' shapes the reward of the host's own advantages; with rule={self.rule!r} use stage='advantage'."
+            )
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"rule={self.rule!r} reads the summed reward, which multi_objective_aggregation="
+                f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize'."
             )
 
 
@@ -148,6 +202,8 @@ class DSGRPOTrainer(GRPOTrainer):
                 f"{type(self.args).__name__}. DSGRPOConfig takes every option of GRPOConfig."
             )
         self._correct_column = correct_column(self.reward_func_names, self.args.correct_reward)
+        hosts = self.args.rule in ("grpo", *PRESETS)
+        self._rule = None if hosts else make_rule(self.args.rule, self.args.rule_options)
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
 
@@ -166,15 +222,18 @@ class DSGRPOTrainer(GRPOTrainer):
         output["ds_correct"] = correct[mine]
         output["ds_row"] = torch.arange(mine.start, mine.stop, device=correct.device)
 
+        if self._rule is not None:
+            self._apply_rule(output, correct, mine)
         logps = _old_logps(output)
         if self._smooths and (self.args.stage == "reward" or self.args.center):
             if logps is None:
                 logps = output["old_per_token_logps"] = self._current_logps(output)
-            shaped = self._shaped_by_group(output, logps, correct)[mine]
-            term = (shaped - output["advantages"])[:, None].expand_as(logps)
+            stock, shaped = output["advantages"], self._shaped_by_group(output, logps, correct, mine)
             output["advantages"] = shaped
-            self._relog_advantages(output["ds_row"], shaped)
-            self._log_metrics(output, logps, term)
+            mean = shaped if shaped.dim() == 1 else _mean_over_tokens(shaped, _loss_mask(output))
+            self._relog_advantages(output["ds_row"], mean)
+            term = shaped - stock
+            self._log_metrics(output, logps, term if term.dim() == 2 else term[:, None].expand_as(logps))
         elif logps is not None:
             self._shape(output, logps)
         return output
@@ -206,13 +265,15 @@ class DSGRPOTrainer(GRPOTrainer):
                 inputs["ds_correct"], gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n
             )
             term = smoothing_term(logps, mask, coefficient=coefficient, level=self.args.level)
-            inputs["advantages"] = inputs["advantages"][:, None] + term
-            mean = (inputs["advantages"] * mask).sum(1) / mask.sum(1).clamp(min=1)
-            self._relog_advantages(inputs["ds_row"], mean)
+            stock = inputs["advantages"]
+            inputs["advantages"] = (stock if stock.dim() == 2 else stock[:, None]) + term
+            self._relog_advantages(inputs["ds_row"], _mean_over_tokens(inputs["advantages"], mask))
         self._log_metrics(inputs, logps, term)
 
-    def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor) -> Tensor:
-        """(batch of all processes,): the shapings that need the whole group, wherever its completions are."""
+    def _shaped_by_group(
+        self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice
+    ) -> Tensor:
+        """This process's advantages under the shapings that need the whole group, wherever its completions are."""
         mask = _loss_mask(output)
         logps = self.accelerator.gather(completion_logps(logps, mask, level=self.args.level))
         size = self.num_generations if self.model.training else self.num_generations_eval
@@ -222,16 +283,44 @@ class DSGRPOTrainer(GRPOTrainer):
             term = smoothing_coefficient(correct, **gammas) * centred_logps(
                 logps, correct=correct, group=group
             )
-            return self.accelerator.gather(output["advantages"]) + term
+            stock = output["advantages"]
+            return stock + (term[mine] if stock.dim() == 1 else term[mine, None])
         # the reward is shaped before the host's normalisation, so that is done again
-        per_func = self._rewards_per_func
-        rewards = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
-        rewards[per_func.isnan().all(1)] = torch.nan
         logps = logps[:, None]
         return ds_grpo_advantages(
-            rewards, logps, torch.ones_like(logps), correct=correct, group=group, level="sum", stage="reward",
+            self._rewards(), logps, torch.ones_like(logps), correct=correct, group=group, level="sum", stage="reward",
             scale=self.scale_rewards, **gammas,
-        )[:, 0]  # fmt: skip
+        )[mine, 0]  # fmt: skip
+
+    def _rewards(self) -> Tensor:
+        """(batch of all processes,): the weighted sum over the reward functions, NaN where none of them said anything."""
+        per_func = self._rewards_per_func
+        rewards = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
+        return rewards.masked_fill(per_func.isnan().all(1), torch.nan)
+
+    def _apply_rule(self, output: dict[str, Any], correct: Tensor, mine: slice) -> None:
+        """Replace the host's advantages by the rule's, which sees the completions of all processes."""
+        mask = _loss_mask(output)
+        logps = _old_logps(output)
+        if self._rule.needs_logps:
+            if logps is None:
+                logps = output["old_per_token_logps"] = self._current_logps(output)
+            everybodys = self._gather_tokens(logps)
+        else:
+            everybodys = None
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        advantages = self._rule(
+            self._rewards(), everybodys, self._gather_tokens(mask), correct=correct,
+            group=torch.arange(len(correct), device=correct.device) // size,
+            progress=self.state.global_step / max(self.state.max_steps, 1), where=f"step {self.state.global_step}",
+        )[mine]  # fmt: skip
+        output["advantages"] = advantages if advantages.dim() == 1 else advantages[:, : mask.size(1)]
+        mean = advantages if advantages.dim() == 1 else _mean_over_tokens(output["advantages"], mask)
+        self._relog_advantages(output["ds_row"], mean)
+
+    def _gather_tokens(self, values: Tensor) -> Tensor:
+        """(batch, tokens) -> (batch of all processes, most tokens of any), padded with 0."""
+        return self.accelerator.gather(self.accelerator.pad_across_processes(values, dim=1))
 
     def _log_metrics(self, inputs: dict[str, Any], logps: Tensor, term: Tensor) -> None:
         mask, correct = _loss_mask(inputs), inputs["ds_correct"]
@@ -300,6 +389,10 @@ def _old_logps(inputs: dict[str, Any]) -> Tensor | None:
 def _loss_mask(inputs: dict[str, Any]) -> Tensor:
     mask = inputs["completion_mask"]
     return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
+
+
+def _mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def _ratio(total: float, count: float) -> float:
