@@ -105,7 +105,14 @@ def smoothing_coefficient(correct: Tensor, *, gamma_p: float, gamma_n: float) ->
     return torch.where(known.isnan(), 0.0, signed)
 
 
-def smoothing_term(logps: Tensor, mask: Tensor, *, coefficient: Tensor, level: Level = "token") -> Tensor:
+def smoothing_term(
+    logps: Tensor,
+    mask: Tensor,
+    *,
+    coefficient: Tensor,
+    level: Level = "token",
+    entropies: Tensor | None = None,
+) -> Tensor:
     """``coefficient * log pi_old`` on every token: what Differential Smoothing adds to the advantage.
 
     Args:
@@ -115,14 +122,22 @@ def smoothing_term(logps: Tensor, mask: Tensor, *, coefficient: Tensor, level: L
         coefficient: (batch,) of ``smoothing_coefficient``.
         level: ``"token"`` gives each token its own log-probability, ``"sum"`` gives every token that of the whole
             completion, ``"mean"`` the completion's divided by its length. A completion without tokens gets 0.
+        entropies: (batch, tokens), nats, of the distribution that each token was drawn from. With them the ``"token"`` level
+            takes ``logp + entropy``, which is 0 on average over the draws: see ``center`` of ``ds_grpo_advantages``.
 
     Returns:
         (batch, tokens), 0 where masked.
     """
     _one_of("level", level, ("token", "mean", "sum"))
     _check_tokens(logps, mask, coefficient.shape[0])
+    if entropies is not None and (level != "token" or entropies.shape != logps.shape):
+        raise ValueError(
+            f"entropies centre single tokens: they need level='token' and the shape of logps, {tuple(logps.shape)}; got "
+            f"level={level!r} and {tuple(entropies.shape)}."
+        )
     if level == "token":
-        values = torch.where(logps.isnan(), 0.0, logps)
+        values = logps if entropies is None else logps + entropies
+        values = torch.where(logps.isnan(), 0.0, values)
     else:
         values = completion_logps(logps, mask, level=level)[:, None]
     return torch.where(mask != 0, coefficient[:, None] * values, 0.0)
@@ -169,6 +184,7 @@ def ds_grpo_advantages(
     level: Level = "token",
     stage: Stage = "advantage",
     center: bool = False,
+    entropies: Tensor | None = None,
     scale: Scale = "group",
     eps: float = 1e-4,
     correction: int = 1,
@@ -185,8 +201,11 @@ def ds_grpo_advantages(
         level: what log pi_old is, see ``smoothing_term``.
         stage: ``"advantage"`` adds the term after normalisation, the paper's practice. ``"reward"`` adds it to the
             reward before the group's mean is taken off, the paper's theory; it needs ``level`` mean or sum.
-        center: take log pi_old relative to its mean over the group's completions of the same correctness, see
-            ``centred_logps``. Ours, in no published variant; needs ``level`` mean or sum, at the advantage stage.
+        center: take log pi_old relative to what it is on average. Ours, in no published variant; at the advantage stage. For
+            ``level`` mean or sum that is its mean over the group's completions of the same correctness, see ``centred_logps``;
+            for token it is minus the entropy of the token's distribution, so that a token that was likely for its
+            distribution is pushed down, an unlikely one up, and a certain one not at all.
+        entropies: (batch, tokens) for ``center`` at the token level, see ``smoothing_term``; read nowhere else.
         scale, eps, correction: see ``group_advantages``.
 
     Returns:
@@ -215,10 +234,15 @@ def ds_grpo_advantages(
             "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
             "Use level='mean' or level='sum', or stage='advantage'."
         )
-    if center and (stage == "reward" or level == "token"):
+    if center and stage == "reward":
         raise ValueError(
-            f"center=True compares whole completions at the advantage stage, so it needs level='mean' or 'sum' and "
-            f"stage='advantage'; got level={level!r} and stage={stage!r}. The reward stage is centred by itself."
+            "center=True shifts the term at the advantage stage; the reward stage is centred by itself. Set stage='advantage', or "
+            "leave center out."
+        )
+    if center and level == "token" and entropies is None:
+        raise ValueError(
+            "center=True at level='token' needs entropies, (batch, tokens): the entropy in nats of the distribution that each token "
+            "was drawn from. Pass them, or take level='mean' or 'sum', which are centred within their group."
         )
     _check_rewards(rewards, group)
     if correct.shape != rewards.shape:
@@ -232,7 +256,9 @@ def ds_grpo_advantages(
         if stage == "reward":
             rewards = rewards + coefficient * completion_logps(logps, mask, level=level)
             coefficient = torch.zeros_like(coefficient)
-        if center:
+        if center and level == "token":
+            term = smoothing_term(logps, mask, coefficient=coefficient, entropies=entropies.to(rewards.dtype))
+        elif center:
             # what is unscored or has no tokens is no answer to compare the others with
             compared = ~rewards.isnan() & (mask != 0).any(1)
             kind = torch.where(compared, correct.to(rewards.dtype), torch.nan)

@@ -20,14 +20,20 @@ another. A cell that was interrupted continues from its last checkpoint; one tha
 
 from __future__ import annotations
 
+import functools
 import json
+import multiprocessing
 import os
 import re
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +109,14 @@ class Study:
         """The model that every run starts from, and that a model without options is."""
         return self.common.get("model", "base")
 
+    def evaluations(self, cell: Cell) -> dict[str, Evaluation]:
+        """What the cell's model is sampled on, by name. A study of models has one evaluation."""
+        return {"evaluation": self.evaluation}
+
+    def result(self, folder: Path, cell: Cell) -> Path:
+        """The file that a finished cell leaves: a rollouts table."""
+        return folder / "rollouts" / f"{cell.name}.parquet"
+
     def cells(self) -> list[Cell]:
         """Trained cells first, seed by seed, so that an unfinished study has whole pairs; samples-only ones last."""
         trained = [
@@ -115,17 +129,15 @@ class Study:
 
 
 def read_study(path: Path, **changes: Any) -> Study:
-    """Read a study file; ``changes`` replace its top-level entries. ValueError says what is wrong with it."""
-    import yaml
+    """Read a study file; ``changes`` replace its top-level entries. ValueError says what is wrong with it.
 
-    if not path.is_file():
-        raise ValueError(
-            f"There is no study file {str(path)!r}. benchmarks/ and the package's data/ hold examples."
-        )
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
+    A file with ``rules`` instead of ``models`` is a ``sweep.Sweep``.
+    """
+    content = read_yaml(path)
+    if isinstance(content, dict) and "rules" in content:
+        from differential_smoothing.sweep import make_sweep
+
+        return make_sweep(path, {**content, **changes})
     expected = {"common": dict, "models": dict, "seeds": list, "baseline": str, "evaluation": dict}
     if not isinstance(content, dict) or not content.get("models") or set(content) - set(expected):
         raise ValueError(
@@ -145,20 +157,9 @@ def read_study(path: Path, **changes: Any) -> Study:
             raise ValueError(
                 f"{path}: {name} needs a mapping of options ({{}} for none) or null; got {options!r}."
             )
-    seeds = content.get("seeds", [0])
-    if not seeds or len(set(seeds)) < len(seeds) or not all(type(s) is int and s >= 0 for s in seeds):
-        raise ValueError(f"{path}: seeds must be different whole numbers >= 0, at least one; got {seeds!r}.")
-    common, evaluation = content.get("common", {}), content.get("evaluation", {})
-    unknown = set(evaluation) - {f.name for f in fields(Evaluation)}
-    if unknown:
-        known = ", ".join(f.name for f in fields(Evaluation))
-        raise ValueError(f"{path}: evaluation has an unknown entry {sorted(unknown)[0]!r}. It knows {known}.")
-    inherited = ("numbers", "max_number", "max_completion_length", "chat")
-    try:
-        settings = Evaluation(**{k: common[k] for k in inherited if k in common} | evaluation)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    study = Study(**{**content, "seeds": tuple(seeds), "evaluation": settings})
+    seeds = check_seeds(path, content.get("seeds", [0]))
+    settings = make_evaluation(path, "evaluation", content.get("evaluation", {}), content.get("common", {}))
+    study = Study(**{**content, "seeds": seeds, "evaluation": settings})
     if study.baseline not in study.models:
         raise ValueError(
             f"{path}: baseline {study.baseline!r} is not one of the models {', '.join(study.models)}."
@@ -166,10 +167,44 @@ def read_study(path: Path, **changes: Any) -> Study:
     return study
 
 
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; ValueError if there is none or it cannot be read."""
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(
+            f"There is no study file {str(path)!r}. benchmarks/ and the package's data/ hold examples."
+        )
+    try:
+        return yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
+
+
+def check_seeds(path: Path, seeds: list) -> tuple[int, ...]:
+    """``seeds`` as a tuple; ValueError unless they are different whole numbers >= 0."""
+    if not seeds or len(set(seeds)) < len(seeds) or not all(type(s) is int and s >= 0 for s in seeds):
+        raise ValueError(f"{path}: seeds must be different whole numbers >= 0, at least one; got {seeds!r}.")
+    return tuple(seeds)
+
+
+def make_evaluation(path: Path, name: str, options: Mapping[str, Any], training: Mapping[str, Any]) -> Evaluation:
+    """The entry ``name`` of a study file, with the problem settings of the ``training`` options where it has none."""
+    unknown = set(options) - {f.name for f in fields(Evaluation)}
+    if unknown:
+        known = ", ".join(f.name for f in fields(Evaluation))
+        raise ValueError(f"{path}: {name} has an unknown entry {sorted(unknown)[0]!r}. It knows {known}.")
+    inherited = ("numbers", "max_number", "max_completion_length", "chat")
+    try:
+        return Evaluation(**{k: training[k] for k in inherited if k in training} | dict(options))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def run_study(
     study: Study, folder: Path, *, jobs: int, on_progress: Callable[[str, str, int, int], None]
 ) -> list[Path]:
-    """Run every cell that is not done, ``jobs`` at once; returns the rollouts file of each cell.
+    """Run every cell that is not done, ``jobs`` at once; returns the file of each cell's result.
 
     Args:
         on_progress: called as (cell, "train" or "sample", done, total).
@@ -187,7 +222,7 @@ def run_study(
             parse_config(_arguments(cell, folder))
     with claim_folder(folder, asdict(study)):
         _run_cells(cells, study, folder, jobs, on_progress)
-    return [_rollouts(folder, cell) for cell in cells]
+    return [study.result(folder, cell) for cell in cells]
 
 
 def _run_cells(
@@ -197,9 +232,9 @@ def _run_cells(
     jobs: int,
     on_progress: Callable[[str, str, int, int], None],
 ) -> None:
-    waiting = [cell for cell in cells if not _rollouts(folder, cell).is_file()]
+    waiting = [cell for cell in cells if not study.result(folder, cell).is_file()]
     failures: list[str] = []
-    running: list[subprocess.Popen] = []
+    running: list[BaseProcess] = []
     lock = threading.Lock()
 
     def work() -> None:
@@ -209,18 +244,20 @@ def _run_cells(
                     return
                 cell = waiting.pop(0)
                 try:
-                    process = _start(cell, study, folder)
-                except OSError as error:
+                    process, said = _start(cell, study, folder)
+                except (OSError, RuntimeError) as error:
                     failures.append(f"{cell.name} could not be started: {error}.")
                     return
                 running.append(process)
-            for line in process.stdout:
-                if line.startswith("progress "):
-                    _, stage, done, total = line.split()
-                    on_progress(cell.name, stage, int(done), int(total))
-            if process.wait() != 0:
+            with said:
+                try:
+                    while True:
+                        on_progress(cell.name, *said.recv())
+                except (EOFError, OSError):  # the cell has ended, one way or the other
+                    process.join()
+            if process.exitcode != 0:
                 failures.append(
-                    f"{cell.name} stopped with status {process.returncode}. {_end_of_log(folder, cell)}"
+                    f"{cell.name} stopped with status {process.exitcode}. {_end_of_log(folder, cell)}"
                 )
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
@@ -236,35 +273,53 @@ def _run_cells(
         with lock:
             waiting.clear()
             for process in running:
-                if process.poll() is None:
+                if process.is_alive():
                     process.terminate()
         for process in running:
-            process.wait()
+            process.join()
     if failures:
         raise RuntimeError(failures[0])
 
 
-def _start(cell: Cell, study: Study, folder: Path) -> subprocess.Popen:
-    task = {
-        "cell": cell._asdict(), "base": study.base, "evaluation": asdict(study.evaluation), "folder": str(folder),
-    }  # fmt: skip
-    # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
+@functools.cache
+def _processes() -> BaseContext:
+    """Where cells come from: on Linux forks of a process that has imported the trainer already, some ten seconds saved each."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["differential_smoothing.integrations.trl", "differential_smoothing.training"])
+    return context
+
+
+def _start(cell: Cell, study: Study, folder: Path) -> tuple[BaseProcess, Connection]:
+    context = _processes()
+    said, says = context.Pipe(duplex=False)
     _log(folder, cell).parent.mkdir(parents=True, exist_ok=True)
-    with _log(folder, cell).open("a") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "differential_smoothing.study", json.dumps(task)],
-            stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True, env=environment,
-        )  # fmt: skip
+    process = context.Process(
+        target=_work_on,
+        args=(cell, study.base, study.evaluations(cell), folder, study.result(folder, cell), says),
+        name=f"dsmooth {cell.name}",
+    )
+    # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
+    with _environment(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", PYTHONUNBUFFERED="1"):
+        process.start()
+    says.close()
+    return process, said
 
 
-def _rollouts(folder: Path, cell: Cell) -> Path:
-    return folder / "rollouts" / f"{cell.name}.parquet"
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """The environment that new processes inherit, while the block runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _log(folder: Path, cell: Cell) -> Path:
@@ -293,37 +348,41 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
     return arguments
 
 
-def _work_on(cell: Cell, base: str, evaluation: Evaluation, folder: Path) -> None:
-    """The whole life of one cell, in its own process; progress goes to stdout, everything else to stderr."""
+def _work_on(
+    cell: Cell,
+    base: str,
+    evaluations: Mapping[str, Evaluation],
+    folder: Path,
+    result: Path,
+    says: Connection,
+) -> None:
+    """The whole life of one cell, in its own process; everything that is printed goes to the cell's log."""
+    log = os.open(_log(folder, cell), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     from differential_smoothing.evaluation.generate import sample_rollouts
     from differential_smoothing.rollouts import write_rollouts
     from differential_smoothing.tasks import countdown
     from differential_smoothing.training import parse_config, resolve_model, train
 
-    with os.fdopen(os.dup(1), "w", buffering=1) as report:
-        os.dup2(2, 1)  # the host prints to stdout; keep that out of the progress
-
-        def progress(stage: str, done: int, total: int) -> None:
-            report.write(f"progress {stage} {done} {total}\n")
-
-        model = resolve_model(base)
-        if cell.options is not None:
-            model = str(
-                train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: progress("train", *at))
-            )
+    model = resolve_model(base)
+    if cell.options is not None:
+        model = str(train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: says.send(("train", *at))))
+    seconds, frames = time.process_time(), {}
+    for name, evaluation in evaluations.items():
         problems = countdown.generate(
             evaluation.problems, split=evaluation.split, seed=evaluation.seed, numbers=evaluation.numbers,
             max_number=evaluation.max_number,
         )  # fmt: skip
-        frame = sample_rollouts(
+        frames[name] = sample_rollouts(
             model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model,
             training_seed=cell.seed, temperature=evaluation.temperature, chat=evaluation.chat,
             max_new_tokens=evaluation.max_completion_length,
-            on_problems=lambda done: progress("sample", done, len(problems)),
+            on_problems=lambda done, total=len(problems): says.send(("sample", done, total)),
         )  # fmt: skip
-        write_rollouts(frame, _rollouts(folder, cell))
+    if "selection" in frames:
+        from differential_smoothing.sweep import write_counts
 
-
-if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    _work_on(Cell(**given["cell"]), given["base"], Evaluation(**given["evaluation"]), Path(given["folder"]))
+        write_counts(frames, cell, result, seconds=seconds)
+    else:
+        write_rollouts(frames["evaluation"], result)

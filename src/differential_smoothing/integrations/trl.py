@@ -15,8 +15,9 @@ are private to TRL, so ``tests/test_trl.py`` holds the contract we rely on.
 **Where log pi_old comes from, at no extra forward pass.** In this order: the old log-probs that TRL has computed for
 its own ratio; the sampler's (vLLM, or a ``rollout_func`` that returns ``logprobs``); else those of the loss's own
 forward pass. In that last case TRL computes no old log-probs *because* the policy has not moved since it sampled, so
-the current log-probs are the old ones, and the term is added on the way into the loss. Only ``stage="reward"`` and
-``center`` may need a forward pass of their own: they need a group's statistics before the loss sees its completions.
+the current log-probs are the old ones, and the term is added on the way into the loss. Only ``stage="reward"``, ``center`` of whole
+completions and a ``rule`` that reads log-probs may need a forward pass of their own: they need a group's statistics before the loss
+sees its completions. ``center`` of tokens takes their entropies from the loss's forward pass.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class DSGRPOConfig(GRPOConfig):
     center: bool = field(
         default=False,
         metadata={
-            "help": "Take log pi_old relative to the group's completions of the same correctness (mean or sum)."
+            "help": "Take log pi_old relative to its average: of the token's distribution (token), or of the group's "
+            "completions of the same correctness (mean, sum)."
         },
     )
     rule: str = field(
@@ -127,10 +129,10 @@ class DSGRPOConfig(GRPOConfig):
                 "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
                 "Set level to 'mean' or 'sum', or stage to 'advantage'."
             )
-        if self.center and (self.stage == "reward" or self.level == "token"):
+        if self.center and self.stage == "reward":
             raise ValueError(
-                f"center compares whole completions at the advantage stage: set level to 'mean' or 'sum' and stage to "
-                f"'advantage'; got level={self.level!r} and stage={self.stage!r}."
+                "center shifts the term at the advantage stage; the reward stage is centred by itself. Set stage to 'advantage', or "
+                "leave center out."
             )
         if self.stage == "reward" and self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError(
@@ -225,7 +227,7 @@ class DSGRPOTrainer(GRPOTrainer):
         if self._rule is not None:
             self._apply_rule(output, correct, mine)
         logps = _old_logps(output)
-        if self._smooths and (self.args.stage == "reward" or self.args.center):
+        if self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center):
             if logps is None:
                 logps = output["old_per_token_logps"] = self._current_logps(output)
             stock, shaped = output["advantages"], self._shaped_by_group(output, logps, correct, mine)
@@ -234,13 +236,14 @@ class DSGRPOTrainer(GRPOTrainer):
             self._relog_advantages(output["ds_row"], mean)
             term = shaped - stock
             self._log_metrics(output, logps, term if term.dim() == 2 else term[:, None].expand_as(logps))
-        elif logps is not None:
+        elif logps is not None and not self._centres_tokens:
             self._shape(output, logps)
         return output
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
         # A copy, since the host's buffer keeps the batch and may hand it out again for another iteration.
-        self._in_loss = dict(inputs) if _old_logps(inputs) is None else None
+        shapes = self._centres_tokens or _old_logps(inputs) is None
+        self._in_loss = dict(inputs) if shapes else None
         try:
             return super()._compute_loss(model, inputs if self._in_loss is None else self._in_loss)
         finally:
@@ -249,14 +252,21 @@ class DSGRPOTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
-            self._shape(self._in_loss, result[0].detach())
+            old = _old_logps(self._in_loss)
+            entropies = result[1].detach() if self._centres_tokens else None
+            self._shape(self._in_loss, result[0].detach() if old is None else old, entropies)
         return result
 
     @property
     def _smooths(self) -> bool:
         return self.args.gamma_p > 0 or self.args.gamma_n > 0
 
-    def _shape(self, inputs: dict[str, Any], logps: Tensor) -> None:
+    @property
+    def _centres_tokens(self) -> bool:
+        """Whether the term needs the entropies of single tokens, which only the loss's own forward pass has."""
+        return self._smooths and self.args.center and self.args.level == "token"
+
+    def _shape(self, inputs: dict[str, Any], logps: Tensor, entropies: Tensor | None = None) -> None:
         """Add the term to ``inputs["advantages"]``, (batch,) -> (batch, tokens), and log it. Gammas 0: only log."""
         term = torch.zeros_like(logps)
         if self._smooths:
@@ -264,7 +274,9 @@ class DSGRPOTrainer(GRPOTrainer):
             coefficient = smoothing_coefficient(
                 inputs["ds_correct"], gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n
             )
-            term = smoothing_term(logps, mask, coefficient=coefficient, level=self.args.level)
+            term = smoothing_term(
+                logps, mask, coefficient=coefficient, level=self.args.level, entropies=entropies
+            )
             stock = inputs["advantages"]
             inputs["advantages"] = (stock if stock.dim() == 2 else stock[:, None]) + term
             self._relog_advantages(inputs["ds_row"], _mean_over_tokens(inputs["advantages"], mask))

@@ -1,0 +1,190 @@
+"""A sweep: every rule at several strengths and learning rates from one base with one budget. The arena's studies.
+
+    common: {...}                                    # options of every run, those of `dsmooth train`
+    rules:                                           # name -> options; the one that is a list is the rule's strength
+      grpo: {}
+      ds_token: {gamma_p: [0.1, 0.2, 0.4]}
+      pkpo: {rule: pkpo, rule_options: {k: [2, 4, 8]}}
+      mine: {rule: "my_rules.py:mine"}
+    learning_rates: [1.0e-4, 2.0e-4, 4.0e-4]
+    tasks: {countdown: {}}                           # name -> options that differ; may be left out
+    seeds: [0, 1, 2]
+    baseline: grpo
+    selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point
+    evaluation: {split: test, problems: 500, samples: 64}    # what is reported
+
+A *point* is a rule at one strength and one learning rate on one task; it is trained once per seed. A cell leaves counts per problem,
+not completions, so that a sweep of hundreds of cells is a file of a few hundred kilobytes. Everything else (processes, resuming, folders)
+is ``study``'s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from differential_smoothing.study import (
+    Cell,
+    Evaluation,
+    Study,
+    check_seeds,
+    make_evaluation,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Point", "Sweep", "make_sweep", "read_counts", "write_counts"]
+
+
+class Point(NamedTuple):
+    """A rule at one strength (its text, "" for a rule without one) and one learning rate on one task ("" for the only one)."""
+
+    rule: str
+    strength: str
+    learning_rate: float
+    task: str
+
+    @property
+    def name(self) -> str:
+        """The point as a model's name, which names folders: ``ds_token-0.2-lr0.0001``."""
+        parts = [self.task, self.rule, self.strength, f"lr{self.learning_rate:g}"]
+        return "-".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Sweep(Study):
+    """What a sweep file says; ``models`` holds the points' names. See the module's docstring."""
+
+    points: Mapping[str, Point] = field(default_factory=dict)
+    by_task: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
+
+    def evaluations(self, cell: Cell) -> dict[str, Evaluation]:
+        """Both ``selection`` and ``evaluation`` of the cell's task."""
+        return dict(self.by_task[self.points[cell.model].task])
+
+    def result(self, folder: Path, cell: Cell) -> Path:
+        """The counts of a finished cell."""
+        return folder / "counts" / f"{cell.name}.parquet"
+
+
+def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
+    """A sweep from what its file holds. ValueError says what is wrong with it."""
+    kinds = {
+        "common": dict, "rules": dict, "learning_rates": list, "tasks": dict, "seeds": list, "baseline": str,
+        "selection": dict, "evaluation": dict,
+    }  # fmt: skip
+    unknown = sorted(set(content) - set(kinds))
+    if unknown:
+        raise ValueError(f"{path} has an unknown entry {unknown[0]!r}. A sweep knows {', '.join(kinds)}.")
+    for name, kind in kinds.items():
+        if name in content and not isinstance(content[name], kind):
+            raise ValueError(f"{path}: {name} must be a {kind.__name__}, got {content[name]!r}.")
+    for name in ("rules", "learning_rates", "selection", "evaluation"):
+        if not content.get(name):
+            raise ValueError(f"{path}: a sweep needs the entry {name}; it is missing or empty.")
+    rates = content["learning_rates"]
+    if not all(type(rate) in (int, float) and rate > 0 for rate in rates) or len(set(rates)) < len(rates):
+        raise ValueError(
+            f"{path}: learning_rates must be different numbers > 0, got {rates!r}. YAML reads 1e-4 as text: write 1.0e-4."
+        )
+    common = content.get("common", {})
+    tasks = content.get("tasks") or {"": {}}
+    points, models = {}, {}
+    for task, changed in tasks.items():
+        _check_name(path, "task", task or "countdown")
+        for rule, options in content["rules"].items():
+            _check_name(path, "rule", rule)
+            if not isinstance(options, dict):
+                raise ValueError(f"{path}: the rule {rule} needs a mapping of options ({{}} for none), got {options!r}.")
+            for strength, chosen in _strengths(path, rule, options):
+                for rate in rates:
+                    point = Point(rule, strength, float(rate), task)
+                    if point.name in models:
+                        raise ValueError(f"{path}: two points are called {point.name}. Rename a rule or a task.")
+                    points[point.name] = point
+                    models[point.name] = {**(changed or {}), **chosen, "learning_rate": float(rate)}
+    baseline = content.get("baseline", "grpo")
+    if baseline not in content["rules"]:
+        raise ValueError(f"{path}: baseline {baseline!r} is not one of the rules {', '.join(content['rules'])}.")
+    by_task = {
+        task: {
+            name: make_evaluation(path, name, content[name], {**common, **(changed or {})})
+            for name in ("selection", "evaluation")
+        }
+        for task, changed in tasks.items()
+    }
+    return Sweep(
+        models=models, common=common, seeds=check_seeds(path, content.get("seeds", [0])), baseline=baseline,
+        evaluation=by_task[next(iter(by_task))]["evaluation"], points=points, by_task=by_task,
+    )  # fmt: skip
+
+
+def _check_name(path: Path, what: str, name: Any) -> None:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+]*", name):
+        raise ValueError(f"{path}: a {what}'s name is letters, digits and _ . +, and names folders; got {name!r}.")
+
+
+def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(strength as text, options) for every value of the one option that is a list; nested in ``rule_options`` too."""
+    inner = options.get("rule_options") or {}
+    swept = [("", key) for key, value in options.items() if isinstance(value, list)]
+    swept += [("rule_options", key) for key, value in inner.items() if isinstance(value, list)]
+    if len(swept) > 1:
+        raise ValueError(
+            f"{path}: {rule} has several lists ({', '.join(key for _, key in swept)}). One option of a rule is swept; write "
+            f"the other combinations as rules of their own."
+        )
+    if not swept:
+        yield "", dict(options)
+        return
+    where, key = swept[0]
+    values = (inner if where else options)[key]
+    for value in values:
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        if not re.fullmatch(r"[A-Za-z0-9_.+-]+", text):
+            raise ValueError(f"{path}: the values of {key} in {rule} must be numbers or short words, got {value!r}.")
+        yield text, {**options, "rule_options": {**inner, key: value}} if where else {**options, key: value}
+
+
+def write_counts(frames: Mapping[str, pd.DataFrame], cell: Cell, path: Path, *, seconds: float) -> None:
+    """Write what is kept of a cell: per problem of each evaluation ``n``, ``c``, ``distinct``; and what the training cost.
+
+    ``seconds`` of processor time stand in a file of their own beside it: they differ from run to run, the counts do not.
+    """
+    import pandas as pd
+
+    from differential_smoothing.evaluation import counts
+
+    parts = [counts(frame).assign(evaluation=name) for name, frame in frames.items()]
+    table = pd.concat(parts, ignore_index=True)
+    table = table[["model", "seed", "evaluation", "prompt_id", "n", "c", "distinct"]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cost = path.with_suffix(".cost.json")
+    cost.write_text(json.dumps({"cell": cell.name, "processor_seconds": round(seconds, 1)}) + "\n")
+    partial = path.with_name(path.name + ".partial")
+    table.to_parquet(partial, index=False)
+    os.replace(partial, path)
+
+
+def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
+    """The counts of all finished cells, with the point of each: columns ``rule``, ``strength``, ``learning_rate``, ``task``,
+    ``model``, ``seed``, ``evaluation``, ``prompt_id``, ``n``, ``c``, ``distinct``. ValueError if there are none."""
+    import pandas as pd
+
+    files = [(cell, sweep.result(folder, cell)) for cell in sweep.cells()]
+    done = [(cell, file) for cell, file in files if file.is_file()]
+    if not done:
+        raise ValueError(f"{folder} has no finished cell of this sweep yet. Run dsmooth compare first.")
+    parts = []
+    for cell, file in done:
+        point = sweep.points[cell.model]
+        parts.append(pd.read_parquet(file).assign(**point._asdict()))
+    table = pd.concat(parts, ignore_index=True)
+    first = ["task", "rule", "strength", "learning_rate", "seed", "evaluation", "prompt_id"]
+    return table[[*first, "n", "c", "distinct", "model"]]
