@@ -39,7 +39,10 @@ from differential_smoothing.study import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Point", "Sweep", "make_sweep", "read_counts", "write_counts"]
+__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_counts", "write_counts"]
+
+#: What is known of a problem after sampling: samples, correct ones, distinct correct answers, chance that two correct ones differ.
+COUNTS = ("n", "c", "distinct", "differ")
 
 
 class Point(NamedTuple):
@@ -153,7 +156,7 @@ def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tu
 
 
 def write_counts(frames: Mapping[str, pd.DataFrame], cell: Cell, path: Path, *, seconds: float) -> None:
-    """Write what is kept of a cell: per problem of each evaluation ``n``, ``c``, ``distinct``; and what the training cost.
+    """Write what is kept of a cell: per problem of each evaluation ``n``, ``c``, ``distinct`` and ``differ`` of ``evaluation.counts``; and what the training cost.
 
     ``seconds`` of processor time stand in a file of their own beside it: they differ from run to run, the counts do not.
     """
@@ -163,7 +166,7 @@ def write_counts(frames: Mapping[str, pd.DataFrame], cell: Cell, path: Path, *, 
 
     parts = [counts(frame).assign(evaluation=name) for name, frame in frames.items()]
     table = pd.concat(parts, ignore_index=True)
-    table = table[["model", "seed", "evaluation", "prompt_id", "n", "c", "distinct"]]
+    table = table[["model", "seed", "evaluation", "prompt_id", *COUNTS]]
     path.parent.mkdir(parents=True, exist_ok=True)
     cost = path.with_suffix(".cost.json")
     cost.write_text(json.dumps({"cell": cell.name, "processor_seconds": round(seconds, 1)}) + "\n")
@@ -174,7 +177,7 @@ def write_counts(frames: Mapping[str, pd.DataFrame], cell: Cell, path: Path, *, 
 
 def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
     """The counts of all finished cells, with the point of each: columns ``rule``, ``strength``, ``learning_rate``, ``task``,
-    ``model``, ``seed``, ``evaluation``, ``prompt_id``, ``n``, ``c``, ``distinct``. ValueError if there are none."""
+    ``model``, ``seed``, ``evaluation``, ``prompt_id`` and ``COUNTS``. ValueError if there are none."""
     import pandas as pd
 
     files = [(cell, sweep.result(folder, cell)) for cell in sweep.cells()]
@@ -187,4 +190,4 @@ def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
         parts.append(pd.read_parquet(file).assign(**point._asdict()))
     table = pd.concat(parts, ignore_index=True)
     first = ["task", "rule", "strength", "learning_rate", "seed", "evaluation", "prompt_id"]
-    return table[[*first, "n", "c", "distinct", "model"]]
+    return table[[*first, *COUNTS, "model"]]

@@ -10,7 +10,7 @@ from .curves import crossing, samples_to_reach
 from .intervals import Interval, bootstrap_curve
 from .measures import AT_K, NEEDED, OF_TWO, PLAIN, Measures, checked_tally, measure
 from .pass_at_k import pass_at_k_curve
-from .variety import effective_modes
+from .variety import effective_modes, mode_agreement
 
 __all__ = ["compare", "counts", "summarise"]
 
@@ -20,18 +20,18 @@ _GROWS_WITH_N = ("distinct", "coverage")
 
 
 def counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per (model, seed, prompt_id): `n` scored samples, `c` correct ones, `distinct` correct solutions.
+    """Per (model, seed, prompt_id): `n` scored samples, `c` correct ones, `distinct` correct solutions, `differ`.
 
     `frame` is a rollouts table with one step of each (model, seed). An unscored row (null `correct`) counts in neither n nor c; a
     problem with only such rows keeps its place with n = 0. `distinct` is NaN where unknown (see
-    `distinct_correct`).
+    `distinct_correct`), and `differ`, the chance that two correct samples differ (`gini_simpson`), where c < 2 too.
 
     Raises ValueError for an empty frame, a missing column, rows that repeat, and rollouts of more than one step
     of a model and seed, which come from different policies.
     """
     counted = checked_tally(frame)
     table = pd.DataFrame({"n": counted.n, "c": counted.c}, index=counted.problems)
-    return table.assign(distinct=counted.distinct).reset_index()
+    return table.assign(distinct=counted.distinct, differ=mode_agreement(counted)).reset_index()
 
 
 def summarise(
