@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "tabular": {"advantages"},
     "study": {"evaluation", "rollouts", "sweep", "tasks", "training"},
     "sweep": {"evaluation", "study"},
-    "cli": {"base_model", "evaluation", "report", "rollouts", "study", "tabular", "tasks", "training"},
+    "cli": {"base_model", "evaluation", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
     "__main__": {"cli"},
     "__init__": {"_version", "advantages"},
 }
@@ -67,8 +67,8 @@ def test_rooms_import_only_what_they_may(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".advantages", ".base_model", ".evaluation", ".evaluation.groups", ".evaluation.sequential",
-             ".integrations.monitor", ".integrations.trl", ".report", ".rollouts", ".rules", ".sampling", ".study", ".tabular",
+    "name", ["", ".advantages", ".base_model", ".evaluation", ".evaluation.frontiers", ".evaluation.groups", ".evaluation.sequential",
+             ".integrations.monitor", ".integrations.trl", ".report", ".rollouts", ".rules", ".sampling", ".study", ".sweep", ".tabular",
              ".tabular.biases", ".tabular.claims", ".tabular.closed_form", ".tabular.dynamics", ".tabular.figures",
              ".tabular.frontier", ".tabular.oracle", ".tabular.step_claims", ".tabular.theorem", ".tabular.verdict", ".tasks.countdown", ".training"],
 )  # fmt: skip

@@ -188,7 +188,9 @@ def check_seeds(path: Path, seeds: list) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def make_evaluation(path: Path, name: str, options: Mapping[str, Any], training: Mapping[str, Any]) -> Evaluation:
+def make_evaluation(
+    path: Path, name: str, options: Mapping[str, Any], training: Mapping[str, Any]
+) -> Evaluation:
     """The entry ``name`` of a study file, with the problem settings of the ``training`` options where it has none."""
     unknown = set(options) - {f.name for f in fields(Evaluation)}
     if unknown:
@@ -287,7 +289,9 @@ def _processes() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["differential_smoothing.integrations.trl", "differential_smoothing.training"])
+    context.set_forkserver_preload(
+        ["differential_smoothing.integrations.trl", "differential_smoothing.training"]
+    )
     return context
 
 
@@ -367,7 +371,9 @@ def _work_on(
 
     model = resolve_model(base)
     if cell.options is not None:
-        model = str(train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: says.send(("train", *at))))
+        model = str(
+            train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: says.send(("train", *at)))
+        )
     seconds, frames = time.process_time(), {}
     for name, evaluation in evaluations.items():
         problems = countdown.generate(

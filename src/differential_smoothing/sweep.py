@@ -104,17 +104,23 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
         for rule, options in content["rules"].items():
             _check_name(path, "rule", rule)
             if not isinstance(options, dict):
-                raise ValueError(f"{path}: the rule {rule} needs a mapping of options ({{}} for none), got {options!r}.")
+                raise ValueError(
+                    f"{path}: the rule {rule} needs a mapping of options ({{}} for none), got {options!r}."
+                )
             for strength, chosen in _strengths(path, rule, options):
                 for rate in rates:
                     point = Point(rule, strength, float(rate), task)
                     if point.name in models:
-                        raise ValueError(f"{path}: two points are called {point.name}. Rename a rule or a task.")
+                        raise ValueError(
+                            f"{path}: two points are called {point.name}. Rename a rule or a task."
+                        )
                     points[point.name] = point
                     models[point.name] = {**(changed or {}), **chosen, "learning_rate": float(rate)}
     baseline = content.get("baseline", "grpo")
     if baseline not in content["rules"]:
-        raise ValueError(f"{path}: baseline {baseline!r} is not one of the rules {', '.join(content['rules'])}.")
+        raise ValueError(
+            f"{path}: baseline {baseline!r} is not one of the rules {', '.join(content['rules'])}."
+        )
     by_task = {
         task: {
             name: make_evaluation(path, name, content[name], {**common, **(changed or {})})
@@ -130,7 +136,9 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
 
 def _check_name(path: Path, what: str, name: Any) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+]*", name):
-        raise ValueError(f"{path}: a {what}'s name is letters, digits and _ . +, and names folders; got {name!r}.")
+        raise ValueError(
+            f"{path}: a {what}'s name is letters, digits and _ . +, and names folders; got {name!r}."
+        )
 
 
 def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -151,7 +159,9 @@ def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tu
     for value in values:
         text = f"{value:g}" if isinstance(value, float) else str(value)
         if not re.fullmatch(r"[A-Za-z0-9_.+-]+", text):
-            raise ValueError(f"{path}: the values of {key} in {rule} must be numbers or short words, got {value!r}.")
+            raise ValueError(
+                f"{path}: the values of {key} in {rule} must be numbers or short words, got {value!r}."
+            )
         yield text, {**options, "rule_options": {**inner, key: value}} if where else {**options, key: value}
 
 

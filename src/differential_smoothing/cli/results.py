@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-__all__ = ["diagnosis", "folder", "load", "measure", "report"]
+__all__ = ["arena", "diagnosis", "folder", "load", "measure", "report"]
 
 
 def load(arguments: list[str], **options):
@@ -144,3 +144,39 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
         f"Tables and the figure are in {output}: report.md, summary.csv, differences.csv, pass_at_k.svg and .png"
     )
     return summary, differences
+
+
+def arena(counts, baseline: str, output: Path, *, seed: int) -> None:
+    """Everything that is said of a sweep, from its counts per problem, into the folder ``output``; prints the report."""
+    import pandas as pd
+
+    from differential_smoothing import report as shown
+    from differential_smoothing.evaluation import frontiers
+
+    output.mkdir(parents=True, exist_ok=True)
+    means = frontiers.point_means(counts, seed=seed)
+    best = frontiers.best_points(counts, baseline)
+    paired = frontiers.paired_points(counts, best, baseline, seed=seed)
+    dominance = pd.concat(
+        [
+            frontiers.dominated_by(counts, point, seed=seed).assign(of=point["rule"])
+            for _, point in best.iterrows()
+        ],
+        ignore_index=True,
+    )
+    text = shown.arena_markdown(best, means, paired, dominance, baseline)
+    tables = {"points": means, "best": best, "differences": paired, "dominance": dominance}
+    for name, table in tables.items():
+        table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    figures = []
+    for task in dict.fromkeys(best["task"]):
+        for measure, stem in (("pass@k", "frontier"), ("differ", "variety")):
+            for suffix in ("svg", "png"):
+                file = output / f"{'-'.join(part for part in (task, stem) if part)}.{suffix}"
+                shown.frontier_figure(means, best, file, baseline=baseline, task=task, measure=measure)
+            figures.append(f"![{stem}]({file.with_suffix('.svg').name})")
+    (output / "report.md").write_text(text + "\n" + "\n".join(figures) + "\n")
+    print(text)
+    print(
+        f"Tables and figures are in {output}: report.md, {', '.join(f'{name}.csv' for name in tables)}, frontier and variety."
+    )

@@ -32,14 +32,28 @@ def quickstart(
 
 @app.command()
 def compare(
-    study: Annotated[Path, typer.Argument(help="A study file, such as benchmarks/sharpening.yaml.")],
+    study: Annotated[
+        Path,
+        typer.Argument(
+            help="A study file, such as benchmarks/sharpening.yaml, or a sweep, benchmarks/arena.yaml."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")],
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
 ) -> None:
-    """Run a study from one YAML file, resumable cell by cell, and report it."""
+    """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
     from differential_smoothing.study import read_study
+    from differential_smoothing.sweep import Sweep, read_counts
 
-    _compare(read_study(study), output, jobs)
+    chosen = read_study(study)
+    if not isinstance(chosen, Sweep):
+        _compare(chosen, output, jobs)
+        return
+    from differential_smoothing.study import run_study
+
+    with bars() as advance:
+        run_study(chosen, output, jobs=jobs, on_progress=advance)
+    results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0)
 
 
 def _compare(study, output: Path, jobs: int) -> None:

@@ -95,7 +95,7 @@ class DSGRPOConfig(GRPOConfig):
         },
     )
     rule_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Options of the rule, a mapping such as {\"k\": 4}."}
+        default=None, metadata={"help": 'Options of the rule, a mapping such as {"k": 4}.'}
     )
     correct_reward: str | None = field(
         default=None,
@@ -282,9 +282,7 @@ class DSGRPOTrainer(GRPOTrainer):
             self._relog_advantages(inputs["ds_row"], _mean_over_tokens(inputs["advantages"], mask))
         self._log_metrics(inputs, logps, term)
 
-    def _shaped_by_group(
-        self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice
-    ) -> Tensor:
+    def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice) -> Tensor:
         """This process's advantages under the shapings that need the whole group, wherever its completions are."""
         mask = _loss_mask(output)
         logps = self.accelerator.gather(completion_logps(logps, mask, level=self.args.level))

@@ -1,13 +1,16 @@
 """Report: the numbers of the evaluation as terminal tables, Markdown, figures and one self-contained page."""
 
+from .arena import arena_markdown, frontier_figure
 from .figures import pass_at_k_figure
 from .html import Limits, page, write_page
 from .tables import comparison_table, diagnosis_table, savings, to_markdown, verdict
 
 __all__ = [
     "Limits",
+    "arena_markdown",
     "comparison_table",
     "diagnosis_table",
+    "frontier_figure",
     "page",
     "pass_at_k_figure",
     "savings",

@@ -80,12 +80,28 @@ def ds_e(rewards, logps, mask, *, correct, group, gamma_p: float = 0.05, gamma_n
 def ds_f(rewards, logps, mask, *, correct, group, gamma_p: float = 0.1, gamma_n: float = 0.1) -> Tensor:
     """UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation."""
     return ds_grpo(
-        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="sum", eps=1e-8
+        rewards,
+        logps,
+        mask,
+        correct=correct,
+        group=group,
+        gamma_p=gamma_p,
+        gamma_n=gamma_n,
+        level="sum",
+        eps=1e-8,
     )
 
 
 def ds_g(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
     """A third fork's config: "log pi_old(y|x)", read as the sum, with GRPO as in verl (eps 1e-6)."""
     return ds_grpo(
-        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="sum", eps=1e-6
+        rewards,
+        logps,
+        mask,
+        correct=correct,
+        group=group,
+        gamma_p=gamma_p,
+        gamma_n=gamma_n,
+        level="sum",
+        eps=1e-6,
     )

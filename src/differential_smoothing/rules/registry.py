@@ -47,13 +47,17 @@ class BoundRule:
     call (such as "step 12") and what was wrong.
     """
 
-    def __init__(self, name: str, function: Callable[..., Tensor], options: Mapping[str, Any], needs_logps: bool):
+    def __init__(
+        self, name: str, function: Callable[..., Tensor], options: Mapping[str, Any], needs_logps: bool
+    ):
         self.name, self.function, self.options = name, function, dict(options)
         self.needs_logps = needs_logps
         try:
             parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):
-            raise ValueError(f"The rule {name!r} has no signature that can be read: make it a Python function.") from None
+            raise ValueError(
+                f"The rule {name!r} has no signature that can be read: make it a Python function."
+            ) from None
         self._takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         missing = [] if self._takes_all else [n for n in _BATCH if n not in parameters]
         if missing:
@@ -62,7 +66,11 @@ class BoundRule:
                 f"{', '.join(missing)}."
             )
         reserved = sorted(set(options) & {*_BATCH, *_CONTEXT})
-        known = [n for n in parameters if n not in (*_BATCH, *_CONTEXT) and parameters[n].kind is not inspect.Parameter.VAR_KEYWORD]
+        known = [
+            n
+            for n in parameters
+            if n not in (*_BATCH, *_CONTEXT) and parameters[n].kind is not inspect.Parameter.VAR_KEYWORD
+        ]
         unknown = reserved or ([] if self._takes_all else sorted(set(options) - set(known)))
         if unknown:
             raise ValueError(

@@ -33,7 +33,9 @@ def w_reinforce(
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"w_reinforce: {name} must be a finite number >= 0, got {weight!r}.")
     counts = group_counts(rewards, correct, group)
-    signed = torch.where(counts.right, rewards.new_tensor(positive_weight), rewards.new_tensor(-negative_weight))
+    signed = torch.where(
+        counts.right, rewards.new_tensor(positive_weight), rewards.new_tensor(-negative_weight)
+    )
     return torch.where(counts.scored, signed, 0.0)
 
 
