@@ -376,6 +376,10 @@ def _work_on(
         )
     seconds, frames = time.process_time(), {}
     for name, evaluation in evaluations.items():
+
+        def sampled(done: int, total: int = evaluation.problems) -> None:
+            says.send(("sample", done, total))
+
         problems = countdown.generate(
             evaluation.problems, split=evaluation.split, seed=evaluation.seed, numbers=evaluation.numbers,
             max_number=evaluation.max_number,
@@ -384,7 +388,7 @@ def _work_on(
             model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model,
             training_seed=cell.seed, temperature=evaluation.temperature, chat=evaluation.chat,
             max_new_tokens=evaluation.max_completion_length,
-            on_problems=lambda done, total=len(problems): says.send(("sample", done, total)),
+            on_problems=sampled,
         )  # fmt: skip
     if "selection" in frames:
         from differential_smoothing.sweep import write_counts
