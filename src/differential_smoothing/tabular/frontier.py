@@ -107,9 +107,18 @@ def solve_frontier(prompts: Prompts, kappa: float, diversity: float) -> float:
 
 
 def solve_optimum(
-    prompts: Prompts, reward: Floats, beta: float, divergence: Divergence = REVERSE_KL, entropy: float = 0.0
+    prompts: Prompts,
+    reward: Floats,
+    beta: float,
+    divergence: Divergence = REVERSE_KL,
+    entropy: float = 0.0,
+    *,
+    corners: bool = False,
 ) -> tuple[float, float]:
-    """The largest ``E[reward] + entropy H - beta K`` of one prompt that SLSQP finds, and the policy (N,) that has it."""
+    """The largest ``E[reward] + entropy H - beta K`` of one prompt that SLSQP finds, and the policy (N,) that has it.
+
+    ``corners`` starts it near every outcome alone too, for a negative ``entropy``, where the problem need not be concave.
+    """
     p, _ = _one(prompts)
 
     def loss(x: Floats) -> float:
@@ -118,18 +127,17 @@ def solve_optimum(
     def slope(x: Floats) -> Floats:
         return -(reward[0] - entropy * (np.log(x) + 1) - beta * divergence.slope(np.log(x / p)))
 
-    best = _minimise(loss, slope, p, [])
+    best = _minimise(loss, slope, p, [], 0.1 * p + 0.9 * np.eye(len(p)) if corners else ())
     return -loss(best), best
 
 
-def _minimise(loss, slope, p: Floats, constraints: list) -> Floats | None:
+def _minimise(loss, slope, p: Floats, constraints: list, more=()) -> Floats | None:
     """The best feasible point of SLSQP from several starts, each resumed once: it sometimes stops early on a convex program."""
     from scipy.optimize import minimize
 
     total = {"type": "eq", "fun": lambda x: x.sum() - 1, "jac": np.ones_like}
     best = None
-    for mix in (0.0, 0.5, 0.9):
-        x = (1 - mix) * p + mix / len(p)
+    for x in [*((1 - mix) * p + mix / len(p) for mix in (0.0, 0.5, 0.9)), *more]:
         for _ in range(2):
             x = minimize(
                 loss, x, jac=slope, method="SLSQP", bounds=[(1e-13, 1.0)] * len(p), constraints=[total, *constraints],

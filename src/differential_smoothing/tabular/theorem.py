@@ -93,13 +93,17 @@ def matched_ds(prompts: Prompts, log_pi: Floats, *, penalty: bool = False) -> Fl
     """The DS optimum that Theorem 3.4 promises against the optimum ``log_pi`` of an entropy bonus, for every divergence.
 
     On correct answers ``log_pi``'s own values, on wrong ones the base in proportion. Against a ``penalty`` the base in
-    proportion on both, which is vanilla RL, DS with gamma_p = 0. (B, N) -> (B, N).
+    proportion on both, which is vanilla RL, DS with gamma_p = 0; where that is less correct than the base, the base itself, the limit of a
+    large beta: the penalty's K is above 0 there, so some beta < infinity does it too. (B, N) -> (B, N).
     """
     wrong = prompts.exists & ~prompts.correct
     result = log_pi
     for part in (wrong, prompts.correct) if penalty else (wrong,):
         shift = logsumexp(log_pi, part) - logsumexp(prompts.log_p, part)
         result = np.where(part, prompts.log_p + shift[:, None], result)
+    if penalty:
+        below = logsumexp(log_pi, prompts.correct) < logsumexp(prompts.log_p, prompts.correct)
+        result = np.where(below[:, None], prompts.log_p, result)
     return result
 
 
