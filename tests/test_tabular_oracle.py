@@ -17,10 +17,9 @@ from differential_smoothing.tabular.oracle import (
     expected_gradient,
     group_advantage,
     sampled_gradient,
-    sequences,
     surrogate_gradient,
-    token_logps,
 )
+from differential_smoothing.tabular.trajectories import sequences, token_logps
 
 BANDIT = sequences([[i] for i in range(5)])
 TREE = sequences([[0, 0], [0, 1, 1], [0, 1, 0], [1], [2, 2, 0]])

@@ -201,7 +201,7 @@ def tabular(
         "runs/tabular"
     ),
 ) -> None:
-    """The paper's theory on tables, exactly: each claim with its verdict and worst margin, and four figures."""
+    """The paper's theory on tables, exactly: each claim with its verdict and worst margin, and five figures."""
     import pandas as pd
 
     from differential_smoothing.tabular.claims import check_claims

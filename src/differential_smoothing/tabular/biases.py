@@ -25,7 +25,7 @@ import numpy as np
 from differential_smoothing.tabular.closed_form import Floats, logsumexp
 from differential_smoothing.tabular.oracle import group_advantage
 
-__all__ = ["Biases", "Rates", "biases", "diversity_rate", "diversity_rates"]
+__all__ = ["Biases", "Rates", "biases", "correctness_rates", "diversity_rate", "diversity_rates"]
 
 
 class Biases(NamedTuple):
@@ -91,6 +91,29 @@ def diversity_rates(log_pi: Floats, correct, group_size: int) -> Rates:
         kept * mass * second,
         mass * wrong * first,
     )
+
+
+def correctness_rates(log_pi: Floats, correct, group_size: int) -> tuple[Floats, Floats]:
+    """dC/d(step size) of GRPO, and per unit of gamma_n, (...,) each; their costs are in ``diversity_rates``.
+
+    With ``A = sum_correct pi^2``, ``B = sum_wrong pi^2``, ``S = sum_wrong pi |l|``, ``D = sum_wrong pi^2 |l|``:
+
+        GRPO     up ((1 - C) A + C^2 / (1 - C) B)      at the cost of up C V1 nats of diversity
+        gamma_n  S ((1 - C) A - C B) + C D             at the cost of S C V1
+
+    Per unit of C gamma_n never costs less, because ``D / S <= B / (1 - C)``: |l| falls in pi (Chebyshev's sum inequality), equal iff wrong
+    answers are alike. Neither price depends on G, since ``up`` cancels.
+    """
+    q, log_mass, _ = _conditional(log_pi, correct)
+    mass = np.exp(log_mass)
+    up, _ = group_advantage(mass, group_size)
+    pi = np.where(correct | (log_pi == -np.inf), 0.0, np.exp(log_pi))
+    rest = pi.sum(-1)
+    surprise = np.where(pi > 0, -log_pi, 0.0)
+    right, wrong = mass**2 * (q**2).sum(-1), (pi**2).sum(-1)
+    gain = rest * right + mass**2 * wrong / np.maximum(rest, 1e-300)
+    gamma_n = (pi * surprise).sum(-1) * (rest * right - mass * wrong) + mass * (pi**2 * surprise).sum(-1)
+    return up * gain, gamma_n
 
 
 def _conditional(log_pi: Floats, correct) -> tuple[Floats, Floats, Floats]:

@@ -12,10 +12,14 @@ import numpy as np
 
 from differential_smoothing.tabular import (
     frontier_claims,
+    gamma_n_claims,
+    oracle_claims,
     penalty_claims,
+    population_claims,
     rule_claims,
     step_claims,
     theorem_claims,
+    training_claims,
 )
 from differential_smoothing.tabular.closed_form import DIVERGENCES, random_prompts
 from differential_smoothing.tabular.verdict import NOT, PASS, Case, Claim
@@ -39,12 +43,16 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
     for prompts in random_prompts(instances, seed):
         count = len(prompts.log_p)
         cases.append(Case(prompts, 10 ** random.uniform(-2, 2, count), 10 ** random.uniform(-3, 0.5, count)))
+    crowd = population_claims.people(min(200, instances), seed)
     small = list(frontier_claims.small_prompts(min(200, instances), seed))
     jobs: list[tuple[str, Callable[[], Claim]]] = []
     for divergence in DIVERGENCES:
         for form in ("reward", "entropy"):
             jobs.append(
-                (f"Theorem 3.4, bonus, {form} form", lambda d=divergence, f=form: theorem_claims.bonus(cases, d, f))
+                (
+                    f"Theorem 3.4, bonus, {form} form",
+                    lambda d=divergence, f=form: theorem_claims.bonus(cases, d, f),
+                )
             )
         jobs.append(("Theorem 3.4, penalty", lambda d=divergence: theorem_claims.penalty(cases, d)))
         jobs.append(
@@ -76,10 +84,19 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
         ("Reinforcement bias, G = 2", lambda: step_claims.reinforcement(cases, 2, NOT)),
         ("GRPO helps every correct answer", lambda: step_claims.every_answer(cases)),
         *[(name, lambda n=name: step_claims.rate(cases, n)) for name in step_claims.RATES],
-        ("GRPO collapses, several tokens", step_claims.several_tokens),
-        ("Four ways to one gradient", lambda: step_claims.gradients(seed)),
-        ("DS improves both, part shared", lambda: step_claims.trained(0.99)),
-        ("DS improves both, all shared", lambda: step_claims.trained(1.0)),
+        ("gamma_n at equal beta", lambda: gamma_n_claims.at_equal_beta(cases)),
+        ("gamma_n raises correctness", lambda: gamma_n_claims.raises_correctness(cases)),
+        ("The price of gamma_n", lambda: gamma_n_claims.price(cases)),
+        ("gamma_n lowers the noise", gamma_n_claims.noise),
+        ("Pass@k, equal beta", lambda: population_claims.equal_beta(crowd)),
+        ("Pass@k, own budget", lambda: population_claims.own_budget(crowd)),
+        ("Pass@1, shared budget", lambda: population_claims.shared_pass_at_1(crowd)),
+        ("Pass@k, shared budget", lambda: population_claims.shared_pass_at_k(crowd)),
+        ("GRPO collapses, several tokens", lambda: oracle_claims.several_tokens(min(200, instances), seed)),
+        ("Four ways to one gradient", lambda: oracle_claims.gradients(seed)),
+        ("Sampled and expected training", lambda: training_claims.sampled_runs(seed)),
+        ("DS improves both, part shared", lambda: training_claims.trained(0.99)),
+        ("DS improves both, all shared", lambda: training_claims.trained(1.0)),
     ]
     claims = []
     for number, (name, job) in enumerate(jobs):

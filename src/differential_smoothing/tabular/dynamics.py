@@ -20,14 +20,11 @@ from differential_smoothing.tabular.biases import _conditional
 from differential_smoothing.tabular.closed_form import Floats
 from differential_smoothing.tabular.oracle import (
     Rule,
-    Trajectories,
-    _log_softmax,
     closed_form_gradient,
     expected_gradient,
     sampled_gradient,
-    sequences,
-    token_logps,
 )
+from differential_smoothing.tabular.trajectories import Trajectories, log_policy, sequences, token_logps
 
 __all__ = [
     "History",
@@ -118,9 +115,9 @@ def with_entropy(people: Population, gradient: Gradient, weight: float) -> Gradi
     trajectories = people.trajectories
 
     def total(logits: Floats, step: int) -> Floats:
-        log_policy = _log_softmax(logits, trajectories)
-        policy = np.exp(log_policy)
-        surprise = np.where(trajectories.allowed, -log_policy, 0.0)
+        log_pi = log_policy(logits, trajectories)
+        policy = np.exp(log_pi)
+        surprise = np.where(trajectories.allowed, -log_pi, 0.0)
         slope = policy * (surprise - (policy * surprise).sum(-1, keepdims=True))
         pi = np.exp(token_logps(logits, trajectories).sum(-1))
         visits = np.zeros((len(logits), len(trajectories.allowed)))

@@ -41,14 +41,12 @@ def bonus_dominates(cases: list[Case]) -> Claim:
     )  # fmt: skip
 
 
-
 def small_prompts(count: int, seed: int) -> Iterator[Prompts]:
     """Prompts of 3 to 8 outcomes with at least two correct ones, for what needs a solver."""
     random = np.random.default_rng([seed, 2])
     for _ in range(count):
         p = random.dirichlet(np.full(random.integers(3, 9), 10 ** random.uniform(-0.5, 1))) + 1e-3
         yield prompt(p / p.sum(), int(random.integers(2, len(p))))
-
 
 
 def solver_optima(small: list[Prompts], seed: int) -> Claim:
@@ -74,7 +72,6 @@ def solver_optima(small: list[Prompts], seed: int) -> Claim:
     )  # fmt: skip
 
 
-
 def solver_frontier(small: list[Prompts], seed: int) -> Claim:
     """The frontier against SLSQP."""
     random, off, literal = np.random.default_rng([seed, 4]), [], []
@@ -95,7 +92,6 @@ def solver_frontier(small: list[Prompts], seed: int) -> Claim:
         f"{np.mean(np.array(literal) <= 0):.0%} of the points; {len(off)} prompts of 3 to 8 outcomes, because each needs a solver",
         tolerance=1e-6,
     )  # fmt: skip
-
 
 
 def nothing_beyond(cases: list[Case]) -> Claim:

@@ -15,84 +15,30 @@ surrogate on given groups. They agree to rounding, the third within its error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import comb, lgamma
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from differential_smoothing.advantages import ds_grpo_advantages
+from differential_smoothing.tabular.trajectories import Trajectories, to_logits, token_logps
 
 __all__ = [
-    "Trajectories",
     "closed_form_gradient",
     "ds_grpo",
     "enumerate_groups",
     "expected_gradient",
     "group_advantage",
     "sampled_gradient",
-    "sequences",
+    "step_moments",
     "surrogate_gradient",
-    "token_logps",
 ]
 
 Floats = NDArray[np.float64]
 Rule = Callable[..., torch.Tensor]
 MOST_ROWS = 2_000_000  # completions enumerated at once, some 200 MB
-
-
-class Trajectories(NamedTuple):
-    """Y trajectories of up to T tokens: ``node``, ``action`` (Y, T) ints and ``mask`` (Y, T) bool; ``nodes`` M, ``actions`` V.
-
-    ``allowed`` (M, V) bool marks the actions that some trajectory takes; the policy gives the others probability 0.
-    """
-
-    node: NDArray[np.int64]
-    action: NDArray[np.int64]
-    mask: NDArray[np.bool_]
-    allowed: NDArray[np.bool_]
-
-
-def sequences(tokens: Sequence[Sequence[int]]) -> Trajectories:
-    """Trajectories from sequences of tokens, one node per prefix. ``[[0], [1], [2]]`` is a bandit with three arms.
-
-    Raises ValueError unless there are at least two, different, none the beginning of another: else their probabilities
-    would not sum to 1.
-    """
-    paths = [tuple(int(token) for token in path) for path in tokens]
-    prefixes = {path[:t] for path in paths for t in range(len(path))}
-    if (
-        len(paths) < 2
-        or not all(paths)
-        or len(set(paths)) < len(paths)
-        or prefixes & set(paths)
-        or min(map(min, paths)) < 0
-    ):
-        raise ValueError(
-            f"sequences needs at least two different, non-empty lists of token numbers >= 0, none of which begins another; "
-            f"got {tokens!r}. End each with a token of its own for 'stop' where needed."
-        )
-    number = {prefix: i for i, prefix in enumerate(sorted(prefixes))}
-    longest = max(map(len, paths))
-    node, action = (np.zeros((len(paths), longest), dtype=np.int64) for _ in range(2))
-    mask = np.zeros((len(paths), longest), dtype=bool)
-    allowed = np.zeros((len(number), 1 + max(map(max, paths))), dtype=bool)
-    for y, path in enumerate(paths):
-        for t, token in enumerate(path):
-            node[y, t], action[y, t], mask[y, t] = number[path[:t]], token, True
-            allowed[number[path[:t]], token] = True
-    return Trajectories(node, action, mask, allowed)
-
-
-def token_logps(logits: Floats, trajectories: Trajectories) -> Floats:
-    """(..., M, V) logits -> (..., Y, T) log-probabilities of every token, nats; 0 where masked."""
-    return np.where(
-        trajectories.mask,
-        _log_softmax(logits, trajectories)[..., trajectories.node, trajectories.action],
-        0.0,
-    )
 
 
 def ds_grpo(gamma_p: float = 0.0, gamma_n: float = 0.0, **options) -> Rule:
@@ -150,7 +96,31 @@ def expected_gradient(
     advantage = _advantages(per_token, trajectories, correct, rewards, rule, outcome, group)
     per_outcome = np.zeros(trajectories.mask.shape)
     np.add.at(per_outcome, outcome, weight[group][:, None] * advantage / group_size)
-    return _to_logits(per_outcome, logits, trajectories)
+    return to_logits(per_outcome, logits, trajectories)
+
+
+def step_moments(
+    logits: Floats,
+    trajectories: Trajectories,
+    correct: NDArray[np.bool_],
+    rule: Rule,
+    group_size: int,
+    slope: Floats,
+) -> tuple[float, float]:
+    """Mean and standard deviation over groups of ``(slope * gradient).sum()``, by enumeration: the noise of one group's step.
+
+    ``slope`` (M, V) is the derivative of a quantity with respect to the logits, for the correctness of a bandit
+    ``pi (correct - C)``; then these are the first-order gain of C per unit step. The rest as in ``expected_gradient``.
+    """
+    counts = enumerate_groups(len(correct), group_size)
+    per_token = token_logps(logits, trajectories)
+    weight = np.exp(counts @ per_token.sum(-1) + lgamma(group_size + 1) - _log_factorial(counts).sum(1))
+    outcome, group = _members(counts)
+    advantage = _advantages(per_token, trajectories, correct, None, rule, outcome, group)
+    gain = _step_of_groups(advantage, outcome, group, len(counts), logits, trajectories, group_size)
+    gain = (gain * slope).sum((-2, -1))
+    mean = float(weight @ gain)
+    return mean, float(np.sqrt(weight @ (gain - mean) ** 2))
 
 
 def sampled_gradient(
@@ -173,9 +143,7 @@ def sampled_gradient(
     counts = random.multinomial(group_size, probability / probability.sum(), size=groups)
     outcome, group = _members(counts)
     advantage = _advantages(per_token, trajectories, correct, rewards, rule, outcome, group)
-    per_outcome = np.zeros((groups, *trajectories.mask.shape))
-    np.add.at(per_outcome, (group, outcome), advantage / group_size)
-    each = _to_logits(per_outcome, np.broadcast_to(logits, (groups, *logits.shape)), trajectories)
+    each = _step_of_groups(advantage, outcome, group, groups, logits, trajectories, group_size)
     return each.mean(0), each.std(0, ddof=1) / np.sqrt(groups)
 
 
@@ -197,10 +165,10 @@ def surrogate_gradient(
     """
     leaf = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
     allowed = torch.from_numpy(trajectories.allowed)
-    log_policy = torch.log_softmax(leaf.masked_fill(~allowed, -torch.inf), -1)
+    log_pi = torch.log_softmax(leaf.masked_fill(~allowed, -torch.inf), -1)
     outcome, group = _members(counts)
     node, action, mask = (torch.from_numpy(a[outcome]) for a in trajectories[:3])
-    logps = torch.where(mask, log_policy[node, action], 0.0)
+    logps = torch.where(mask, log_pi[node, action], 0.0)
     right = torch.from_numpy(correct[outcome])
     reward = right.double() if rewards is None else torch.from_numpy(rewards[outcome]).double()
     advantages = rule(reward, logps.detach(), mask.double(), correct=right, group=torch.from_numpy(group))
@@ -299,36 +267,20 @@ def closed_form_gradient(
         else:
             term = coefficient * logp
         term = term[..., None]
-    return _to_logits(pi[..., None] * np.where(mask, advantage + term, 0.0), logits, trajectories)
-
-
-def _to_logits(per_outcome: Floats, logits: Floats, trajectories: Trajectories) -> Floats:
-    """(..., Y, T) weight of each token of each trajectory -> (..., M, V): every token adds weight * (onehot - pi) / length."""
-    weight = per_outcome / trajectories.mask.sum(1)[:, None]
-    shape = (*weight.shape[:-2], *trajectories.allowed.shape)
-    flat = np.zeros((int(np.prod(shape[:-2])), trajectories.allowed.size))
-    place = (trajectories.node * shape[-1] + trajectories.action)[trajectories.mask]
-    for column, at in enumerate(place):
-        flat[:, at] += weight.reshape(len(flat), *trajectories.mask.shape)[:, trajectories.mask][:, column]
-    gradient = flat.reshape(shape)
-    policy = np.exp(_log_softmax(logits, trajectories))
-    return gradient - policy * gradient.sum(-1, keepdims=True)
-
-
-def _log_softmax(logits: Floats, trajectories: Trajectories) -> Floats:
-    if logits.shape[-2:] != trajectories.allowed.shape:
-        raise ValueError(
-            f"logits must be (..., {', '.join(map(str, trajectories.allowed.shape))}), one softmax per node, got {logits.shape}."
-        )
-    values = np.where(trajectories.allowed, logits, -np.inf)
-    values = values - values.max(-1, keepdims=True)
-    return values - np.log(np.exp(values).sum(-1, keepdims=True))
+    return to_logits(pi[..., None] * np.where(mask, advantage + term, 0.0), logits, trajectories)
 
 
 def _members(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which outcome and which group each completion is: counts (groups, Y) -> two of (completions,)."""
     group, outcome = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
     return outcome, group
+
+
+def _step_of_groups(advantage, outcome, group, groups: int, logits, trajectories, size: int) -> Floats:
+    """The gradient of every group, (groups, M, V)."""
+    per_outcome = np.zeros((groups, *trajectories.mask.shape))
+    np.add.at(per_outcome, (group, outcome), advantage / size)
+    return to_logits(per_outcome, np.broadcast_to(logits, (groups, *logits.shape)), trajectories)
 
 
 def _advantages(per_token, trajectories, correct, rewards, rule, outcome, group) -> Floats:

@@ -96,7 +96,9 @@ def penalty_maxima(
         found += list(values - logsumexp(values)[:, None])
     log_pi = np.array(found)
     pi = np.exp(log_pi)
-    value = (pi * (right + gamma * log_pi)).sum(1) - beta * divergence(log_pi, np.broadcast_to(log_p, pi.shape))
+    value = (pi * (right + gamma * log_pi)).sum(1) - beta * divergence(
+        log_pi, np.broadcast_to(log_p, pi.shape)
+    )
     order = np.argsort(-value, kind="stable")
     order = [i for n, i in enumerate(order) if all(np.abs(pi[i] - pi[j]).max() > 1e-7 for j in order[:n])]
     return log_pi[order], value[order]

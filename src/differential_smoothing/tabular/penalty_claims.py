@@ -53,9 +53,7 @@ def theorem_penalty(cases: list[Case], divergence: Divergence, seed: int) -> Cla
 
 def _dominated(prompts: Prompts, target, divergence: Divergence):
     ours = theorem.matched_ds(prompts, target, penalty=True)
-    return theorem.compare(
-        measure(prompts, ours, divergence), measure(prompts, target, divergence)
-    ).worst
+    return theorem.compare(measure(prompts, ours, divergence), measure(prompts, target, divergence)).worst
 
 
 def _single(count: int, seed: int) -> Iterator[tuple[Prompts, float, float]]:
@@ -76,9 +74,7 @@ def solver(small: list[Prompts], seed: int) -> Claim:
         beta = 10 ** random.uniform(-1, 0.5)
         gamma = beta * random.uniform(0.05, 2)
         _, value = penalty_maxima(given, gamma, beta, divergence)
-        solved, _ = front.solve_optimum(
-            given, given.correct * 1.0, beta, divergence, -gamma, corners=True
-        )
+        solved, _ = front.solve_optimum(given, given.correct * 1.0, beta, divergence, -gamma, corners=True)
         off.append(-abs(solved - value[0]) / max(abs(solved), 1e-3))
     return claim(
         "The penalty's optimum against a solver",

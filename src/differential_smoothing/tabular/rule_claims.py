@@ -36,7 +36,6 @@ def gamma_n(cases: list[Case]) -> Claim:
     )  # fmt: skip
 
 
-
 def improves(cases: list[Case], equal: str) -> Claim:
     """DS against vanilla RL at equal ``"beta"``, ``"centred"`` at equal beta, or at equal ``"budget"``."""
     margins, unfit = [], 0
@@ -77,13 +76,11 @@ def improves(cases: list[Case], equal: str) -> Claim:
     )  # fmt: skip
 
 
-
 def _change(before: Measures, after: Measures) -> str:
     return (
         f"C {before.correctness[0]:.5f} -> {after.correctness[0]:.5f}, "
         f"diversity {before.diversity[0]:.3f} -> {after.diversity[0]:.3f}"
     )
-
 
 
 def bonus_helps(cases: list[Case]) -> Claim:
@@ -106,7 +103,6 @@ def bonus_helps(cases: list[Case]) -> Claim:
         f"C's slope by differences against the formula, within 1e-4; the bonus side is {np.mean(np.concatenate(signs) > 0):.0%} of instances",
         tolerance=0.0,
     )  # fmt: skip
-
 
 
 def entropy_at_budget(cases: list[Case]) -> Claim:

@@ -1,29 +1,14 @@
-"""The claims about training steps: the biases of GRPO, what each part of DS-GRPO does about them, and whole runs.
-
-One-token answers and expected steps throughout, unless a claim says otherwise.
-"""
+"""The claims about one expected training step of one-token answers: the biases of GRPO, and what each part of DS-GRPO does about them."""
 
 from __future__ import annotations
-
-from math import lgamma
 
 import numpy as np
 
 from differential_smoothing.tabular import biases as bias
-from differential_smoothing.tabular import dynamics, oracle
 from differential_smoothing.tabular.closed_form import Floats, measure, prompt
 from differential_smoothing.tabular.verdict import NOT, PASS, Case, Claim, case, claim, written
 
-__all__ = [
-    "RATES",
-    "every_answer",
-    "gradients",
-    "rate",
-    "reinforcement",
-    "selection",
-    "several_tokens",
-    "trained",
-]
+__all__ = ["RATES", "every_answer", "rate", "reinforcement", "selection"]
 
 
 def selection(cases: list[Case]) -> Claim:
@@ -126,81 +111,3 @@ def rate(cases: list[Case], name: str) -> Claim:
     if expected != PASS:
         note = f"{note}. Counterexample: {written(given.prompts)}: {rates[-1][0]:+.4f} nats per unit step and gamma"
     return claim(name, _WHERE + statement, np.concatenate(rates), note, expected=expected, tolerance=1e-14)
-
-
-def several_tokens() -> Claim:
-    """Two binary tokens, of which the first may end the answer: what is learned at the first moves a wrong answer too."""
-    tree, correct = oracle.sequences([[0, 0], [0, 1], [1]]), np.array([True, False, True])
-    logits = np.log([[0.7, 0.3], [0.7, 0.3]])
-    gradient = oracle.expected_gradient(logits, tree, correct, oracle.ds_grpo(), 4)
-    policy = np.exp(logits)
-    gain = gradient - (policy * gradient).sum(1, keepdims=True)  # of the log-probability of each action
-    gains = np.where(tree.mask, gain[tree.node, tree.action], 0.0).sum(1)
-    rate = bias.diversity_rate(oracle.token_logps(logits, tree).sum(1), correct, gains)
-    return claim(
-        "GRPO collapses, answers of several tokens", "One expected GRPO step never raises the entropy among correct answers that share tokens with others",
-        [-rate], f"one tree: answers 00 (0.49, correct), 01 (0.21, wrong), 1 (0.30, correct), G = 4: {rate:+.4f} nats per unit step. "
-        f"Its log-probability gains {gains[0]:.3f}, because the first token is shared with the wrong 01; the rarer 1 gains {gains[2]:.3f}",
-        expected=NOT,
-    )  # fmt: skip
-
-
-def gradients(seed: int) -> Claim:
-    """Do the four ways of ``oracle`` agree? The seed decides logits and samples."""
-    random, off, far = np.random.default_rng([seed, 5]), [], 0.0
-    trees = (
-        oracle.sequences([[i] for i in range(5)]),
-        oracle.sequences([[0, 0], [0, 1, 1], [0, 1, 0], [1], [2, 2, 0]]),
-    )
-    options = (
-        {}, {"gamma_p": 0.3, "gamma_n": 0.2}, {"gamma_p": 0.3, "gamma_n": 0.2, "level": "sum"},
-        {"gamma_p": 0.3, "gamma_n": 0.1, "level": "mean", "center": True},
-        {"gamma_p": 0.3, "level": "mean", "stage": "reward", "scale": "none"},
-    )  # fmt: skip
-    for size in (2, 4, 8):
-        for tree in trees:
-            for option in options:
-                logits, rule = random.normal(size=tree.allowed.shape), oracle.ds_grpo(**option)
-                correct = np.array([True, False, True, True, False])
-                exact = oracle.expected_gradient(logits, tree, correct, rule, size)
-                closed = oracle.closed_form_gradient(logits, tree, correct, size, **option)
-                counts = oracle.enumerate_groups(5, size)
-                log_pi = oracle.token_logps(logits, tree).sum(-1)
-                factorial = np.array([lgamma(n + 1) for n in range(size + 1)])
-                weight = np.exp(counts @ log_pi + factorial[size] - factorial[counts].sum(1))
-                auto = oracle.surrogate_gradient(logits, tree, correct, rule, counts, weight)
-                off.append(-max(np.abs(exact - closed).max(), np.abs(exact - auto).max()))
-                mean, error = oracle.sampled_gradient(
-                    logits, tree, correct, rule, size, groups=2000, seed=int(random.integers(2**31))
-                )
-                far = max(far, float((np.abs(mean - exact) / np.maximum(error, 1e-9)).max()))
-    if far > 5:
-        off.append(-far)
-    return claim(
-        "Four ways to one gradient",
-        "Enumeration, closed form and autograd through the shipped ds_grpo_advantages agree to 1e-10, sampling within 5 standard errors",
-        off, f"G = 2, 4, 8; bandits and trajectories of several tokens; the largest sampling deviation is {far:.1f} standard errors",
-        tolerance=1e-10,
-    )  # fmt: skip
-
-
-def trained(coupling: float) -> Claim:
-    """A fixed population: one training run is one outcome, which must not turn a verdict with the seed of the other claims."""
-    people = dynamics.population(64, 40, solutions=6, sharpness=0.7, noise=1.5, seed=0)
-    (one, many), (fast_one, fast_many), (our_one, our_many) = (
-        dynamics.train(
-            people, dynamics.closed_form(people, 8, gamma_p=g), steps=600, lr=lr, coupling=coupling, records=1
-        ).pass_at_k[-1]
-        for g, lr in ((0.0, 2.0), (0.0, 3.0), (0.3, 2.0))
-    )
-    words = (
-        f"one population, same steps: GRPO {one:.1%} / {many:.1%}, DS (gamma_p = 0.3, as published) {our_one:.1%} / {our_many:.1%}, "
-        f"both at lr 2; GRPO at lr 3 {fast_one:.1%} / {fast_many:.1%}"
-    )
-    if coupling < 1:
-        words += ": a faster GRPO closes the Pass@1 gap, not the Pass@64 gap"
-    return claim(
-        f"DS improves both in training, {coupling:.0%} of a step shared",
-        "64 prompts, 40 answers, the same expected steps and learning rate: Pass@1 and Pass@64 are both above GRPO's",
-        [our_one - one, our_many - many], words, expected=PASS if coupling < 1 else NOT, tolerance=0.0,
-    )  # fmt: skip

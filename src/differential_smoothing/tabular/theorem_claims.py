@@ -24,9 +24,7 @@ from differential_smoothing.tabular.verdict import NOT, Case, Claim, claim
 
 __all__ = ["bonus", "literal", "mixed_forms", "penalty", "reward_form_gap", "whole_budget"]
 
-VANILLA = (
-    "it is vanilla RL's, DS with gamma_p = gamma_n = 0; where the penalty is less correct than the base, any weak enough vanilla RL"
-)
+VANILLA = "it is vanilla RL's, DS with gamma_p = gamma_n = 0; where the penalty is less correct than the base, any weak enough vanilla RL"
 
 
 def bonus(cases: list[Case], divergence: Divergence, form: str) -> Claim:
@@ -56,7 +54,6 @@ def bonus(cases: list[Case], divergence: Divergence, form: str) -> Claim:
     )
 
 
-
 def penalty(cases: list[Case], divergence: Divergence) -> Claim:
     """Against a penalty in the reward form."""
     worst = []
@@ -71,7 +68,6 @@ def penalty(cases: list[Case], divergence: Divergence) -> Claim:
         "For every optimum of an entropy penalty there is one at least as correct and as diverse, no further from the base",
         np.concatenate(worst), VANILLA,
     )  # fmt: skip
-
 
 
 def whole_budget(cases: list[Case]) -> Claim:
@@ -90,7 +86,6 @@ def whole_budget(cases: list[Case]) -> Claim:
         "log p taken relative to the policy's own mean over correct answers (center=True estimates it from the group); "
         f"C is more than 1% higher on {np.mean(np.concatenate(gain) > 0.01):.0%} of instances",
     )  # fmt: skip
-
 
 
 def literal(cases: list[Case]) -> Claim:
@@ -113,7 +108,6 @@ def literal(cases: list[Case]) -> Claim:
     )  # fmt: skip
 
 
-
 def _literal_counterexample() -> tuple[str, float]:
     """The smallest denominator at which two correct and one wrong outcome, a = 1/2 and e^(1/beta) = 11/10 refute it."""
     for total in range(4, 40):
@@ -132,7 +126,6 @@ def _literal_counterexample() -> tuple[str, float]:
                     float(1 - floor / target.divergence[0]),
                 )
     return "", np.nan
-
 
 
 def reward_form_gap(given: Prompts, log_pi: Floats, divergence: Divergence) -> float:
@@ -165,7 +158,6 @@ def reward_form_gap(given: Prompts, log_pi: Floats, divergence: Divergence) -> f
     tilt = find_root(excess, tilts[first - 1 : first], tilts[first : first + 1])
     policy = np.where(given.correct, tilted(tilt) + target.log_correct[:, None], ours)
     return float(divergence(policy, given.log_p)[0] - target.divergence[0])
-
 
 
 def mixed_forms() -> Claim:
