@@ -1,23 +1,16 @@
 """The laboratory: optima against exact rationals, brute force and a solver; the theorems against grids of rivals."""
 
 import math
-import sys
 from fractions import Fraction
 
 import mpmath
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib import rc_context
 
-from differential_smoothing import cli
-from differential_smoothing.tabular import claims, figures, step_claims, theorem
 from differential_smoothing.tabular import frontier as front
+from differential_smoothing.tabular import theorem
+from differential_smoothing.tabular.claims import check_claims
 from differential_smoothing.tabular.closed_form import (
-    DIVERGENCES,
-    FORWARD_KL,
-    REVERSE_KL,
-    Divergence,
     Prompts,
     budgeted,
     ds_reward,
@@ -28,6 +21,9 @@ from differential_smoothing.tabular.closed_form import (
     prompt,
     random_prompts,
 )
+from differential_smoothing.tabular.divergences import DIVERGENCES, FORWARD_KL, REVERSE_KL, Divergence
+from differential_smoothing.tabular.frontier_claims import small_prompts
+from differential_smoothing.tabular.theorem_claims import reward_form_gap
 
 GIVEN = prompt([1 / 16, 4 / 16, 2 / 16, 9 / 16], 2)
 
@@ -153,7 +149,7 @@ def test_random_prompts_are_what_they_say_and_the_seed_decides():
         ),
         (lambda: Divergence("chi-squared", 2.0), "from 0"),
         (lambda: next(random_prompts(0, 0)), "count >= 1"),
-        (lambda: claims.check_claims(0, 0), "at least 1"),
+        (lambda: check_claims(0, 0), "at least 1"),
         (lambda: front.solve_frontier(blocks(5)[0], 0.1, 0.1), "one prompt"),
     ],
 )
@@ -231,7 +227,7 @@ def test_the_reward_form_misses_what_the_policy_form_reaches_for_the_forward_kl_
     given = prompt([0.1, 0.2, 0.6, 0.1], 3)
     for divergence, gap in ((FORWARD_KL, 7.8e-4), (REVERSE_KL, 0.0)):
         target = optimum(given, given.correct * 1.0, 0.5, divergence=divergence, entropy=0.5)
-        assert claims.reward_form_gap(given, target, divergence) == pytest.approx(gap, abs=2e-5)
+        assert reward_form_gap(given, target, divergence) == pytest.approx(gap, abs=2e-5)
 
 
 def test_improving_on_vanilla_at_equal_beta_and_at_equal_budget():
@@ -263,7 +259,7 @@ def test_improving_on_vanilla_at_equal_beta_and_at_equal_budget():
 
 def test_frontier_is_what_the_solver_finds_and_its_ends_are_known():
     random = np.random.default_rng(0)
-    for given in list(claims._small_prompts(8, 5)):
+    for given in list(small_prompts(8, 5)):
         kappa = random.uniform(0.05, 0.5)
         correct, diversity = front.frontier(given, kappa, np.array([1.0, 0.8]))
         _, vanilla = budgeted(given, given.correct * 1.0, kappa)
@@ -283,90 +279,3 @@ def test_random_policies_are_never_beyond_the_frontier():
     many = Prompts(np.repeat(GIVEN.log_p, 2000, 0), np.repeat(GIVEN.correct, 2000, 0))
     policy = np.log(random.dirichlet([0.7] * 4, size=2000))
     assert np.nanmin(front.distance(many, measure(many, policy))) > -1e-9
-
-
-# claims and command
-
-
-@pytest.fixture(scope="module")
-def checked():
-    return claims.check_claims(60, 1)
-
-
-@pytest.mark.parametrize(("instances", "seed"), [(3, 0), (1, 7)])
-def test_few_instances_still_hold_every_counterexample(instances, seed):
-    assert [
-        (c.name, c.verdict) for c in claims.check_claims(instances, seed) if c.verdict != c.expected
-    ] == []
-
-
-@pytest.mark.parametrize("refuted", [
-    claims._bonus_dominates, claims._gamma_n, claims._entropy_at_budget, claims._literal, step_claims.every_answer,
-    lambda none: claims._improves(none, "centred"), lambda none: claims._improves(none, "budget"),
-    lambda none: step_claims.reinforcement(none, 2, claims.NOT), lambda none: step_claims.rate(none, "gamma_p restores"),
-    lambda none: step_claims.rate(none, "gamma_n restores"),
-])  # fmt: skip
-def test_the_stated_counterexample_alone_refutes(refuted):
-    claim = refuted([])
-    assert (
-        claim.verdict == claim.expected != claims.PASS and claim.margin < 0 and "ounterexample" in claim.note
-    )
-
-
-def test_gamma_p_above_beta_can_cost_diversity():
-    given, one = prompt([2 / 5, 1 / 10, 1 / 2], 2), np.ones(1)
-    above = theorem.improves_both(given, one, -2 * one, equal="beta")
-    assert above.correctness > 0 and above.diversity == pytest.approx(-0.2767, abs=1e-4)
-
-
-def test_every_claim_has_the_verdict_that_the_project_states(checked):
-    assert [(c.name, c.verdict) for c in checked if c.verdict != c.expected] == []
-    assert len({c.name for c in checked}) == len(checked)
-    assert {c.verdict for c in checked} == {claims.PASS, claims.FAIL, claims.NOT}
-    assert all(c.held == 1 for c in checked if c.verdict == claims.PASS)
-    assert all(c.held < 1 for c in checked if c.verdict != claims.PASS)
-
-
-def test_a_broken_construction_turns_a_claim_red(monkeypatch):
-    """DS that tilts the wrong answers instead: the theorem's claim fails and so says the verdict."""
-    cases = [claims.Case(given, *rules(given, 6)) for given in blocks(60)]
-    assert claims._theorem(cases, REVERSE_KL, "reward").verdict == claims.PASS
-    assert claims._whole_budget(cases).verdict == claims.PASS
-    honest = theorem.matched_ds
-    monkeypatch.setattr(
-        theorem, "matched_ds", lambda p, pi, **k: honest(Prompts(p.log_p, p.exists & ~p.correct), pi, **k)
-    )
-    assert claims._theorem(cases, REVERSE_KL, "reward").verdict == claims.FAIL
-
-
-@pytest.mark.slow
-def test_ten_thousand_instances():
-    assert [c.name for c in claims.check_claims(10_000, 0) if c.verdict != c.expected] == []
-
-
-def test_the_command_writes_everything_and_the_seed_decides(tmp_path, monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["dsmooth", "tabular", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return stop.value.code, capsys.readouterr()
-
-    status, said = run("--instances", 20, "--output", tmp_path / "a")
-    assert status == 0, said.err
-    assert "does not extend" in said.out and "worst margin" in said.out
-    frame = pd.read_csv(tmp_path / "a" / "claims.csv")
-    assert set(frame["seed"]) == {0} and {"verdict", "margin", "held", "note"} <= set(frame)
-    assert status == int((frame["verdict"] != frame["expected"]).any())
-    page = (tmp_path / "a" / "section.html").read_text()
-    assert page.count("<svg") == 4 and "<script" not in page and 'src="' not in page
-    for name in ("frontier", "biases", "map", "dynamics"):
-        assert (tmp_path / "a" / f"{name}.png").stat().st_size > 5000
-        assert f"{name}-" in page
-    with rc_context(figures.STYLE):
-        again = figures.FIGURES["biases"][0](0)
-        again.savefig(tmp_path / "again.svg", dpi=200, metadata={"Date": None})
-    assert (tmp_path / "again.svg").read_text() == (tmp_path / "a" / "biases.svg").read_text()
-    status, said = run("--instances", 0)
-    assert status == 2 and "--instances" in said.err
-    status, said = run("--output", tmp_path / "a" / "claims.csv")
-    assert status == 2 and "is a file" in said.err

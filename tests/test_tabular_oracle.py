@@ -17,9 +17,10 @@ from differential_smoothing.tabular.oracle import (
     expected_gradient,
     group_advantage,
     sampled_gradient,
+    step_moments,
     surrogate_gradient,
 )
-from differential_smoothing.tabular.trajectories import sequences, token_logps
+from differential_smoothing.tabular.trajectories import random_tree, sequences, token_logps
 
 BANDIT = sequences([[i] for i in range(5)])
 TREE = sequences([[0, 0], [0, 1, 1], [0, 1, 0], [1], [2, 2, 0]])
@@ -155,6 +156,38 @@ def test_errors_say_what_was_expected(call, said):
         call()
 
 
+def test_random_trees_are_whole_and_the_seed_decides():
+    for seed in range(20):
+        tree = random_tree(7, seed)
+        logits = np.random.default_rng(seed).normal(size=tree.allowed.shape)
+        assert len(tree.mask) == 7 and np.exp(token_logps(logits, tree).sum(1)).sum() == pytest.approx(1)
+        assert all(np.array_equal(a, b) for a, b in zip(tree, random_tree(7, seed), strict=True))
+    assert len({random_tree(7, seed).node.tobytes() for seed in range(20)}) > 10
+    with pytest.raises(ValueError, match="leaves >= 2"):
+        random_tree(1, 0)
+
+
+def test_moments_of_a_step_over_all_ordered_groups():
+    p, correct, size, rule = np.array([0.3, 0.1, 0.6]), np.array([True, True, False]), 3, ds_grpo(gamma_n=0.5)
+    bandit = sequences([[0], [1], [2]])
+    slope = p * (correct - p[correct].sum())
+    first = second = 0.0
+    for group in itertools.product(range(3), repeat=size):
+        index = np.array(group)
+        advantage = rule(
+            torch.tensor(correct[index]).double(), torch.from_numpy(np.log(p[index]))[:, None], torch.ones(size, 1),
+            correct=torch.tensor(correct[index]), group=torch.zeros(size, dtype=torch.long),
+        ).numpy()[:, 0]  # fmt: skip
+        weight = np.bincount(index, advantage, 3) / size
+        gain = slope @ (weight - p * weight.sum())
+        first, second = first + math.prod(p[index]) * gain, second + math.prod(p[index]) * gain**2
+    mean, spread = step_moments(np.log(p)[None], bandit, correct, rule, size, slope[None])
+    assert (mean, spread) == (
+        pytest.approx(first, abs=1e-14),
+        pytest.approx(math.sqrt(second - first**2), abs=1e-12),
+    )
+
+
 # biases
 
 
@@ -203,6 +236,27 @@ def test_diversity_rates_are_derivatives_along_the_closed_form_gradient(size):
     assert rates.grpo == pytest.approx(biases.diversity_rate(log_pi, correct, grpo[:, 0]), abs=1e-12)
     assert (rates.grpo < 0).all() and (rates.gamma_p_centred > 0).all() and (rates.gamma_n < 0).all()
     assert (rates.gamma_p < 0).any() and (rates.gamma_p > 0).any()  # the published term can do either
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_correctness_rates_are_derivatives_and_their_price_does_not_hang_on_the_group(size):
+    logits, correct = np.random.default_rng(4).normal(size=(40, 1, 5)), np.broadcast_to(CORRECT, (40, 5))
+    log_pi = token_logps(logits, BANDIT)[..., 0]
+
+    def correctness(values):
+        return np.exp(token_logps(values, BANDIT)[..., 0])[:, CORRECT].sum(1)
+
+    grpo = closed_form_gradient(logits, BANDIT, correct, size)
+    term = closed_form_gradient(logits, BANDIT, correct, size, gamma_n=1.0) - grpo
+    rates = biases.correctness_rates(log_pi, correct, size)
+    for rate, gradient in zip(rates, (grpo, term), strict=True):
+        up, down = (correctness(logits + sign * 1e-5 * gradient) for sign in (1, -1))
+        assert rate == pytest.approx((up - down) / 2e-5, abs=1e-9)
+    cost, pair = biases.diversity_rates(log_pi, correct, size), biases.diversity_rates(log_pi, correct, 2)
+    assert cost.grpo / rates[0] == pytest.approx(
+        pair.grpo / biases.correctness_rates(log_pi, correct, 2)[0], rel=1e-9
+    )
+    assert rates[1] == pytest.approx(biases.correctness_rates(log_pi, correct, 2)[1], rel=1e-9)
 
 
 # dynamics

@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from differential_smoothing.tabular.closed_form import Floats, logsumexp
+from differential_smoothing.tabular.closed_form import logsumexp
+from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.oracle import group_advantage
 
 __all__ = ["Biases", "Rates", "biases", "correctness_rates", "diversity_rate", "diversity_rates"]

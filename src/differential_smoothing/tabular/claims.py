@@ -21,7 +21,8 @@ from differential_smoothing.tabular import (
     theorem_claims,
     training_claims,
 )
-from differential_smoothing.tabular.closed_form import DIVERGENCES, random_prompts
+from differential_smoothing.tabular.closed_form import random_prompts
+from differential_smoothing.tabular.divergences import DIVERGENCES
 from differential_smoothing.tabular.verdict import NOT, PASS, Case, Claim
 
 __all__ = ["check_claims"]

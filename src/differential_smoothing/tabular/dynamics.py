@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from differential_smoothing.tabular.biases import _conditional
-from differential_smoothing.tabular.closed_form import Floats
+from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.oracle import (
     Rule,
     closed_form_gradient,

@@ -17,15 +17,13 @@ from __future__ import annotations
 import numpy as np
 
 from differential_smoothing.tabular.closed_form import (
-    REVERSE_KL,
-    Divergence,
-    Floats,
     Measures,
     Prompts,
     find_root,
     logsumexp,
     measure,
 )
+from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
 from differential_smoothing.tabular.theorem import at_budget
 
 __all__ = [

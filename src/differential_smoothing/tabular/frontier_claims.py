@@ -9,7 +9,6 @@ import numpy as np
 from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular import theorem
 from differential_smoothing.tabular.closed_form import (
-    DIVERGENCES,
     Prompts,
     ds_reward,
     entropy_reward,
@@ -17,6 +16,7 @@ from differential_smoothing.tabular.closed_form import (
     optimum,
     prompt,
 )
+from differential_smoothing.tabular.divergences import DIVERGENCES
 from differential_smoothing.tabular.verdict import FAIL, Case, Claim, case, claim, written
 
 __all__ = ["bonus_dominates", "nothing_beyond", "small_prompts", "solver_frontier", "solver_optima"]

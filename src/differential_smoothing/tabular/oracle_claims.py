@@ -8,7 +8,7 @@ import numpy as np
 
 from differential_smoothing.tabular import biases as bias
 from differential_smoothing.tabular import oracle
-from differential_smoothing.tabular.closed_form import Floats
+from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.trajectories import Trajectories, random_tree, sequences, token_logps
 from differential_smoothing.tabular.verdict import NOT, Claim, claim
 

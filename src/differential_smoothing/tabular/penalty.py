@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from differential_smoothing.tabular.closed_form import Divergence, Floats, Prompts, logsumexp
+from differential_smoothing.tabular.closed_form import Prompts, logsumexp
+from differential_smoothing.tabular.divergences import Divergence, Floats
 
 __all__ = ["concave", "penalty_maxima"]
 

@@ -10,15 +10,13 @@ import numpy as np
 from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular import theorem
 from differential_smoothing.tabular.closed_form import (
-    FORWARD_KL,
-    HELLINGER,
-    Divergence,
     Prompts,
     measure,
     optimum,
     prompt,
     random_prompts,
 )
+from differential_smoothing.tabular.divergences import FORWARD_KL, HELLINGER, Divergence
 from differential_smoothing.tabular.penalty import concave, penalty_maxima
 from differential_smoothing.tabular.theorem_claims import VANILLA
 from differential_smoothing.tabular.verdict import NOT, Case, Claim, claim, written

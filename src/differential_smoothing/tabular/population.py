@@ -11,15 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from differential_smoothing.tabular.closed_form import (
-    REVERSE_KL,
-    Divergence,
-    Floats,
-    Measures,
-    Prompts,
-    find_root,
-    optimum,
-)
+from differential_smoothing.tabular.closed_form import Measures, Prompts, find_root, optimum
+from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
 
 __all__ = ["mean_over", "pass_at_k", "shared_budget"]
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from differential_smoothing.tabular import population
 from differential_smoothing.tabular.closed_form import (
-    Floats,
     Prompts,
     budgeted,
     ds_reward,
@@ -18,6 +17,7 @@ from differential_smoothing.tabular.closed_form import (
     optimum,
     random_prompts,
 )
+from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.verdict import NOT, Claim, claim
 
 __all__ = ["RULES", "People", "equal_beta", "own_budget", "people", "shared_pass_at_1", "shared_pass_at_k"]

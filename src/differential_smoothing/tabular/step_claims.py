@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from differential_smoothing.tabular import biases as bias
-from differential_smoothing.tabular.closed_form import Floats, measure, prompt
+from differential_smoothing.tabular.closed_form import measure, prompt
+from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.verdict import NOT, PASS, Case, Claim, case, claim, written
 
 __all__ = ["RATES", "every_answer", "rate", "reinforcement", "selection"]

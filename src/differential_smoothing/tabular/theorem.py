@@ -23,15 +23,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from differential_smoothing.tabular.closed_form import (
-    REVERSE_KL,
-    Divergence,
-    Floats,
     Measures,
     Prompts,
     find_root,
     logsumexp,
     measure,
 )
+from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
 
 __all__ = [
     "Challenge",

@@ -9,9 +9,6 @@ import numpy as np
 
 from differential_smoothing.tabular import theorem
 from differential_smoothing.tabular.closed_form import (
-    FORWARD_KL,
-    Divergence,
-    Floats,
     Prompts,
     entropy_reward,
     find_root,
@@ -20,6 +17,7 @@ from differential_smoothing.tabular.closed_form import (
     optimum,
     prompt,
 )
+from differential_smoothing.tabular.divergences import FORWARD_KL, Divergence, Floats
 from differential_smoothing.tabular.verdict import NOT, Case, Claim, claim
 
 __all__ = ["bonus", "literal", "mixed_forms", "penalty", "reward_form_gap", "whole_budget"]

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from differential_smoothing.tabular.closed_form import Floats, Prompts, prompt
+from differential_smoothing.tabular.closed_form import Prompts, prompt
+from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.theorem import TOLERANCE
 
 __all__ = ["FAIL", "NOT", "PASS", "Case", "Claim", "case", "claim", "written"]
