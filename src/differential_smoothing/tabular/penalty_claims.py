@@ -11,6 +11,7 @@ from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular import theorem
 from differential_smoothing.tabular.closed_form import (
     Prompts,
+    logsumexp,
     measure,
     optimum,
     prompt,
@@ -145,7 +146,9 @@ def point_mass() -> Claim:
         best = (given.correct + given.log_p).argmax(1)
         corner = np.where(np.arange(given.log_p.shape[1]) == best, 0.0, -np.inf)[None]
         ours = measure(given, optimum(given, given.correct * 1.0, 1e-3))
-        margins.append(ours.log_odds[0] - measure(given, corner).log_odds[0])
+        margins.append(
+            (ours.log_odds - logsumexp(corner, given.correct) + logsumexp(corner, ~given.correct))[0]
+        )
     return claim(
         "Theorem 3.4, penalty, entropy form, gamma >= beta",
         "The same for the reverse KL and gamma >= beta",
