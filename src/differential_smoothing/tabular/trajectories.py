@@ -90,8 +90,12 @@ def to_logits(per_outcome: Floats, logits: Floats, trajectories: Trajectories) -
     shape = (*weight.shape[:-2], *trajectories.allowed.shape)
     flat = np.zeros((int(np.prod(shape[:-2])), trajectories.allowed.size))
     place = (trajectories.node * shape[-1] + trajectories.action)[trajectories.mask]
-    for column, at in enumerate(place):
-        flat[:, at] += weight.reshape(len(flat), *trajectories.mask.shape)[:, trajectories.mask][:, column]
+    tokens = weight.reshape(len(flat), *trajectories.mask.shape)[:, trajectories.mask]
+    if len(set(place.tolist())) == len(place):  # a bandit: no two tokens are the same decision
+        flat[:, place] = tokens
+    else:
+        for column, at in enumerate(place):
+            flat[:, at] += tokens[:, column]
     gradient = flat.reshape(shape)
     policy = np.exp(log_policy(logits, trajectories))
     return gradient - policy * gradient.sum(-1, keepdims=True)
