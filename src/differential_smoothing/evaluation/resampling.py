@@ -47,6 +47,7 @@ def check_values(who: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def check_options(seed: int, replications: int, level: float, method: str = "percentile") -> None:
+    """ValueError for options that no bootstrap here can take."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(
             f"The bootstrap got seed = {seed!r}, expected a whole number >= 0. Choose one and report it."

@@ -45,7 +45,7 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
         count = len(prompts.log_p)
         cases.append(Case(prompts, 10 ** random.uniform(-2, 2, count), 10 ** random.uniform(-3, 0.5, count)))
     crowd = population_claims.people(min(200, instances), seed)
-    small = list(frontier_claims.small_prompts(min(150, instances), seed))
+    small = list(frontier_claims.small_prompts(min(200, instances), seed))
     jobs: list[tuple[str, Callable[[], Claim]]] = []
     for divergence in DIVERGENCES:
         for form in ("reward", "entropy"):
