@@ -1,0 +1,186 @@
+"""Sweeps: expanded, refused, killed at random, continued; a rule of the user's own from a file outside the package."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from differential_smoothing.study import read_study
+from differential_smoothing.sweep import COUNTS, Sweep, read_counts
+
+TINY = {
+    "common": {
+        "problems": 40, "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8, "max_steps": 6,
+        "use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "save_steps": 2,
+        "gradient_checkpointing": False, "monitor": False,
+    },
+    "rules": {"grpo": {}, "ds": {"gamma_p": [0.1, 0.2]}},
+    "learning_rates": [1.0e-4],
+    "baseline": "grpo",
+    "selection": {"split": "dev", "problems": 6, "samples": 8},
+    "evaluation": {"split": "test", "problems": 6, "samples": 8},
+}  # fmt: skip
+
+#: The whole of it, 20 times: DSMOOTH_KILLS=20 python -m pytest tests/test_sweep.py -k killed
+KILLS = int(os.environ.get("DSMOOTH_KILLS", 3))
+
+MY_RULE = '''
+import torch
+
+def mine(rewards, logps, mask, *, correct, group, push=1.0, progress=0.0):
+    """Right answers up, wrong ones down, less and less."""
+    return push * (1 - progress) * torch.where(correct == 1, 1.0, -1.0)
+'''
+
+
+def written(path, content):
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
+    content = {
+        **TINY,
+        "rules": {"grpo": {}, "ds": {"gamma_p": [0.1, 0.2]}, "pkpo": {"rule": "pkpo", "rule_options": {"k": [2, 4], "anneal": True}}},
+        "learning_rates": [1.0e-4, 3.0e-4],
+        "tasks": {"few": {"problems": 20}, "many": {"numbers": 3}},
+        "seeds": [0, 5],
+    }  # fmt: skip
+    sweep = read_study(written(tmp_path / "s.yaml", content))
+    assert isinstance(sweep, Sweep)
+    cells = sweep.cells()
+    assert (
+        len(cells) == len({cell.name for cell in cells}) == 2 * 5 * 2 * 2
+    )  # tasks, points of rules, rates, seeds
+    by_name = {cell.name: cell for cell in cells}
+    cell = by_name["many-pkpo-4-lr0.0003-seed5"]
+    assert cell.options["rule_options"] == {"k": 4, "anneal": True} and cell.options["learning_rate"] == 3e-4
+    assert cell.options["numbers"] == 3 and cell.options["seed"] == 5 and cell.options["max_steps"] == 6
+    assert by_name["few-ds-0.2-lr0.0001-seed0"].options["gamma_p"] == 0.2
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)  # whole seeds first
+    assert sweep.evaluations(cell)["evaluation"].numbers == 3
+    assert sweep.evaluations(by_name["few-grpo-lr0.0001-seed0"])["selection"].split == "dev"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rules": {"grpo": {}, "ds": {"gamma_p": [1], "gamma_n": [1]}}}, "ds has several lists"),
+        ({"rules": {"grpo": {}, "ds": 3}}, "ds needs a mapping of options"),
+        ({"rules": {"grpo": {}, "a-b": {}}}, "a rule's name is letters"),
+        ({"rules": {"ds": {}}}, "baseline 'grpo' is not one of the rules"),
+        ({"learning_rates": ["1e-4"]}, "write 1.0e-4"),
+        ({"learning_rates": [1e-4, 1e-4]}, "different numbers > 0"),
+        ({"learning_rates": []}, "needs the entry learning_rates"),
+        ({"selection": None}, "selection must be a dict"),
+        ({"models": {}}, "unknown entry 'models'"),
+        ({"evaluation": {"split": "tset"}}, "split must be train, dev or test"),
+        ({"seeds": [0, 0]}, "seeds must be different whole numbers"),
+        ({"rules": {"grpo": {"gamma_p": [0, "../x"]}}}, "must be numbers or short words"),
+    ],
+)
+def test_a_wrong_sweep_says_what_is_wrong(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        read_study(written(tmp_path / "s.yaml", {**TINY, **change}))
+
+
+def start(study, folder):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "differential_smoothing",
+        "compare",
+        str(study),
+        "--output",
+        str(folder),
+        "--jobs",
+        "2",
+    ]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def run(study, folder):
+    process = start(study, folder)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_at_random_gives_the_same_tables(tiny_model, tmp_path):
+    rule = tmp_path / "my_rules.py"
+    rule.write_text(MY_RULE)
+    rules = {**TINY["rules"], "mine": {"rule": f"{rule}:mine", "rule_options": {"push": [0.5, 1.0]}}}
+    content = {**TINY, "common": {**TINY["common"], "model": tiny_model}, "rules": rules}
+    content["seeds"] = list(range(1 + KILLS // 4))
+    study = written(tmp_path / "s.yaml", content)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    output = run(study, whole)
+    assert "mine" in output and "Dominated by" in output
+
+    generator = random.Random(0)
+    for _ in range(KILLS):
+        process = start(study, cut)
+        # from the moment that cells run, at a random time: in the middle of a step, a checkpoint, a result
+        while (
+            process.poll() is None
+            and not list(cut.glob("*/checkpoint-*"))
+            and not list(cut.glob("counts/*.parquet"))
+        ):
+            time.sleep(0.02)
+        time.sleep(generator.uniform(0, 2))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    run(study, cut)
+
+    sweep = read_study(study)
+    first, second = (read_counts(sweep, folder) for folder in (whole, cut))
+    pd.testing.assert_frame_equal(first, second)
+    assert len(first) == 5 * 12 * len(content["seeds"]) and set(COUNTS) <= set(first)
+    for name in (
+        "points.csv",
+        "best.csv",
+        "differences.csv",
+        "dominance.csv",
+        "report.md",
+        "frontier.svg",
+        "variety.svg",
+    ):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+    assert not list(Path(whole).glob("counts/*.partial"))
+
+
+@pytest.mark.slow
+def test_a_rule_that_misbehaves_stops_the_sweep_with_its_name(tiny_model, tmp_path):
+    rule = tmp_path / "bad.py"
+    rule.write_text("def bad(rewards, logps, mask, *, correct, group):\n    return rewards / 0\n")
+    content = {
+        **TINY,
+        "common": {**TINY["common"], "model": tiny_model},
+        "rules": {"grpo": {}, "bad": {"rule": f"{rule}:bad"}},
+    }
+    process = start(written(tmp_path / "s.yaml", content), tmp_path / "run")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, output
+    assert "bad.py:bad" in output and "step 0" in output and "not finite" in output
+
+
+def test_counts_of_nothing_say_so(tmp_path):
+    sweep = read_study(written(tmp_path / "s.yaml", TINY))
+    with pytest.raises(ValueError, match="no finished cell"):
+        read_counts(sweep, tmp_path)
