@@ -41,6 +41,7 @@ from differential_smoothing.advantages import (
     smoothing_term,
 )
 from differential_smoothing.rules import PRESETS, RULES, make_rule
+from differential_smoothing.rules.discrepancy import discrepancy_sums, from_sums
 from differential_smoothing.sampling import sample
 
 __all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
@@ -97,6 +98,13 @@ class DSGRPOConfig(GRPOConfig):
     rule_options: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Options of the rule, a mapping such as {"k": 4}.'}
     )
+    schedule: str = field(
+        default="constant",
+        metadata={
+            "help": "'entropy_discrepancy' multiplies the gammas and entropy_coef by the batch's entropy discrepancy, the gammas by 0 "
+            "where it is negative."
+        },
+    )
     correct_reward: str | None = field(
         default=None,
         metadata={
@@ -121,9 +129,21 @@ class DSGRPOConfig(GRPOConfig):
         smoothing_coefficient(
             torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
         )  # its checks and messages
-        for name, allowed in {"level": ("token", "mean", "sum"), "stage": ("advantage", "reward")}.items():
+        choices = {
+            "level": ("token", "mean", "sum"),
+            "stage": ("advantage", "reward"),
+            "schedule": ("constant", "entropy_discrepancy"),
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
+        if self.schedule != "constant" and self.gamma_p == self.gamma_n == self.entropy_coef == 0:
+            raise ValueError(
+                f"schedule={self.schedule!r} multiplies gamma_p, gamma_n and entropy_coef, and all of them are 0. Set one, to 1.0 for "
+                f"the published entropy coefficient."
+            )
+        if self.schedule != "constant" and self.use_adaptive_entropy:
+            raise ValueError("schedule and use_adaptive_entropy both set the entropy coefficient. Choose one.")
         if self.stage == "reward" and self.level == "token":
             raise ValueError(
                 "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
@@ -206,6 +226,7 @@ class DSGRPOTrainer(GRPOTrainer):
         self._correct_column = correct_column(self.reward_func_names, self.args.correct_reward)
         hosts = self.args.rule in ("grpo", *PRESETS)
         self._rule = None if hosts else make_rule(self.args.rule, self.args.rule_options)
+        self._factor = 1.0  # of the schedule
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
 
@@ -226,6 +247,8 @@ class DSGRPOTrainer(GRPOTrainer):
 
         if self._rule is not None:
             self._apply_rule(output, correct, mine)
+        if self.args.schedule != "constant" and self.model.training:
+            self._follow_schedule(output)
         logps = _old_logps(output)
         if self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center):
             if logps is None:
@@ -271,9 +294,7 @@ class DSGRPOTrainer(GRPOTrainer):
         term = torch.zeros_like(logps)
         if self._smooths:
             mask = _loss_mask(inputs)
-            coefficient = smoothing_coefficient(
-                inputs["ds_correct"], gamma_p=self.args.gamma_p, gamma_n=self.args.gamma_n
-            )
+            coefficient = smoothing_coefficient(inputs["ds_correct"], **self._gammas)
             term = smoothing_term(
                 logps, mask, coefficient=coefficient, level=self.args.level, entropies=entropies
             )
@@ -288,9 +309,8 @@ class DSGRPOTrainer(GRPOTrainer):
         logps = self.accelerator.gather(completion_logps(logps, mask, level=self.args.level))
         size = self.num_generations if self.model.training else self.num_generations_eval
         group = torch.arange(len(logps), device=logps.device) // size
-        gammas = {"gamma_p": self.args.gamma_p, "gamma_n": self.args.gamma_n}
         if self.args.center:
-            term = smoothing_coefficient(correct, **gammas) * centred_logps(
+            term = smoothing_coefficient(correct, **self._gammas) * centred_logps(
                 logps, correct=correct, group=group
             )
             stock = output["advantages"]
@@ -299,8 +319,23 @@ class DSGRPOTrainer(GRPOTrainer):
         logps = logps[:, None]
         return ds_grpo_advantages(
             self._rewards(), logps, torch.ones_like(logps), correct=correct, group=group, level="sum", stage="reward",
-            scale=self.scale_rewards, **gammas,
+            scale=self.scale_rewards, **self._gammas,
         )[mine, 0]  # fmt: skip
+
+    @property
+    def _gammas(self) -> dict[str, float]:
+        return {"gamma_p": self.args.gamma_p * self._factor, "gamma_n": self.args.gamma_n * self._factor}
+
+    def _follow_schedule(self, output: dict[str, Any]) -> None:
+        """Set the factor of the gammas, and the host's entropy coefficient, from the batch of all processes."""
+        logps = _old_logps(output)
+        if logps is None:
+            logps = output["old_per_token_logps"] = self._current_logps(output)
+        sums = discrepancy_sums(logps.float(), _loss_mask(output), output["ds_correct"])
+        discrepancy = from_sums(self.accelerator.reduce(sums))
+        self._factor = max(discrepancy, 0.0)
+        self.entropy_coef = self.args.entropy_coef * discrepancy
+        self._metrics["train"]["ds/entropy_discrepancy"].append(discrepancy)
 
     def _rewards(self) -> Tensor:
         """(batch of all processes,): the weighted sum over the reward functions, NaN where none of them said anything."""
