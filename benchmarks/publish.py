@@ -4,17 +4,31 @@
 
 copies summary.csv, differences.csv and the figure to benchmarks/results/ under the study's name. The study "sharpening" also
 becomes the README's results. Nothing in those tables is typed by hand.
+
+    python benchmarks/publish.py runs/arena arena                   # of a sweep, finished or not
+    python benchmarks/publish.py --restore arena runs/arena         # its cells back, to go on or to report again
+
+A sweep is published as the counts of its finished cells (``NAME-counts.parquet``), from which its report, tables and figures are computed
+again, here and by ``dsmooth compare`` in a restored folder, which trains only what is missing.
 """
 
+import re
 import shutil
 import sys
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
+from differential_smoothing.cli import results
 from differential_smoothing.report import to_markdown
+from differential_smoothing.study import read_study
+from differential_smoothing.sweep import COUNTS, Sweep, read_counts
+from differential_smoothing.training import claim_folder
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 START, END = "<!-- results:", "<!-- end of results -->"
 
 
@@ -41,15 +55,63 @@ def write_readme() -> None:
     path.write_text(f"{head}{START}{mark}\n{block}{END}{after}")
 
 
+def publish_sweep(folder: Path, name: str) -> None:
+    """The counts of all finished cells in one file of small columns, and the report computed from that file."""
+    sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
+    counts = read_counts(sweep, folder)
+    small = counts[["model", "seed", "evaluation", "prompt_id", *COUNTS]].copy()
+    for column in ("model", "evaluation", "prompt_id"):
+        small[column] = small[column].astype("category")
+    for column in ("seed", "n", "c"):
+        small[column] = small[column].astype("int16")
+    small.to_parquet(RESULTS / f"{name}-counts.parquet", index=False, compression="zstd")
+    report_sweep(name)
+
+
+def report_sweep(name: str) -> None:
+    """The tables, the report and the figures of a published sweep, in benchmarks/results/."""
+    sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        restore(name, Path(folder))
+        results.arena(read_counts(sweep, Path(folder)), sweep.baseline, Path(folder), seed=0)
+        for file in Path(folder).glob("*.*"):
+            if file.suffix in (".csv", ".svg", ".md") and file.name != "points.csv":
+                text = file.read_text()
+                if file.suffix == ".md":  # the figures get the study's name too
+                    text = re.sub(r"\]\(([\w-]+\.svg)\)", rf"]({name}-\1)", text)
+                (RESULTS / f"{name}-{file.name}").write_text(text)
+        points = pd.read_csv(Path(folder) / "points.csv")
+        points[points["evaluation"] == "evaluation"].to_csv(RESULTS / f"{name}-points.csv", index=False)
+
+
+def restore(name: str, folder: Path) -> None:
+    """The published cells as files of ``folder``, as if they had just been run there; cells that are there stay."""
+    sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
+    counts = pd.read_parquet(RESULTS / f"{name}-counts.parquet")
+    known = {(cell.model, cell.seed): cell for cell in sweep.cells()}
+    for key, rows in counts.groupby(["model", "seed"], observed=True):
+        file = sweep.result(folder, known[key])
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rows.astype({"model": str, "evaluation": str, "prompt_id": str, "seed": int, "n": int, "c": int}).to_parquet(file, index=False)
+    with claim_folder(folder, asdict(sweep), adopt=True):
+        pass
+
+
 def main(study: Path, name: str) -> None:
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
+    if isinstance(read_study(ROOT / "benchmarks" / f"{name}.yaml"), Sweep):
+        publish_sweep(study, name)
+        return
     for part in ("summary", "differences"):
-        shutil.copy(study / f"{part}.csv", results / f"{name}-{part}.csv")
-    shutil.copy(study / "pass_at_k.svg", results / f"{name}.svg")
+        shutil.copy(study / f"{part}.csv", RESULTS / f"{name}-{part}.csv")
+    shutil.copy(study / "pass_at_k.svg", RESULTS / f"{name}.svg")
     if name == "sharpening":
         write_readme()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    if sys.argv[1] == "--restore":
+        restore(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main(Path(sys.argv[1]), sys.argv[2])

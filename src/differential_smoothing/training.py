@@ -235,17 +235,17 @@ def train(
 
 
 @contextmanager
-def claim_folder(folder: Path, definition: dict[str, Any]) -> Iterator[None]:
+def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = False) -> Iterator[None]:
     """Hold ``folder`` as the home of what ``definition`` defines, alone, while the block runs.
 
-    ValueError if it is another's, if something else is in it, or if another process is at work in it.
+    ``adopt`` takes a folder over that has no config.json although it is not empty. ValueError if it is another's, if something else is in it, or if another process is at work in it.
     """
     path, lock = folder / "config.json", folder / "lock"
     own = {path.name, path.name + ".partial", lock.name}  # a folder with no more than these holds no work yet
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Choose another output folder.")
     others = sorted(p.name for p in folder.iterdir() if p.name not in own) if folder.is_dir() else []
-    if others and not path.is_file():
+    if others and not path.is_file() and not adopt:
         raise ValueError(
             f"{folder} holds {others[0]!r} and was not made by dsmooth (it has no config.json). Nothing was changed. "
             f"Choose another output folder."
