@@ -1,4 +1,4 @@
-"""A base model to start from: a small transformer that has learned Countdown from solved problems.
+"""A base model to start from: a small transformer that has learned a task from solved problems.
 
 Nothing needs to be downloaded to see sharpening happen. The repository ships the weights of a base with a stock
 architecture (Llama, from its config) and a stock fast tokenizer; this module is the recipe that made them, and makes
@@ -6,21 +6,22 @@ them again: ``dsmooth base --output runs/base``. The base is *useful*, not good:
 then, nearly every problem in 64 tries, by many different solutions. That is the state in which reinforcement learning
 finds a language model, and the state that it destroys when it sharpens.
 
-Supervised learning sees train problems only (``countdown.split_of``): a uniformly drawn canonical solution in a random
-spelling, so the base has no favourite among the correct answers beyond what its size imposes.
+Supervised learning sees problems of the train split only, with answers that the task draws anew each time: for Countdown
+a uniformly drawn canonical solution in a random spelling, so the base has no favourite among the correct answers beyond
+what its size imposes. ``--task`` makes a base for any task that can demonstrate answers.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from differential_smoothing.tasks import countdown
+from differential_smoothing.tasks import Task, make_task
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -31,38 +32,44 @@ __all__ = ["SHIPPED_BASE", "make_model", "make_tokenizer", "train_base"]
 SHIPPED_BASE = Path(__file__).parent / "data" / "countdown-4x10"
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer for the compact form: the numbers 0 to 100 and every sign are one token each.
+def make_tokenizer(task: Task | None = None, *, context: int = 128) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer for the compact form of ``task``, whose ``words`` are one token each; None is Countdown.
 
-    Spaces separate and are not tokens; longer numbers fall into pieces of at most two digits, so nothing a Countdown
-    prompt can hold is unknown to it.
+    Countdown's words are the numbers 0 to 100 and every sign. Longer numbers fall into pieces of at most two digits, so
+    nothing a prompt can hold is unknown to it. White space separates and is no token, unless it is among the words.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "<eos>", "<unk>", *map(str, range(101)), *"+-*/()=:"]
+    task = make_task("countdown") if task is None else task
+    words = ["<pad>", "<eos>", "<unk>", *task.words]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Split(Regex("100(?![0-9])|[0-9]{1,2}|."), behavior="isolated"),
-        ]
-    )
+    spaces = [] if " " in task.words else [pre_tokenizers.WhitespaceSplit()]
+    split = pre_tokenizers.Split(Regex(task.pattern), behavior="isolated")
+    core.pre_tokenizer = pre_tokenizers.Sequence([*spaces, split])
     core.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left",
-        model_max_length=128, clean_up_tokenization_spaces=False,
+        model_max_length=context, clean_up_tokenization_spaces=False,
     )  # fmt: skip
 
 
-def make_model(*, seed: int, hidden: int = 128, layers: int = 4, heads: int = 4) -> LlamaForCausalLM:
+def make_model(
+    *,
+    seed: int,
+    hidden: int = 128,
+    layers: int = 4,
+    heads: int = 4,
+    vocabulary: int = 112,
+    context: int = 128,
+) -> LlamaForCausalLM:
     """A randomly initialised Llama for ``make_tokenizer``; about 0.8M parameters at the default size."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=112, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=heads, intermediate_size=3 * hidden, max_position_embeddings=128,
+        vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=heads, intermediate_size=3 * hidden, max_position_embeddings=context,
         tie_word_embeddings=False, pad_token_id=0, bos_token_id=1, eos_token_id=1,
     )  # fmt: skip
     return LlamaForCausalLM(config)
@@ -71,25 +78,33 @@ def make_model(*, seed: int, hidden: int = 128, layers: int = 4, heads: int = 4)
 def train_base(
     output: Path,
     *,
+    task: Task | None = None,
     steps: int = 2400,
     batch_size: int = 256,
     learning_rate: float = 2e-3,
     seed: int = 0,
-    numbers: int = 4,
-    max_number: int = 10,
-    targets: tuple[int, int] = (1, 100),
     problems: int = 24_000,
+    hidden: int = 128,
+    layers: int = 4,
+    context: int = 128,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
-    """Teach a fresh model Countdown and save model and tokenizer to ``output``.
+    """Teach a fresh model ``task`` (None: Countdown) and save model and tokenizer to ``output``.
 
-    ``on_step(step, loss)`` is called after every step; the loss is the mean cross-entropy per completion token, in nats.
+    Args:
+        steps: optimiser steps of ``batch_size`` solved problems each, at most ``problems`` different ones.
+        hidden, layers: size of the model; 4 attention heads.
+        context: longest prompt and completion together, in tokens.
+        on_step: ``on_step(step, loss)`` is called after every step; the loss is the mean cross-entropy per completion
+            token, in nats.
+
+    ValueError if the task cannot demonstrate answers, or a prompt with its answer is longer than ``context``.
     """
-    tokenizer, model = make_tokenizer(), make_model(seed=seed)
-    chosen = countdown.generate(
-        problems, split="train", seed=seed, numbers=numbers, max_number=max_number, targets=targets
-    )
-    batches = _batches(chosen, tokenizer, batch_size, random.Random(seed))
+    task = make_task("countdown") if task is None else task
+    tokenizer = make_tokenizer(task, context=context)
+    model = make_model(seed=seed, hidden=hidden, layers=layers, vocabulary=len(tokenizer), context=context)
+    chosen = task.problems(problems, split="train", seed=seed)
+    batches = _batches(task, chosen, tokenizer, batch_size, random.Random(seed))
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     warmup = max(1, steps // 20)
     model.train()
@@ -109,17 +124,27 @@ def train_base(
 
 
 def _batches(
-    problems: list[countdown.Problem], tokenizer: PreTrainedTokenizerFast, size: int, rng: random.Random
+    task: Task, problems: Sequence[Any], tokenizer: PreTrainedTokenizerFast, size: int, rng: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    solutions = [countdown.solve(*problem) for problem in problems]
-    prompts = tokenizer([countdown.prompt(problem) for problem in problems])["input_ids"]
+    prompts = tokenizer([task.prompt(problem) for problem in problems])["input_ids"]
     while True:
         chosen = rng.choices(range(len(problems)), k=size)
-        answers = tokenizer([countdown.shuffled(rng.choice(solutions[i]), rng) for i in chosen])["input_ids"]
+        texts = [task.demonstration(problems[i], rng) for i in chosen]
+        if None in texts:
+            raise ValueError(
+                f"The task {task.name!r} has no demonstrated answer to "
+                f"{task.prompt(problems[chosen[texts.index(None)]])!r:.200}, so no base can be taught it."
+            )
+        answers = tokenizer(texts)["input_ids"]
         rows = [
             (prompts[i], [*answer, tokenizer.eos_token_id]) for i, answer in zip(chosen, answers, strict=True)
         ]
         width = max(len(prompt) + len(answer) for prompt, answer in rows)
+        if width > tokenizer.model_max_length:
+            raise ValueError(
+                f"A prompt and its answer have {width} tokens, more than the context of {tokenizer.model_max_length}. "
+                f"Set context to {width} or more."
+            )
         ids = torch.full((size, width), tokenizer.pad_token_id)
         labels = torch.full((size, width), -100)
         for row, (prompt, answer) in enumerate(rows):

@@ -14,7 +14,7 @@ A study is a small YAML file (``data/quickstart.yaml`` is one):
     evaluation: {split: test, problems: 500, samples: 64, seed: 0}
 
 The base is ``common``'s ``model``; ``chat``, ``numbers``, ``max_number`` and the longest completion are those of training
-unless ``evaluation`` says otherwise. Every cell (model, seed) is a process of its own, so as many run at once as the machine bears, and none can disturb
+unless ``evaluation`` says otherwise, and so are ``task`` and ``task_options``. Every cell (model, seed) is a process of its own, so as many run at once as the machine bears, and none can disturb
 another. A cell that was interrupted continues from its last checkpoint; one that is done is not done again.
 """
 
@@ -36,6 +36,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from differential_smoothing.tasks import configured_task, read_options
 
 __all__ = ["QUICKSTART", "Cell", "Evaluation", "Study", "read_study", "run_study"]
 
@@ -68,9 +70,18 @@ class Evaluation:
     max_number: int = 10
     max_completion_length: int = 24
     chat: bool = False
+    task: str = "countdown"
+    task_options: Mapping[str, Any] | None = None
+
+    def make_task(self):
+        """The task that the models are sampled on. ValueError names a wrong option."""
+        return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
 
     def __post_init__(self):
+        object.__setattr__(self, "task_options", read_options(self.task_options))
         for f in fields(self):
+            if f.name == "task_options":
+                continue
             value = getattr(self, f.name)
             allowed = {"str": str, "int": int, "float": (int, float), "bool": bool}[f.type]
             if not isinstance(value, allowed) or (isinstance(value, bool) and f.type != "bool"):
@@ -196,7 +207,7 @@ def make_evaluation(
     if unknown:
         known = ", ".join(f.name for f in fields(Evaluation))
         raise ValueError(f"{path}: {name} has an unknown entry {sorted(unknown)[0]!r}. It knows {known}.")
-    inherited = ("numbers", "max_number", "max_completion_length", "chat")
+    inherited = ("task", "task_options", "numbers", "max_number", "max_completion_length", "chat")
     try:
         return Evaluation(**{k: training[k] for k in inherited if k in training} | dict(options))
     except ValueError as error:
@@ -221,7 +232,9 @@ def run_study(
     # A wrong option should be heard of now, not from the log of a process in ten minutes.
     for cell in cells:
         if cell.options is not None:
-            parse_config(_arguments(cell, folder))
+            parse_config(_arguments(cell, folder))[0].make_task()
+        for evaluation in study.evaluations(cell).values():
+            evaluation.make_task()
     with claim_folder(folder, asdict(study)):
         _run_cells(cells, study, folder, jobs, on_progress)
     return [study.result(folder, cell) for cell in cells]
@@ -366,7 +379,6 @@ def _work_on(
     os.dup2(log, 2)
     from differential_smoothing.evaluation.generate import sample_rollouts
     from differential_smoothing.rollouts import write_rollouts
-    from differential_smoothing.tasks import countdown
     from differential_smoothing.training import parse_config, resolve_model, train
 
     model = resolve_model(base)
@@ -380,12 +392,10 @@ def _work_on(
         def sampled(done: int, total: int = evaluation.problems) -> None:
             says.send(("sample", done, total))
 
-        problems = countdown.generate(
-            evaluation.problems, split=evaluation.split, seed=evaluation.seed, numbers=evaluation.numbers,
-            max_number=evaluation.max_number,
-        )  # fmt: skip
+        task = evaluation.make_task()
+        problems = task.problems(evaluation.problems, split=evaluation.split, seed=evaluation.seed)
         frames[name] = sample_rollouts(
-            model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model,
+            model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model, task=task,
             training_seed=cell.seed, temperature=evaluation.temperature, chat=evaluation.chat,
             max_new_tokens=evaluation.max_completion_length,
             on_problems=sampled,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from differential_smoothing.base_model import SHIPPED_BASE
-from differential_smoothing.tasks import countdown
+from differential_smoothing.tasks import Task, configured_task, read_options
 
 if TYPE_CHECKING:
     from differential_smoothing.integrations.trl import DSGRPOConfig
@@ -34,18 +34,26 @@ class RunArguments:
         default="base",
         metadata={"help": "'base' (the shipped Countdown base), a checkpoint folder, or a Hub name."},
     )
+    task: str = field(
+        default="countdown",
+        metadata={"help": "'countdown', or 'reasoning_gym:NAME' for a generator of reasoning-gym."},
+    )
+    task_options: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Options of the task, a mapping or JSON such as '{\"max_solutions\": 1}'."},
+    )
     data_file: str | None = field(
         default=None,
         metadata={
-            "help": "Problems to train on, .jsonl or .parquet with nums and target. Default: generated ones."
+            "help": "Problems to train on, .jsonl or .parquet with the task's columns (nums, target). Default: generated."
         },
     )
     problems: int = field(default=20_000, metadata={"help": "How many train problems to generate."})
     problems_seed: int = field(
         default=0, metadata={"help": "Seed of the generated problems, apart from the run's seed."}
     )
-    numbers: int = field(default=4, metadata={"help": "How many numbers a generated problem has."})
-    max_number: int = field(default=10, metadata={"help": "Numbers are drawn from 1 to this."})
+    numbers: int = field(default=4, metadata={"help": "Countdown: how many numbers a generated problem has."})
+    max_number: int = field(default=10, metadata={"help": "Countdown: numbers are drawn from 1 to this."})
     chat: bool = field(
         default=False, metadata={"help": "Chat prompts with tagged answers, for language models."}
     )
@@ -68,6 +76,11 @@ class RunArguments:
     def __post_init__(self):
         if self.rollout not in ("shared_prefix", "host"):
             raise ValueError(f"rollout must be 'shared_prefix' or 'host'; got {self.rollout!r}.")
+        self.task_options = read_options(self.task_options)
+
+    def make_task(self) -> Task:
+        """The task with its options. ValueError names a wrong one."""
+        return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
 
 
 def parse_config(arguments: Sequence[str]) -> tuple[RunArguments, DSGRPOConfig]:
@@ -133,7 +146,7 @@ def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold lines of the form 'option: value'; got {type(content).__name__}.")
-    text = ("model", "data_file", "rollout", "level", "stage", "correct_reward")
+    text = ("model", "task", "data_file", "rollout", "level", "stage", "correct_reward")
     numbers = ("gamma_p", "gamma_n", "correct_threshold")
     for key, value in content.items():
         if key not in known and key != "env":
@@ -144,6 +157,8 @@ def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
             key in numbers and isinstance(value, (list, dict))
         ):
             raise ValueError(f"{path}: {key} must be {'text' if key in text else 'a number'}, got {value!r}.")
+        if key == "task_options" and not isinstance(value, dict):
+            raise ValueError(f"{path}: task_options must be a mapping, got {value!r}.")
     return content
 
 
@@ -192,17 +207,11 @@ def train(
 
     # TRL warns that rollout_func may change; our tests hold the contract, so the user need not read it
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    model = resolve_model(run.model)
+    model, task = resolve_model(run.model), run.make_task()
     if run.data_file:
-        problems = countdown.read_problems(Path(run.data_file))
+        problems = task.read_problems(Path(run.data_file))
     else:
-        problems = countdown.generate(
-            run.problems,
-            split="train",
-            seed=run.problems_seed,
-            numbers=run.numbers,
-            max_number=run.max_number,
-        )
+        problems = task.problems(run.problems, split="train", seed=run.problems_seed)
     folder = Path(config.output_dir)
     finished = folder / "model"
     with ExitStack() as stack:
@@ -210,14 +219,11 @@ def train(
             stack.enter_context(claim_folder(folder, _definition(run, config)))
         if finished.is_dir():
             return finished
-        rows = [
-            {"prompt": countdown.prompt(p, chat=run.chat), "nums": list(p.nums), "target": p.target}
-            for p in problems
-        ]
+        rows = [{"prompt": task.prompt(p, chat=run.chat), **task.columns(p)} for p in problems]
         trainer = DSGRPOTrainer(
             model=model,
             args=config,
-            reward_funcs=countdown.countdown_correct,
+            reward_funcs=task.reward,
             train_dataset=Dataset.from_list(rows),
             processing_class=AutoTokenizer.from_pretrained(model),
             rollout_func=shared_prefix_rollout if run.rollout == "shared_prefix" else None,
@@ -225,13 +231,18 @@ def train(
             callbacks=[_progress(folder, on_step)],
         )
         if run.monitor:
-            SharpeningMonitor(trainer, canonical=countdown.countdown_canonical)
+            SharpeningMonitor(trainer, canonical=task.canonical)
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
         unfinished = folder / "model.unfinished"
         trainer.save_model(str(unfinished))
         if trainer.is_world_process_zero():
             unfinished.rename(finished)
     return finished
+
+
+#: Options that older versions did not know, with the default that means what those versions did. At their default they
+#: are no part of what a run or a study is, so its old folder is still its own.
+ADDED_LATER = [("task", "countdown"), ("task_options", None)]
 
 
 @contextmanager
@@ -251,6 +262,7 @@ def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = Fals
             f"Choose another output folder."
         )
     definition = _flat(json.loads(json.dumps(definition, default=str)))
+    definition = {k: v for k, v in definition.items() if (k.rpartition(".")[2], v) not in ADDED_LATER}
     existing = definition
     if path.is_file() and others:
         try:

@@ -11,6 +11,9 @@ import typer
 from . import results
 from .app import app, bars
 
+TASK = "'countdown', or 'reasoning_gym:NAME' for a generator of reasoning-gym."
+TASK_OPTIONS = "Options of the task as JSON, such as '{\"max_solutions\": 1}'."
+
 
 @app.command()
 def quickstart(
@@ -101,8 +104,10 @@ def sample(
     name: Annotated[
         str, typer.Option(help="What the table calls the model. Default: its folder's name.")
     ] = "",
+    task: Annotated[str, typer.Option(help=TASK)] = "countdown",
+    task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
     data_file: Annotated[
-        Path | None, typer.Option(help="Problems, .jsonl or .parquet with nums and target.")
+        Path | None, typer.Option(help="Problems, .jsonl or .parquet with the task's columns (nums, target).")
     ] = None,
     split: Annotated[str, typer.Option(help="Generated problems: train, dev or test.")] = "test",
     problems: Annotated[int, typer.Option(help="How many problems to generate.")] = 500,
@@ -117,10 +122,10 @@ def sample(
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
 ) -> None:
-    """Sample a model on Countdown problems and verify every answer."""
+    """Sample a model on the problems of a task and verify every answer."""
     from differential_smoothing.evaluation.generate import sample_rollouts
     from differential_smoothing.rollouts import write_rollouts
-    from differential_smoothing.tasks import countdown
+    from differential_smoothing.tasks import configured_task, read_options
     from differential_smoothing.training import resolve_model
 
     if samples < 1:
@@ -131,16 +136,17 @@ def sample(
         raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed must be from 0 to 2147483647, got {seed}.")
+    asked = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
     if data_file is not None:
-        chosen = countdown.read_problems(data_file)
+        chosen = asked.read_problems(data_file)
     else:
-        chosen = countdown.generate(problems, split=split, seed=seed, numbers=numbers, max_number=max_number)
+        chosen = asked.problems(problems, split=split, seed=seed)
     folder = resolve_model(model)
     # a run's model lies in <run>/model, and it is the run that has a name
     name = name or (Path(model).parent.name if Path(model).name == "model" else "") or Path(model).name
     with bars() as advance:
         frame = sample_rollouts(
-            folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, training_seed=training_seed,
+            folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, task=asked, training_seed=training_seed,
             temperature=temperature, max_new_tokens=max_new_tokens, chat=chat,
             on_problems=lambda done: advance(name, "sample", done, len(chosen)),
         )  # fmt: skip
@@ -151,22 +157,35 @@ def sample(
 @app.command()
 def base(
     output: Annotated[Path, typer.Option(help="Where to save the model and its tokenizer.")],
+    task: Annotated[str, typer.Option(help=TASK)] = "countdown",
+    task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2400,
     seed: Annotated[int, typer.Option(help="Of the weights, the problems and the order.")] = 0,
     numbers: Annotated[int, typer.Option(help="How many numbers a problem has.")] = 4,
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
     problems: Annotated[int, typer.Option(help="How many train problems to learn from.")] = 24_000,
+    batch_size: Annotated[int, typer.Option(help="Solved problems per step.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Highest rate of AdamW.")] = 2e-3,
+    hidden: Annotated[int, typer.Option(help="Width of the model, a multiple of 4.")] = 128,
+    layers: Annotated[int, typer.Option(help="Its layers.")] = 4,
+    context: Annotated[int, typer.Option(help="Longest prompt and completion together, in tokens.")] = 128,
 ) -> None:
-    """Make the shipped base model again, or another, from solved problems."""
+    """Make the shipped base model again, or another, from solved problems.
+
+    Example: dsmooth base --task reasoning_gym:graph_color --task-options '{"edge_probability": 0.4}' --output runs/colour
+    """
     from differential_smoothing.base_model import train_base
+    from differential_smoothing.tasks import configured_task, read_options
 
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
     if steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}.")
+    chosen = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
     with bars() as advance:
         train_base(
-            output, steps=steps, seed=seed, numbers=numbers, max_number=max_number, problems=problems,
+            output, task=chosen, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
+            problems=problems, hidden=hidden, layers=layers, context=context,
             on_step=lambda step, loss: advance(f"base, loss {loss:.3f}", "train", step, steps),
         )  # fmt: skip
     print(f"The base model is in {output}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from differential_smoothing.sampling import sample
-from differential_smoothing.tasks import countdown
+from differential_smoothing.tasks import Task, make_task
 
 __all__ = ["sample_rollouts"]
 
@@ -16,11 +17,12 @@ ROWS_AT_ONCE = 2048
 
 def sample_rollouts(
     model: str,
-    problems: Sequence[countdown.Problem],
+    problems: Sequence[Any],
     *,
     num_samples: int,
     seed: int,
     name: str,
+    task: Task | None = None,
     training_seed: int = 0,
     temperature: float = 1.0,
     max_new_tokens: int = 24,
@@ -31,6 +33,7 @@ def sample_rollouts(
 
     Args:
         model: a folder or Hub name that transformers can load (a PEFT adapter too).
+        problems: problems of ``task``, which is Countdown where it is None.
         seed: of the draws. Draws are seeded batch by batch, so equal arguments repeat every completion.
         name, training_seed: what the table says in ``model`` and ``seed``: which rule trained it, from which seed.
         temperature: > 0; ``logp`` is that of the temperature-scaled distribution.
@@ -54,8 +57,9 @@ def sample_rollouts(
             f"Set eos_token_id in its generation_config.json."
         )
     generator = torch.Generator(device)
+    task = make_task("countdown") if task is None else task
 
-    prompts = [countdown.prompt(problem, chat=chat) for problem in problems]
+    prompts = [task.prompt(problem, chat=chat) for problem in problems]
     if chat:
         if tokenizer.chat_template is None:
             raise ValueError(
@@ -76,18 +80,19 @@ def sample_rollouts(
             temperature=temperature, eos_token_ids=[eos] if isinstance(eos, int) else eos,
             pad_token_id=tokenizer.pad_token_id or 0, generator=generator,
         )  # fmt: skip
-        for problem, text, group in zip(problems[start:], texts[start:], groups, strict=False):
-            completions = tokenizer.batch_decode([s.completion_ids for s in group], skip_special_tokens=True)
-            for index, (drawn, completion) in enumerate(zip(group, completions, strict=True)):
-                verdict = countdown.verify_completion(completion, problem.nums, problem.target, tagged=chat)
-                rows.append(
-                    (problem.id, index, text, completion, verdict.correct, verdict.canonical, sum(drawn.logps),
-                     len(drawn.completion_ids))
-                )  # fmt: skip
+        drawn = [s for group in groups for s in group]
+        completions = tokenizer.batch_decode([s.completion_ids for s in drawn], skip_special_tokens=True)
+        asked = [start + i // num_samples for i in range(len(drawn))]
+        verdicts = task.verify_all(completions, [problems[i] for i in asked], chat=chat)
+        rows += [
+            (task.problem_id(problems[i]), row % num_samples, texts[i], completion, verdict.correct,
+             verdict.canonical, sum(s.logps), len(s.completion_ids))
+            for row, (i, s, completion, verdict) in enumerate(zip(asked, drawn, completions, verdicts, strict=True))
+        ]  # fmt: skip
         on_problems(min(start + step, len(problems)))
     columns = ["prompt_id", "sample", "prompt", "completion", "correct", "canonical", "logp", "num_tokens"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(
-        task="countdown", model=name, seed=training_seed, step=-1, solution=None,
+        task=task.name, model=name, seed=training_seed, step=-1, solution=None,
         reward=frame["correct"].astype(float), advantage=float("nan"),
     )  # fmt: skip

@@ -1,1 +1,5 @@
 """Tasks: a task is its prompts, the verifier that shares their format contract, and what makes two answers the same."""
+
+from .task import Task, Verdict, configured_task, make_task, read_options
+
+__all__ = ["Task", "Verdict", "configured_task", "make_task", "read_options"]
