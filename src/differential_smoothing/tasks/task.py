@@ -44,7 +44,10 @@ Prompt = str | list[dict[str, str]]
 P = TypeVar("P")
 
 #: Kind of task -> where its class is. ``kind:name`` passes the name to the class, as in ``reasoning_gym:gcd``.
-TASKS = {"countdown": "differential_smoothing.tasks.countdown:Countdown"}
+TASKS = {
+    "countdown": "differential_smoothing.tasks.countdown:Countdown",
+    "reasoning_gym": "differential_smoothing.tasks.gym:ReasoningGym",
+}
 
 
 class Verdict(NamedTuple):

@@ -1,0 +1,189 @@
+"""Entries and scores of a reasoning-gym data set, from a process of its own: see ``worker.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["MAX_CHARACTERS", "Score", "Scorer"]
+
+MAX_CHARACTERS = 4096  # of an answer; longer ones are refused unread
+REMEMBERED = 16384  # scores of short answers
+STARTING = 60.0  # seconds for the worker to import and to make a batch of entries
+
+
+class Score(NamedTuple):
+    """What the data set's scorer gave, NaN where it gave nothing, and then why."""
+
+    value: float
+    reason: str
+
+
+class _Gone(Exception):
+    """The worker died or did not answer in time."""
+
+
+class Scorer:
+    """One data set of reasoning-gym behind a worker process, started at the first use and after every death.
+
+    Args:
+        dataset: its registered name.
+        options: of its config, ``size`` among them; no ``seed``.
+        imports: modules that the worker imports first, such as one that registers a data set of your own.
+        time_limit: seconds for one answer, above 0. After ten answers of a batch that took longer it is a tenth for the
+            rest of the batch.
+        memory_mb: what scoring may take beyond what the worker has.
+
+    The limits hold a hang, a crash and a memory bomb. They are no sandbox: a scorer that executes its input (those that
+    parse with sympy do) can be made to do what this user may do, writing files and reading this process's environment
+    excepted.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        options: Mapping[str, Any],
+        *,
+        imports: Sequence[str] = (),
+        time_limit: float = 2.0,
+        memory_mb: int = 1024,
+    ):
+        self._settings = {
+            "dataset": dataset, "options": dict(options), "imports": list(imports), "time_limit": time_limit,
+            "memory_mb": memory_mb,
+        }  # fmt: skip
+        self._process: subprocess.Popen | None = None
+        self._owner, self._lock = 0, threading.Lock()
+        self._remembered: OrderedDict[tuple[int, int, str], Score] = OrderedDict()
+
+    def entries(self, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        """The entry of each (seed, index), as JSON gives it back: lists for tuples, text for the keys of mappings.
+
+        ValueError if the data set, an option or a place does not exist, or reasoning-gym is not installed.
+        """
+        with self._lock:
+            try:
+                reply = self._ask({"make": list(places)}, STARTING + 0.1 * len(places))
+            except _Gone as gone:
+                raise ValueError(
+                    f"reasoning_gym:{self._settings['dataset']} made no entries: its process {gone}. "
+                    f"Check the options {self._settings['options']}."
+                ) from None
+        return reply["entries"]
+
+    def score(self, items: Sequence[tuple[int, int, str]]) -> list[Score]:
+        """The score of each (seed, index, answer). Never an exception for what an answer does to its scorer."""
+        with self._lock:
+            scores: dict[tuple[int, int, str], Score] = {}
+            for item in items:
+                if item in self._remembered:
+                    self._remembered.move_to_end(item)
+                    scores[item] = self._remembered[item]
+                elif len(item[2]) > MAX_CHARACTERS:
+                    scores[item] = Score(
+                        float("nan"),
+                        f"too long: {len(item[2])} characters, at most {MAX_CHARACTERS} are read",
+                    )
+            asked = [item for item in dict.fromkeys(items) if item not in scores]
+            fresh = dict(zip(asked, self._score(asked), strict=True))
+            for item, score in fresh.items():
+                if len(item[2]) <= 256:
+                    self._remembered[item] = score
+                    if len(self._remembered) > REMEMBERED:
+                        self._remembered.popitem(last=False)
+            scores |= fresh
+            return [scores[item] for item in items]
+
+    def _score(self, items: list[tuple[int, int, str]]) -> list[Score]:
+        if not items:
+            return []
+        limit = self._settings["time_limit"]
+        try:
+            reply = self._ask({"score": items}, STARTING + (11 + 0.1 * len(items)) * limit + 0.1 * len(items))
+        except _Gone as gone:  # an answer got at the process that watches the scoring
+            if len(items) == 1:
+                return [Score(float("nan"), f"the scorer's process {gone}")]
+            half = len(items) // 2
+            return self._score(items[:half]) + self._score(items[half:])
+        return [Score(float("nan") if value is None else value, reason) for value, reason in reply["scores"]]
+
+    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self._start()
+        try:
+            reply = self._exchange(json.dumps(request).encode() + b"\n", time.monotonic() + seconds)
+        except (_Gone, BrokenPipeError):
+            self.close()
+            raise _Gone("died or was silent for too long") from None
+        if "error" in reply:
+            self._refuse(reply["error"])
+        return reply
+
+    def _exchange(self, line: bytes, deadline: float) -> dict[str, Any]:
+        process = self._process
+        process.stdin.write(line)
+        process.stdin.flush()
+        parts = []
+        while not parts or not parts[-1].endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+                raise _Gone
+            parts.append(os.read(process.stdout.fileno(), 1 << 20))
+            if not parts[-1]:
+                raise _Gone
+        try:
+            return json.loads(b"".join(parts))
+        except ValueError:
+            raise _Gone from None
+
+    def _refuse(self, error: str) -> None:
+        name = self._settings["dataset"]
+        if error.startswith("ModuleNotFoundError: No module named 'reasoning_gym'"):
+            raise ValueError(
+                "The tasks 'reasoning_gym:...' need the package reasoning-gym. "
+                "Install it: pip install 'differential-smoothing[gym]'."
+            )
+        raise ValueError(
+            f"reasoning_gym:{name} with options {self._settings['options']} cannot be used ({error[:300]}). "
+            f"Check the name and the options of its config in reasoning-gym."
+        )
+
+    def _start(self) -> None:
+        keep = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "SYSTEMROOT")
+        environment = {name: os.environ[name] for name in keep if name in os.environ} | {
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONHASHSEED": "0",  # an entry must be the same in every process
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), json.dumps(self._settings)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        self._owner = os.getpid()
+        weakref.finalize(self, _stop, self._process, os.getpid())
+
+    def close(self) -> None:
+        """End the worker; the next use starts another."""
+        if self._process is not None:
+            _stop(self._process, self._owner)
+            self._process = None
+
+
+def _stop(process: subprocess.Popen, owner: int) -> None:
+    if owner == os.getpid():  # a fork of ours must not end our worker
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()

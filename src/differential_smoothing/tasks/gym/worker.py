@@ -1,0 +1,169 @@
+"""The other process of ``reasoning_gym`` tasks: makes entries and scores answers, one JSON line in, one out.
+
+It runs as a plain file, so that it imports neither this package nor torch. The process itself touches no model text. Each
+batch of answers is scored in a fork of it, under limits of memory and of time per answer; a fork that hangs or dies is
+replaced in milliseconds, and what killed it is a wrong answer.
+
+    {"make": [[seed, index], ...]}               -> {"entries": [{"question": ..., "answer": ..., "metadata": ...}, ...]}
+    {"score": [[seed, index, answer], ...]}      -> {"scores": [[score or null, reason], ...]}
+    anything that fails as a whole               -> {"error": "..."}
+"""
+
+import ast
+import builtins
+import contextlib
+import functools
+import importlib
+import json
+import math
+import os
+import resource
+import select
+import signal
+import sys
+import time
+
+
+def main(settings):
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # a scorer that prints must not write into the replies
+        os.dup2(silence, stream)
+    entry_of = dataset_of = None
+    for line in requests:
+        try:
+            if dataset_of is None:
+                dataset_of, entry_of = opened(settings)
+            request = json.loads(line)
+            if "make" in request:
+                reply = {"entries": [entry_of(*place) for place in request["make"]]}
+            else:
+                reply = {"scores": scores(request["score"], dataset_of, entry_of, settings)}
+            text = json.dumps(reply, default=str)
+        except BaseException as error:
+            text = json.dumps({"error": f"{type(error).__name__}: {error}"})
+        replies.write(text.encode() + b"\n")
+        replies.flush()
+
+
+def opened(settings):
+    """``dataset_of(seed)`` and ``entry_of(seed, index)`` for the data set that ``settings`` name."""
+    import reasoning_gym
+
+    for module in settings["imports"]:
+        importlib.import_module(module)
+
+    @functools.lru_cache(maxsize=8)
+    def dataset_of(seed):
+        return reasoning_gym.create_dataset(settings["dataset"], seed=seed, **settings["options"])
+
+    @functools.lru_cache(maxsize=65536)
+    def entry_of(seed, index):
+        return dataset_of(seed)[index]
+
+    return dataset_of, entry_of
+
+
+def scores(items, dataset_of, entry_of, settings):
+    """The score of every item, or None and a reason; whatever an answer does to its scorer, it costs its own score."""
+    for seed, index, _ in items:
+        entry_of(seed, index)  # made here, outside the limits and once for all forks
+    found, lost = [], 0.0
+    while len(found) < len(items):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.close(reading)
+                score_in_fork(items[len(found) :], dataset_of, entry_of, settings["memory_mb"], writing)
+            finally:
+                os._exit(0)
+        os.close(writing)
+        lines, limit = b"", settings["time_limit"]
+        while len(found) < len(items):
+            # a batch full of answers that hang must not stall a training: after ten of them patience is a tenth
+            patience = limit if lost < 10 * limit else limit / 10
+            start = time.monotonic()
+            while b"\n" not in lines:
+                left = patience - (time.monotonic() - start)
+                ready = select.select([reading], [], [], left)[0] if left > 0 else []
+                chunk = os.read(reading, 65536) if ready else None
+                if not chunk or len(lines) > 65536:
+                    break
+                lines += chunk
+            if b"\n" not in lines:
+                break
+            line, _, lines = lines.partition(b"\n")
+            found.append(read_score(line))
+        ended = os.waitpid(child, os.WNOHANG)[0] == child
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        if not ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        os.close(reading)
+        if len(found) < len(items):
+            if chunk is None:
+                lost += patience
+            reason = f"no score within {patience:g} s" if chunk is None else "the scorer's process died"
+            found.append([None, reason])
+    return found
+
+
+def read_score(line):
+    try:
+        score, reason = json.loads(line)
+        return [score if score is None else float(score), str(reason)[:200]]
+    except (ValueError, TypeError, RecursionError):
+        return [None, "the scorer wrote no score"]
+
+
+def score_in_fork(items, dataset_of, entry_of, memory_mb, writing):
+    os.setpgid(0, 0)
+    with open("/proc/self/statm") as statm:
+        size = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + memory_mb * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    trusted = []
+    builtins.eval = functools.partial(literal_unless_trusted, builtins.eval, trusted)
+    for seed, index, answer in items:
+        entry = entry_of(seed, index)
+        trusted[:] = strings(entry)
+        try:
+            score = float(dataset_of(seed).score_answer(answer, entry))
+            result = [score, ""] if math.isfinite(score) else [None, f"the scorer gave {score}"]
+        except BaseException as error:
+            try:
+                reason = f"{type(error).__name__}: {error}"[:200]
+            except BaseException:
+                reason = "an exception that cannot be written"
+            result = [None, reason]
+        os.write(writing, json.dumps(result).encode() + b"\n")
+
+
+def literal_unless_trusted(real, trusted, source, *rest):
+    """Stands for ``eval`` while answers are scored: some scorers evaluate the answer, which is then read as a literal.
+
+    What the entry itself holds (an expression of the question) is still evaluated, and so is compiled code.
+    """
+    if isinstance(source, str) and not any(source in text for text in trusted):
+        return ast.literal_eval(source)
+    return real(source, *rest)
+
+
+def strings(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from strings(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from strings(part)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
