@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,13 +73,13 @@ class Scorer:
         """
         with self._lock:
             try:
-                reply = self._ask({"make": list(places)}, STARTING + 0.1 * len(places))
+                [entries] = self._ask({"make": list(places)}, 1, STARTING + 0.1 * len(places))
             except _Gone as gone:
                 raise ValueError(
                     f"reasoning_gym:{self._settings['dataset']} made no entries: its process {gone}. "
                     f"Check the options {self._settings['options']}."
                 ) from None
-        return reply["entries"]
+        return entries
 
     def score(self, items: Sequence[tuple[int, int, str]]) -> list[Score]:
         """The score of each (seed, index, answer). Never an exception for what an answer does to its scorer."""
@@ -105,46 +105,49 @@ class Scorer:
             return [scores[item] for item in items]
 
     def _score(self, items: list[tuple[int, int, str]]) -> list[Score]:
-        if not items:
-            return []
-        limit = self._settings["time_limit"]
-        try:
-            reply = self._ask({"score": items}, STARTING + (11 + 0.1 * len(items)) * limit + 0.1 * len(items))
-        except _Gone as gone:  # an answer got at the process that watches the scoring
-            if len(items) == 1:
-                return [Score(float("nan"), f"the scorer's process {gone}")]
-            half = len(items) // 2
-            return self._score(items[:half]) + self._score(items[half:])
-        return [Score(float("nan") if value is None else value, reason) for value, reason in reply["scores"]]
+        scores: list[Score] = []
+        while len(scores) < len(items):
+            left = items[len(scores) :]
+            try:
+                for value, reason in self._ask(
+                    {"score": left}, len(left), STARTING + 2 * self._settings["time_limit"]
+                ):
+                    scores.append(Score(float("nan") if value is None else value, reason))
+            except _Gone as gone:  # this answer got at the process that watches the scoring
+                scores.append(Score(float("nan"), f"the scorer's process {gone}"))
+        return scores
 
-    def _ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], lines: int, seconds: float) -> Iterator[Any]:
+        """The ``lines`` replies to a request, each within ``seconds``; _Gone when there is one too few."""
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
             self._start()
+        process, text = self._process, b""
         try:
-            reply = self._exchange(json.dumps(request).encode() + b"\n", time.monotonic() + seconds)
-        except (_Gone, BrokenPipeError):
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            for _ in range(lines):
+                deadline = time.monotonic() + seconds
+                while b"\n" not in text:
+                    left = deadline - time.monotonic()
+                    ready = select.select([process.stdout], [], [], left)[0] if left > 0 else []
+                    chunk = os.read(process.stdout.fileno(), 1 << 20) if ready else b""
+                    if not chunk:
+                        raise _Gone("died" if ready else "was silent for too long")
+                    text += chunk
+                line, _, text = text.partition(b"\n")
+                try:
+                    reply = json.loads(line)
+                except ValueError:
+                    raise _Gone("wrote what is no reply") from None
+                if isinstance(reply, dict):
+                    self._refuse(reply["error"])
+                yield reply
+        except BrokenPipeError:
             self.close()
-            raise _Gone("died or was silent for too long") from None
-        if "error" in reply:
-            self._refuse(reply["error"])
-        return reply
-
-    def _exchange(self, line: bytes, deadline: float) -> dict[str, Any]:
-        process = self._process
-        process.stdin.write(line)
-        process.stdin.flush()
-        parts = []
-        while not parts or not parts[-1].endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-                raise _Gone
-            parts.append(os.read(process.stdout.fileno(), 1 << 20))
-            if not parts[-1]:
-                raise _Gone
-        try:
-            return json.loads(b"".join(parts))
-        except ValueError:
-            raise _Gone from None
+            raise _Gone("died") from None
+        except BaseException:  # what the worker may still write is no reply to the next request
+            self.close()
+            raise
 
     def _refuse(self, error: str) -> None:
         name = self._settings["dataset"]

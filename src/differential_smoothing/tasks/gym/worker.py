@@ -1,17 +1,18 @@
-"""The other process of ``reasoning_gym`` tasks: makes entries and scores answers, one JSON line in, one out.
+"""The other process of ``reasoning_gym`` tasks: makes entries and scores answers, JSON lines in and out.
 
 It runs as a plain file, so that it imports neither this package nor torch. The process itself touches no model text. Each
 batch of answers is scored in a fork of it, under limits of memory and of time per answer; a fork that hangs or dies is
 replaced in milliseconds, and what killed it is a wrong answer.
 
-    {"make": [[seed, index], ...]}               -> {"entries": [{"question": ..., "answer": ..., "metadata": ...}, ...]}
-    {"score": [[seed, index, answer], ...]}      -> {"scores": [[score or null, reason], ...]}
-    anything that fails as a whole               -> {"error": "..."}
+    {"make": [[seed, index], ...]}             -> a line [{"question": ..., "answer": ..., "metadata": ...}, ...]
+    {"score": [[seed, index, answer], ...]}    -> a line [score or null, reason] for each, as soon as it is known
+    anything that fails as a whole             -> a line {"error": "..."}
 """
 
 import ast
 import builtins
 import contextlib
+import ctypes
 import functools
 import importlib
 import json
@@ -31,20 +32,25 @@ def main(settings):
     for stream in (0, 1, 2):  # a scorer that prints must not write into the replies
         os.dup2(silence, stream)
     entry_of = dataset_of = None
+
+    def reply(value):
+        replies.write(json.dumps(value, default=str).encode() + b"\n")
+        replies.flush()
+
     for line in requests:
         try:
             if dataset_of is None:
                 dataset_of, entry_of = opened(settings)
             request = json.loads(line)
             if "make" in request:
-                reply = {"entries": [entry_of(*place) for place in request["make"]]}
+                reply([entry_of(*place) for place in request["make"]])
             else:
-                reply = {"scores": scores(request["score"], dataset_of, entry_of, settings)}
-            text = json.dumps(reply, default=str)
+                for score in scores(request["score"], dataset_of, entry_of, settings):
+                    reply(score)
+        except BrokenPipeError:
+            return
         except BaseException as error:
-            text = json.dumps({"error": f"{type(error).__name__}: {error}"})
-        replies.write(text.encode() + b"\n")
-        replies.flush()
+            reply({"error": f"{type(error).__name__}: {error}"})
 
 
 def opened(settings):
@@ -66,22 +72,22 @@ def opened(settings):
 
 
 def scores(items, dataset_of, entry_of, settings):
-    """The score of every item, or None and a reason; whatever an answer does to its scorer, it costs its own score."""
+    """Yields the score of every item, or None and a reason; whatever an answer does to its scorer, it costs its own score."""
     for seed, index, _ in items:
         entry_of(seed, index)  # made here, outside the limits and once for all forks
-    found, lost = [], 0.0
-    while len(found) < len(items):
+    done, lost = 0, 0.0
+    while done < len(items):
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 os.close(reading)
-                score_in_fork(items[len(found) :], dataset_of, entry_of, settings["memory_mb"], writing)
+                score_in_fork(items[done:], dataset_of, entry_of, settings["memory_mb"], writing)
             finally:
                 os._exit(0)
         os.close(writing)
         lines, limit = b"", settings["time_limit"]
-        while len(found) < len(items):
+        while done < len(items):
             # a batch full of answers that hang must not stall a training: after ten of them patience is a tenth
             patience = limit if lost < 10 * limit else limit / 10
             start = time.monotonic()
@@ -95,7 +101,8 @@ def scores(items, dataset_of, entry_of, settings):
             if b"\n" not in lines:
                 break
             line, _, lines = lines.partition(b"\n")
-            found.append(read_score(line))
+            done += 1
+            yield read_score(line)
         ended = os.waitpid(child, os.WNOHANG)[0] == child
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
@@ -104,12 +111,11 @@ def scores(items, dataset_of, entry_of, settings):
                 os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         os.close(reading)
-        if len(found) < len(items):
+        if done < len(items):
+            done += 1
             if chunk is None:
                 lost += patience
-            reason = f"no score within {patience:g} s" if chunk is None else "the scorer's process died"
-            found.append([None, reason])
-    return found
+            yield [None, f"no score within {patience:g} s" if chunk is None else "the scorer's process died"]
 
 
 def read_score(line):
@@ -122,9 +128,15 @@ def read_score(line):
 
 def score_in_fork(items, dataset_of, entry_of, memory_mb, writing):
     os.setpgid(0, 0)
-    with open("/proc/self/statm") as statm:
-        size = int(statm.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + memory_mb * 2**20,) * 2)
+    os.closerange(3, writing)  # the requests and the replies are not this process's
+    os.closerange(writing + 1, 256)
+    with contextlib.suppress(
+        OSError, ValueError, AttributeError
+    ):  # where the system has such things (Linux has)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody would end the orphan
+        with open("/proc/self/statm") as statm:
+            size = int(statm.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + memory_mb * 2**20,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     trusted = []
