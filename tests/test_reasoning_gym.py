@@ -5,7 +5,6 @@ import importlib.util
 import json
 import math
 import random
-import time
 from itertools import product
 from pathlib import Path
 
@@ -24,9 +23,7 @@ COLOURS = {"min_num_vertices": 6, "max_num_vertices": 6, "edge_probability": 0.4
 
 @pytest.fixture(scope="module")
 def hostile():
-    scorer = Scorer("hostile", {"size": 100}, imports=["hostile_gym"], time_limit=0.5, memory_mb=200)
-    yield scorer
-    scorer.close()
+    return Scorer("hostile", {"size": 100}, imports=["hostile_gym"], time_limit=0.5, memory_mb=200)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +36,9 @@ def scored(scorer, *answers):
 
 
 WRONG = {
-    "hang": "no score within 0.5 s",
-    "sleep": "no score within 0.5 s",
-    "backtrack": "no score within 0.5 s",
+    "hang": "no score within 0.5 s of processor time",
+    "sleep": "no score within 10 s",
+    "backtrack": "no score within 0.5 s of processor time",
     "memory": "MemoryError",
     "segfault": "process died",
     "leave": "process died",
@@ -65,11 +62,9 @@ WRONG = {
 
 @pytest.mark.parametrize("answer", WRONG, ids=lambda a: a[:20] or "empty")
 def test_a_hostile_answer_is_wrong_with_a_reason_and_harms_nobody_else(hostile, answer):
-    start = time.monotonic()
     before, score, after, half = scored(hostile, "right one", answer, "right two", "half")
     assert math.isnan(score.value) and WRONG[answer] in score.reason
     assert (before.value, after.value, half.value) == (1.0, 1.0, 0.5)
-    assert time.monotonic() - start < 30
 
 
 def test_what_a_scorer_prints_is_not_a_score(hostile):
@@ -82,29 +77,26 @@ def test_the_answer_is_read_as_a_literal_and_the_entry_s_expression_is_evaluated
 
 def test_the_scorer_sees_none_of_our_environment(hostile, monkeypatch):
     monkeypatch.setenv("DSMOOTH_SECRET", "x")
-    fresh = Scorer("hostile", {"size": 100}, imports=["hostile_gym"])
-    assert scored(fresh, "environment")[0].value == 0
-    fresh.close()
+    hostile.worker.close()
+    assert scored(hostile, "environment")[0].value == 0
 
 
-def test_many_hanging_answers_do_not_stall_and_cost_no_honest_one():
-    scorer = Scorer("hostile", {"size": 100}, imports=["hostile_gym"], time_limit=0.3)
-    scored(scorer, "right")
-    start = time.monotonic()
-    answers = [f"{what} {i}" for i in range(40) for what in ("hang", "right")]
-    values = [score.value for score in scored(scorer, *answers)]
-    assert time.monotonic() - start < 40 * 0.3  # the first ten cost 0.3 s each, the others 0.03 s
-    assert all(map(math.isnan, values[::2])) and values[1::2] == [1.0] * 40
-    start = time.monotonic()
-    scored(scorer, *["hang 0"] * 1000)  # remembered
-    assert time.monotonic() - start < 0.3
-    scorer.close()
+def test_many_hanging_answers_do_not_stall_and_cost_no_honest_one(hostile):
+    scorer = Scorer("hostile", {"size": 100}, imports=["hostile_gym"], time_limit=0.2)
+    answers = [f"{what} {i}" for i in range(30) for what in ("hang", "right")]
+    scores = scored(scorer, *answers)
+    assert [s.value for s in scores[1::2]] == [1.0] * 30
+    patience = [s.reason for s in scores[::2]]
+    assert patience == ["no score within 0.2 s of processor time"] * 10 + ["no score within 0.02 s of processor time"] * 20  # fmt: skip
+    scorer.worker.close()
+    assert scored(scorer, *answers) == scored(scorer, *answers * 10)[: len(answers)]
+    assert scorer.worker._process is None  # all remembered
 
 
 def test_a_dead_worker_is_replaced(hostile):
     assert scored(hostile, "right 1")[0].value == 1
-    hostile._process.kill()
-    hostile._process.wait()
+    hostile.worker._process.kill()
+    hostile.worker._process.wait()
     assert scored(hostile, "right 2")[0].value == 1
 
 
@@ -234,6 +226,7 @@ def test_problems_from_a_file_must_still_be_the_generator_s(colours, tmp_path):
         ("gcd", {"threshold": "1"}, "0 < threshold <= 1"),
         ("gcd", {"time_limit": 0}, "time_limit > 0"),
         ("gcd", {"memory_mb": 1.5}, "memory_mb >= 1"),
+        ("gcd", {"max_value": {1, 2}}, "options that JSON can hold"),
         ("gcd", {"imports": "os"}, "imports as a list"),
         ("gcd", {"imports": ["no_such_module"]}, "No module named 'no_such_module'"),
         ("gcd", {"dataset": "lcm"}, "no option 'dataset'"),
@@ -257,6 +250,10 @@ def test_a_threshold_below_one_accepts_part_of_a_score():
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     import sys
+
+    from differential_smoothing.tasks.gym import scorer
+
+    monkeypatch.setattr(scorer, "_worker", scorer.Worker)
 
     missing = [p for p in sys.path if not (Path(p) / "reasoning_gym").is_dir()]
     monkeypatch.setattr(sys, "path", missing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ class ReasoningGym(Task[GymProblem]):
             "imports as a list of module names": isinstance(imports, (list, tuple))
             and all(isinstance(module, str) for module in imports),
             "size >= 1, a whole number": type(size) is int and size >= 1,
+            "options that JSON can hold": _is_json(options),
             "no seed among its options (problems have their own)": "seed" not in options,
         }
         for condition, holds in checks.items():
@@ -197,6 +199,14 @@ class ReasoningGym(Task[GymProblem]):
                     raise ValueError(f"{self.name} made an entry without a question: {entry!r:.200}.")
                 self._made[place] = GymProblem(*place, entry["question"], entry)
         return [self._made[place] for place in places]
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _number(value: object) -> bool:

@@ -1,12 +1,12 @@
 """The other process of ``reasoning_gym`` tasks: makes entries and scores answers, JSON lines in and out.
 
 It runs as a plain file, so that it imports neither this package nor torch. The process itself touches no model text. Each
-batch of answers is scored in a fork of it, under limits of memory and of time per answer; a fork that hangs or dies is
+batch of answers is scored in a fork of it, under limits of memory and of processor time per answer; a fork that hangs or dies is
 replaced in milliseconds, and what killed it is a wrong answer.
 
-    {"make": [[seed, index], ...]}             -> a line [{"question": ..., "answer": ..., "metadata": ...}, ...]
-    {"score": [[seed, index, answer], ...]}    -> a line [score or null, reason] for each, as soon as it is known
-    anything that fails as a whole             -> a line {"error": "..."}
+    {"settings": ..., "make": [[seed, index], ...]}           -> a line [{"question": ..., "answer": ..., "metadata": ...}, ...]
+    {"settings": ..., "score": [[seed, index, answer], ...]}  -> a line [score or null, reason] for each, as soon as it is known
+    anything that fails as a whole                            -> a line {"error": "..."}
 """
 
 import ast
@@ -25,13 +25,12 @@ import sys
 import time
 
 
-def main(settings):
+def main(imports):
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # a scorer that prints must not write into the replies
         os.dup2(silence, stream)
-    entry_of = dataset_of = None
 
     def reply(value):
         replies.write(json.dumps(value, default=str).encode() + b"\n")
@@ -39,9 +38,11 @@ def main(settings):
 
     for line in requests:
         try:
-            if dataset_of is None:
-                dataset_of, entry_of = opened(settings)
             request = json.loads(line)
+            settings = request["settings"]
+            dataset_of, entry_of = opened(
+                json.dumps([settings["dataset"], settings["options"]]), tuple(imports)
+            )
             if "make" in request:
                 reply([entry_of(*place) for place in request["make"]])
             else:
@@ -53,16 +54,18 @@ def main(settings):
             reply({"error": f"{type(error).__name__}: {error}"})
 
 
-def opened(settings):
-    """``dataset_of(seed)`` and ``entry_of(seed, index)`` for the data set that ``settings`` name."""
+@functools.lru_cache(maxsize=8)
+def opened(name_and_options, imports):
+    """``dataset_of(seed)`` and ``entry_of(seed, index)`` for a data set with its options, given as JSON."""
     import reasoning_gym
 
-    for module in settings["imports"]:
+    dataset, options = json.loads(name_and_options)
+    for module in imports:
         importlib.import_module(module)
 
     @functools.lru_cache(maxsize=8)
     def dataset_of(seed):
-        return reasoning_gym.create_dataset(settings["dataset"], seed=seed, **settings["options"])
+        return reasoning_gym.create_dataset(dataset, seed=seed, **options)
 
     @functools.lru_cache(maxsize=65536)
     def entry_of(seed, index):
@@ -75,26 +78,26 @@ def scores(items, dataset_of, entry_of, settings):
     """Yields the score of every item, or None and a reason; whatever an answer does to its scorer, it costs its own score."""
     for seed, index, _ in items:
         entry_of(seed, index)  # made here, outside the limits and once for all forks
-    done, lost = 0, 0.0
+    done = slow = 0
     while done < len(items):
+        # a batch full of answers that hang must not stall a training: after ten of them patience is a tenth
+        patience = settings["time_limit"] / (1 if slow < 10 else 10)
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 os.close(reading)
-                score_in_fork(items[done:], dataset_of, entry_of, settings["memory_mb"], writing)
+                score_in_fork(items[done:], dataset_of, entry_of, settings["memory_mb"], patience, writing)
             finally:
                 os._exit(0)
         os.close(writing)
-        lines, limit = b"", settings["time_limit"]
+        lines, silent = b"", False
         while done < len(items):
-            # a batch full of answers that hang must not stall a training: after ten of them patience is a tenth
-            patience = limit if lost < 10 * limit else limit / 10
-            start = time.monotonic()
+            deadline = time.monotonic() + 5 + 10 * patience
             while b"\n" not in lines:
-                left = patience - (time.monotonic() - start)
-                ready = select.select([reading], [], [], left)[0] if left > 0 else []
-                chunk = os.read(reading, 65536) if ready else None
+                left = deadline - time.monotonic()
+                silent = left <= 0 or not select.select([reading], [], [], left)[0]
+                chunk = b"" if silent else os.read(reading, 65536)
                 if not chunk or len(lines) > 65536:
                     break
                 lines += chunk
@@ -103,19 +106,20 @@ def scores(items, dataset_of, entry_of, settings):
             line, _, lines = lines.partition(b"\n")
             done += 1
             yield read_score(line)
-        ended = os.waitpid(child, os.WNOHANG)[0] == child
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
-        if not ended:
+        for kill in (os.kill, os.killpg):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+                kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
         os.close(reading)
         if done < len(items):
             done += 1
-            if chunk is None:
-                lost += patience
-            yield [None, f"no score within {patience:g} s" if chunk is None else "the scorer's process died"]
+            if silent:
+                slow, reason = slow + 10, f"no score within {5 + 10 * patience:g} s"
+            elif os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
+                slow, reason = slow + 1, f"no score within {patience:g} s of processor time"
+            else:
+                reason = "the scorer's process died"
+            yield [None, reason]
 
 
 def read_score(line):
@@ -126,7 +130,7 @@ def read_score(line):
         return [None, "the scorer wrote no score"]
 
 
-def score_in_fork(items, dataset_of, entry_of, memory_mb, writing):
+def score_in_fork(items, dataset_of, entry_of, memory_mb, seconds, writing):
     os.setpgid(0, 0)
     os.closerange(3, writing)  # the requests and the replies are not this process's
     os.closerange(writing + 1, 256)
@@ -142,6 +146,7 @@ def score_in_fork(items, dataset_of, entry_of, memory_mb, writing):
     trusted = []
     builtins.eval = functools.partial(literal_unless_trusted, builtins.eval, trusted)
     for seed, index, answer in items:
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # ends the process, whatever it is in the middle of
         entry = entry_of(seed, index)
         trusted[:] = strings(entry)
         try:
