@@ -176,7 +176,7 @@ def test_sums_have_one_answer_however_it_is_spelt():
 
 
 @pytest.mark.parametrize("name", ["gcd", "letter_counting", "n_queens", "mini_sudoku", "simple_equations", "spell_backward",
-                                  "intermediate_integration", "bitwise_arithmetic"])  # fmt: skip
+                                  "simple_integration", "bitwise_arithmetic"])  # fmt: skip
 def test_any_generator_is_a_task_and_its_own_answers_are_correct(name):
     task = make_task(f"reasoning_gym:{name}", time_limit=10)
     problems = task.problems(3, split="train", seed=0)

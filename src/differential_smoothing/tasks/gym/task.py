@@ -96,15 +96,16 @@ class ReasoningGym(Task[GymProblem]):
         # generators seed entry i with seed + i: seeds that are far apart share no entries
         start = int.from_bytes(hashlib.sha256(f"reasoning_gym {seed}".encode()).digest()[:4]) // 2
         chosen: dict[str, GymProblem] = {}
-        index = barren = 0
-        while len(chosen) < count and index < self._size and barren < 20:
-            before = len(chosen)
-            places = range(index, min(self._size, index + 1000))
+        index = found_at = 0
+        while len(chosen) < count and index < min(self._size, found_at + 20_000):
+            # some generators take long, so not many more are made than the split's share calls for
+            wanted = (count - len(chosen)) * (1.3 if split == "train" else 11)
+            places = range(index, min(self._size, index + max(10, min(1000, int(wanted)))))
             for problem in self._make([(start, i) for i in places]):
-                if len(chosen) < count and split_of_text(problem.question) == split:
-                    chosen.setdefault(problem.question, problem)
+                new = problem.question not in chosen and split_of_text(problem.question) == split
+                if new and len(chosen) < count:
+                    chosen[problem.question], found_at = problem, problem.entry_index
             index += len(places)
-            barren = 0 if len(chosen) > before else barren + 1
         if len(chosen) < count:
             raise ValueError(
                 f"Only {len(chosen)} different problems of the {split} split were found among {index} entries of "
