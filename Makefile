@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint benchmark base clean
+.PHONY: quickstart test lint benchmark base bases clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/dsmooth quickstart $(ARGS)
@@ -21,6 +21,15 @@ benchmark: $(VENV)/.ready
 # The shipped base model, made again.
 base: $(VENV)/.ready
 	$(BIN)/dsmooth base --output runs/base
+
+# Bases of two tasks of reasoning-gym: many right answers to a problem, and one.
+bases: $(VENV)/.ready
+	$(BIN)/dsmooth base --output runs/graph_color --task reasoning_gym:graph_color \
+	  --task-options '{"min_num_vertices": 7, "max_num_vertices": 7, "edge_probability": 0.4}' \
+	  --steps 1200 --batch-size 64 --hidden 96 --layers 3 --problems 8000
+	$(BIN)/dsmooth base --output runs/chain_sum --task reasoning_gym:chain_sum \
+	  --task-options '{"min_terms": 4, "max_terms": 4, "min_digits": 2, "max_digits": 2}' \
+	  --steps 1000 --batch-size 128 --hidden 96 --layers 3
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

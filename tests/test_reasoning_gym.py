@@ -197,6 +197,25 @@ def test_an_evaluating_scorer_executes_no_answer(tmp_path):
     assert not task.verify(evil, problem).correct and not (tmp_path / "made").exists()
 
 
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "__import__('os').mkdir({0!r}) or x",
+        "eval('__imp' + 'ort_' + '_(\"os\").mkdir({0!r})')",
+        "exec('import os; os.mkdir({0!r})')",
+        "getattr(x, 'func')",
+        "(i for i in [1]).gi_frame.f_back.f_builtins['open']({0!r}, 'w')",
+    ],
+)
+def test_what_sympy_makes_of_an_answer_reaches_no_builtin(evil, tmp_path):
+    task = make_task("reasoning_gym:simple_integration")
+    [problem] = task.problems(1, split="train", seed=0)
+    right = task.demonstration(problem, random.Random(0))
+    verdicts = task.verify_all([right, evil.format(str(tmp_path / "made")), f"{right} + 1", f"{right} + x"], [problem] * 4)  # fmt: skip
+    assert [v.correct for v in verdicts] == [True, False, True, False]  # a constant is no mistake
+    assert not (tmp_path / "made").exists()
+
+
 def test_problems_from_a_file_must_still_be_the_generator_s(colours, tmp_path):
     problems = colours.problems(3, split="test", seed=5)
     path = tmp_path / "p.jsonl"

@@ -122,9 +122,9 @@ class Scorer:
             by the clock) it is a tenth for the rest of the batch.
         memory_mb: what scoring may take beyond what the worker has.
 
-    The limits hold a hang, a crash and a memory bomb. They are no sandbox: a scorer that executes its input (those that
-    parse with sympy do) can be made to do what this user may do, writing files and reading this process's environment
-    excepted.
+    The limits hold a hang, a crash and a memory bomb, and an answer that a scorer evaluates is read as a literal, or in
+    sympy's names alone. This is no sandbox: whoever writes an answer to break out of sympy's parser may get as far as
+    this user gets, writing to files and reading this process's environment excepted.
     """
 
     def __init__(

@@ -161,14 +161,38 @@ def score_in_fork(items, dataset_of, entry_of, memory_mb, seconds, writing):
         os.write(writing, json.dumps(result).encode() + b"\n")
 
 
-def literal_unless_trusted(real, trusted, source, *rest):
+def literal_unless_trusted(real, trusted, source, *namespaces):
     """Stands for ``eval`` while answers are scored: some scorers evaluate the answer, which is then read as a literal.
 
-    What the entry itself holds (an expression of the question) is still evaluated, and so is compiled code.
+    What the entry itself holds (an expression of the question) is evaluated. So is what sympy has made of an answer, which
+    comes with its namespaces: without Python's builtins, and without the names that lead out of a namespace.
     """
-    if isinstance(source, str) and not any(source in text for text in trusted):
+    if not isinstance(source, str) or any(source in text for text in trusted):
+        return real(source, *namespaces)
+    if not namespaces:
         return ast.literal_eval(source)
-    return real(source, *rest)
+    if "__" in source or "_frame" in source or "f_back" in source:
+        raise ValueError("a name that no answer needs")
+    names = {k: v for k, v in namespaces[0].items() if k in HARMLESS or not hasattr(builtins, k)}
+    return real(source, {**names, "__builtins__": {}}, *namespaces[1:])
+
+
+HARMLESS = {
+    "abs",
+    "max",
+    "min",
+    "pow",
+    "round",
+    "sum",
+    "int",
+    "float",
+    "bool",
+    "list",
+    "tuple",
+    "dict",
+    "set",
+    "complex",
+}
 
 
 def strings(value):
