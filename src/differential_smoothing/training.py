@@ -242,14 +242,17 @@ def train(
 
 #: Options that older versions did not know, with the default that means what those versions did. At their default they
 #: are no part of what a run or a study is, so its old folder is still its own.
-ADDED_LATER = [("task", "countdown"), ("task_options", None)]
+ADDED_LATER = [
+    ("task", "countdown"), ("task_options", None), ("rule", "grpo"), ("rule_options", None), ("schedule", "constant"),
+]  # fmt: skip
 
 
 @contextmanager
 def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = False) -> Iterator[None]:
     """Hold ``folder`` as the home of what ``definition`` defines, alone, while the block runs.
 
-    ``adopt`` takes a folder over that has no config.json although it is not empty. ValueError if it is another's, if something else is in it, or if another process is at work in it.
+    ``adopt`` takes a folder over that has no config.json although it is not empty. ValueError if it is another's, if something
+    else is in it, or if another process is at work in it.
     """
     path, lock = folder / "config.json", folder / "lock"
     own = {path.name, path.name + ".partial", lock.name}  # a folder with no more than these holds no work yet
