@@ -22,12 +22,13 @@ benchmark: $(VENV)/.ready
 base: $(VENV)/.ready
 	$(BIN)/dsmooth base --output runs/base
 
-# Bases of two tasks of reasoning-gym: many right answers to a problem, and one.
+# The bases of the arena, as they are in benchmarks/bases: some eight minutes on one core.
 bases: $(VENV)/.ready
-	$(BIN)/dsmooth base --output runs/graph_color --task reasoning_gym:graph_color \
+	$(BIN)/dsmooth base --output runs/bases/countdown-4x10-small --hidden 64 --layers 3 --steps 3000 --learning-rate 4e-3
+	$(BIN)/dsmooth base --output runs/bases/graph_color --task reasoning_gym:graph_color \
 	  --task-options '{"min_num_vertices": 7, "max_num_vertices": 7, "edge_probability": 0.4}' \
 	  --steps 1200 --batch-size 64 --hidden 96 --layers 3 --problems 8000
-	$(BIN)/dsmooth base --output runs/chain_sum --task reasoning_gym:chain_sum \
+	$(BIN)/dsmooth base --output runs/bases/chain_sum --task reasoning_gym:chain_sum \
 	  --task-options '{"min_terms": 4, "max_terms": 4, "min_digits": 2, "max_digits": 2}' \
 	  --steps 1000 --batch-size 128 --hidden 96 --layers 3
 
