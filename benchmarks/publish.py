@@ -24,7 +24,7 @@ import pandas as pd
 from differential_smoothing.cli import results
 from differential_smoothing.report import to_markdown
 from differential_smoothing.study import read_study
-from differential_smoothing.sweep import COUNTS, Sweep, read_counts
+from differential_smoothing.sweep import COUNTS, Sweep, read_costs, read_counts
 from differential_smoothing.training import claim_folder
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +65,7 @@ def publish_sweep(folder: Path, name: str) -> None:
     for column in ("seed", "n", "c"):
         small[column] = small[column].astype("int16")
     small.to_parquet(RESULTS / f"{name}-counts.parquet", index=False, compression="zstd")
+    read_costs(sweep, folder).to_csv(RESULTS / f"{name}-costs.csv", index=False, float_format="%.3g")
     report_sweep(name)
 
 

@@ -39,7 +39,7 @@ from differential_smoothing.study import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_counts", "write_counts"]
+__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "write_counts"]
 
 #: What is known of a problem after sampling: samples, correct ones, distinct correct answers, chance that two correct ones differ.
 COUNTS = ("n", "c", "distinct", "differ")
@@ -201,3 +201,22 @@ def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True)
     first = ["task", "rule", "strength", "learning_rate", "seed", "evaluation", "prompt_id"]
     return table[[*first, *COUNTS, "model"]]
+
+
+def read_costs(sweep: Sweep, folder: Path) -> pd.DataFrame:
+    """What the training of each rule cost: ``task``, ``rule``, ``cells``, the median ``processor_seconds`` of a cell, and its ``ratio``
+    to the baseline's. Cells that were continued after an interruption count what their last process took."""
+    import pandas as pd
+
+    rows = []
+    for cell in sweep.cells():
+        file = sweep.result(folder, cell).with_suffix(".cost.json")
+        if file.is_file():
+            point = sweep.points[cell.model]
+            rows.append((point.task, point.rule, json.loads(file.read_text())["processor_seconds"]))
+    table = pd.DataFrame(rows, columns=["task", "rule", "processor_seconds"])
+    costs = table.groupby(["task", "rule"], sort=False)["processor_seconds"].agg(["count", "median"]).reset_index()
+    costs.columns = ["task", "rule", "cells", "processor_seconds"]
+    base = costs[costs["rule"] == sweep.baseline].set_index("task")["processor_seconds"]
+    costs["ratio"] = costs["processor_seconds"] / costs["task"].map(base)
+    return costs

@@ -46,7 +46,7 @@ def compare(
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
     from differential_smoothing.study import read_study
-    from differential_smoothing.sweep import Sweep, read_counts
+    from differential_smoothing.sweep import Sweep, read_costs, read_counts
 
     chosen = read_study(study)
     if not isinstance(chosen, Sweep):
@@ -57,6 +57,10 @@ def compare(
     with bars() as advance:
         run_study(chosen, output, jobs=jobs, on_progress=advance)
     results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0)
+    costs = read_costs(chosen, output)
+    costs.to_csv(output / "costs.csv", index=False, float_format="%.3g")
+    said = ", ".join(f"{row.task} {row.rule} {row.ratio:.2f}".strip() for row in costs.itertuples())
+    print(f"Training cost relative to {chosen.baseline}, medians of processor seconds (costs.csv): {said}.")
 
 
 def _compare(study, output: Path, jobs: int) -> None:
