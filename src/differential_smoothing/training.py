@@ -229,6 +229,7 @@ def train(
             rollout_func=shared_prefix_rollout if run.rollout == "shared_prefix" else None,
             peft_config=_lora(run.lora_r),
             callbacks=[_progress(folder, on_step)],
+            canonical=task.canonical,
         )
         if run.monitor:
             SharpeningMonitor(trainer, canonical=task.canonical)

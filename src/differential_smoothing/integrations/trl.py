@@ -22,13 +22,14 @@ sees its completions. ``center`` of tokens takes their entropies from the loss's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from math import gcd
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
@@ -195,6 +196,9 @@ class DSGRPOConfig(GRPOConfig):
 class DSGRPOTrainer(GRPOTrainer):
     """GRPOTrainer whose advantages are those of DS-GRPO. Same arguments; ``args`` is a ``DSGRPOConfig``.
 
+    ``canonical(completion_text, **columns) -> str | None`` says which correct completions are the same answer; only a rule that asks
+    for ``answer`` needs it.
+
     Logged with the host's metrics, over all processes: ``ds/correct`` (share of completions), ``ds/logp_correct`` and
     ``ds/logp_incorrect`` (mean log pi_old per token, nats), ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what
     was added to the stock advantage per token). The completions table and the logged advantages hold the shaped values,
@@ -216,7 +220,7 @@ class DSGRPOTrainer(GRPOTrainer):
 }""",
     }
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, canonical: Callable[..., str | None] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if not isinstance(self.args, DSGRPOConfig):
             raise ValueError(
@@ -226,13 +230,32 @@ class DSGRPOTrainer(GRPOTrainer):
         self._correct_column = correct_column(self.reward_func_names, self.args.correct_reward)
         hosts = self.args.rule in ("grpo", *PRESETS)
         self._rule = None if hosts else make_rule(self.args.rule, self.args.rule_options)
+        self._canonical = canonical
+        self._answer: Tensor | None = None
+        if self._rule is not None and "answer" in self._rule.context and canonical is None:
+            raise ValueError(
+                f"The rule {self._rule!r} asks which completions give the same answer. Say it: DSGRPOTrainer(canonical=f), with "
+                f"f(completion_text, **columns) -> str, or None for no answer."
+            )
         self._factor = 1.0  # of the schedule
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
-        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)  # of all processes
-        return self._rewards_per_func
+    def _calculate_rewards(self, inputs, prompts, completions, *args: Any, **kwargs: Any) -> Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, *args, **kwargs)  # of all processes
+        self._rewards_per_func = rewards
+        if self._rule is not None and "answer" in self._rule.context:
+            mine = rewards[self.accelerator.process_index * len(prompts) :][: len(prompts), self._correct_column]
+            texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+            answers = [
+                self._canonical(text, **row) if right else None
+                for text, row, right in zip(texts, inputs, mine > self.args.correct_threshold, strict=True)
+            ]
+            number: dict[str, int] = {}
+            everybodys = gather_object(answers)
+            known = [-1 if a is None else number.setdefault(a, len(number)) for a in everybodys]
+            self._answer = torch.tensor(known, device=rewards.device)
+        return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
@@ -357,7 +380,7 @@ class DSGRPOTrainer(GRPOTrainer):
         advantages = self._rule(
             self._rewards(), everybodys, self._gather_tokens(mask), correct=correct,
             group=torch.arange(len(correct), device=correct.device) // size,
-            progress=self.state.global_step / max(self.state.max_steps, 1), where=f"step {self.state.global_step}",
+            progress=self.state.global_step / max(self.state.max_steps, 1), answer=self._answer, where=f"step {self.state.global_step}",
         )[mine]  # fmt: skip
         output["advantages"] = advantages if advantages.dim() == 1 else advantages[:, : mask.size(1)]
         mean = advantages if advantages.dim() == 1 else _mean_over_tokens(output["advantages"], mask)
