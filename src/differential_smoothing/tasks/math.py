@@ -23,6 +23,7 @@ them waits for sympy to load). A gold answer is data: ValueError.
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections import OrderedDict
@@ -186,6 +187,7 @@ _BASED = re.compile(r"(-?[0-9A-F]{1,60}) ?_ ?(?:\{ ?(\d{1,2}) ?\}|(\d{1,2}))")
 _NAME = r"(?:[A-Za-z]|\\[a-z]{2,8})(?:'|_(?:\{[A-Za-z0-9]{1,4}\}|[A-Za-z0-9]))?(?:\^\{-1\})?(?:\([a-z0-9]{1,2}(?:, ?[a-z])?\))?"
 _NAMED = re.compile(rf" ?({_NAME}|[A-Z]{{2,3}}) ?(?:=|:=|\\in(?![a-z])) ?")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
+_DESCENDING = re.compile(r"(>|\\ge(?![a-z]))")
 _EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)")
 _APPROX = re.compile(r"\\(?:approx|simeq|doteq)(?![a-z])")
 
@@ -231,8 +233,11 @@ def _same_kind(gold: str, answer: str) -> tuple[str, str] | tuple[None, None]:
         before, *after = _APPROX.split(answer)
         answer = (before if not after or not re.fullmatch(_NAME, before.strip()) else after[0]).strip()
     if not _EQUALS.search(gold) and not _RELATION.search(gold) and "\\in" not in gold.replace("\\infty", ""):
-        parts = _top_level(answer)
-        if len(parts) == 1 and not _RELATION.search(answer):
+        parts = [p.strip() for part in _top_level(answer) for p in re.split(r" (?:or|and) ", part)]
+        named = [_NAMED.match(part) for part in parts]
+        if len(parts) > 1 and all(named) and len({m[1] for m in named}) == 1:  # x = 1 or x = 2
+            answer = ",".join(part[m.end() :] for part, m in zip(parts, named))
+        elif len(parts) == 1 and not _RELATION.search(answer):
             answer = _EQUALS.split(answer)[-1].strip()
             answer = answer[m.end() :] if (m := _NAMED.match(answer)) else answer
     elif (m := _NAMED.match(gold)) and "=" not in gold[m.end() :] and not _RELATION.search(gold) and len(_top_level(gold)) == 1:
@@ -244,6 +249,9 @@ def _same_kind(gold: str, answer: str) -> tuple[str, str] | tuple[None, None]:
     kinds = _kind(gold), _kind(answer)
     if set(kinds) == {"set", "brackets"}:
         return None, None  # math-verify takes {1, 2} and (1, 2) for the same
+    if kinds == ("brackets", "brackets") and (gold[0], gold[-1]) != (answer[0], answer[-1]):
+        if len(_top_level(gold[1:-1])) == 2:
+            return None, None  # it reads (3, 1) and [3, 1], which are no intervals, as tuples
     if kinds == ("brackets", "list") and gold[0] == "(" and gold[-1] == ")" and "=" not in answer:
         answer = f"({answer})"
     if kinds == ("list", "brackets") and answer[0] == "(" and answer[-1] == ")" and "=" not in gold:
@@ -272,7 +280,8 @@ def _kind(text: str) -> str:
     if text.startswith("\\{") and text.endswith("\\}") and text.find("\\}") == len(text) - 2:
         return "set"
     if text and text[0] in "([" and text[-1] in ")]" and len(_top_level(text[1:-1])) > 1:
-        return "brackets"
+        depths = list(itertools.accumulate((c in "([{") - (c in ")]}") for c in text))
+        return "brackets" if min(depths[:-1]) > 0 else "one"  # the union of two intervals is one thing
     return "one"
 
 
@@ -295,18 +304,34 @@ def _same_numbers(gold: str, answer: str, gold_percent: bool, answer_percent: bo
     if a is None or b is None:
         return None
     hundredth = Fraction(1, 100)
-    if gold_percent == answer_percent or a.value == b.value:
-        values = a.value, b.value
+    if gold_percent == answer_percent or a == b:
+        values = a, b
     else:
-        values = a.value * (hundredth if gold_percent else 1), b.value * (hundredth if answer_percent else 1)
+        values = a * (hundredth if gold_percent else 1), b * (hundredth if answer_percent else 1)
     if values[0] == values[1]:
         return True
     close = abs(values[0] - values[1]) < Fraction(2, 10**6)
-    return None if close and not (a.exact and b.exact) else False
+    return None if close and _ends(values[0]) != _ends(values[1]) else False
+
+
+def _ends(value: Fraction) -> bool:
+    """Whether finitely many decimals write it."""
+    q = value.denominator
+    for prime in (2, 5):
+        while q % prime == 0:
+            q //= prime
+    return q == 1
 
 
 def _asked(text: str) -> str:
-    """What the library is asked to read. ± is written out, for the library keeps it inside equations only."""
+    """What the library is asked to read: ± inside a fraction written out, 3 > x > 1 in ascending order."""
+    if "\\pm" in text and "=" not in text and len(_top_level(text)) == 1:
+        plus, minus = (text.replace("\\pm", a).replace("\\mp", b) for a, b in ("+-", "-+"))
+        return f"{plus.strip().removeprefix('+')},{minus}"
+    descending = _DESCENDING.split(text)
+    if len(descending) == 5 and not re.search(r"<|\\le(?![a-z])", text):
+        signs = {">": "<", "\\ge": "\\le"}
+        return f"{descending[4]} {signs[descending[3]]} {descending[2]} {signs[descending[1]]} {descending[0]}"
     return text
 
 
@@ -321,7 +346,7 @@ def _forms(answers: Sequence[Spelled]) -> list[str]:
         if answer.words or _CHOICE.fullmatch(answer.text):
             found[answer] = " ".join(answer.text.lower().strip("()").split())
         elif number is not None:
-            found[answer] = str(number.value)
+            found[answer] = str(number)
         elif (known := _FORMS.get(answer.text)) is not None:
             found[answer] = known
         elif answer not in asked:

@@ -24,7 +24,7 @@ MAX_ANSWER = 1_000  # characters of an answer; longer ones are refused
 
 _BETWEEN_BOXES = re.compile(r"[\s$.;,:]{0,8}(?:\\text\{)?\s{0,3}(and|or|,)?\s{0,3}\}?[\s$]{0,8}")
 _ANCHOR = re.compile(
-    r"\banswer\b(?:[*_\s]{0,4}to (?:the|this) (?:question|problem))?[*_\s]{0,4}(?:(?:should be|would be|must be|is|are|equals)\b|=|:)"
+    r"\b(?:answer|(?:correct|right) (?:option|choice))\b(?:[*_\s]{0,4}to (?:the|this) (?:question|problem))?[*_\s]{0,4}(?:(?:should be|would be|must be|is|are|equals)\b|=|:)"
     r"[*_:\s]{0,6}(?:(?:therefore|thus|then|simply|just)\b)?[,:\s]{0,3}",
     re.IGNORECASE,
 )
@@ -41,7 +41,7 @@ _WORDY = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
 def extract(completion: str) -> str | None:
     """The answer as it is written, or None if there is none. Never raises; time linear in the text."""
-    text = completion[-TAIL:]
+    text = completion.rstrip()[-TAIL:]
     after = text.rpartition("</think>")[2]
     text = after if after.strip() else text
     for find in (_boxed, _marked, _announced):
@@ -50,7 +50,9 @@ def extract(completion: str) -> str | None:
             return found
     whole = text.strip().strip("*").strip()
     if len(whole) <= 200 and "\n" not in whole and len(_WORDY.findall(_without_commands(whole))) <= 1:
-        return whole or None
+        formula = _SPANS.search(whole)
+        if formula is None or not re.search(r"[A-Za-z]{2}", whole[: formula.start()]):
+            return whole or None
     return _last_formula(text)
 
 
@@ -166,6 +168,7 @@ _SIGNS = str.maketrans({
     "\xa0": " ", "\u200b": None, "\ufeff": None, "\u2061": None, "，": ",", "．": ".", "（": "(", "）": ")", "％": "%",
 })  # fmt: skip
 _FULLWIDTH = {0xFF10 + i: str(i) for i in range(10)}
+_ROW = "\u2424"
 _ROOT = re.compile(r"√\s?(?:\(([^()]{1,100})\)|([0-9]{1,20}|[a-z]))")
 _GONE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|bf|rm|it|limits|mleft|mright)(?![A-Za-z])\.?|\\[!,;: >]|\\q?quad(?![a-z])|~|\$"
@@ -186,7 +189,8 @@ _CURRENCY = re.compile(r"[€£¥]|\bUSD\b|\bRs\.?\s|(?<=\d)\s*dollars?\b|(?<=\d
 _PERCENT = re.compile(r"\s*(?:\\?%|\bpercent(?:age)?(?: points)?\b)\s*$")
 _SCIENTIFIC = re.compile(r"(?<![\w.])(-?\d{1,20}(?:\.\d{1,20})?)\s?[eE]\s?\^?\{?([-+]?\d{1,3})\}?(?![\w.])")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|,|,\\!|\\,|\\;| )\d{3})+(?![\d])(?!,)")
-_UNIT = re.compile(r"(.{0,900}?[\d})])(\s*)((?:square |cubic |sq\.? |cu\.? )?[A-Za-z][A-Za-z .'/^{}\d²³-]{0,40})")
+_MIXED = re.compile(r"(-?\d{1,20}) (\d{1,20})/(\d{1,20})")
+_UNIT = re.compile(r"(.{0,900}?(?:[\d})]|\\pi))(\s*)((?:square |cubic |sq\.? |cu\.? )?[A-Za-z][A-Za-z .'/^{}\d²³-]{0,40})")
 _EXPONENT = re.compile(r"\^\{?-?\d\}?")
 _NAME = r"(?:[A-Za-z]|\\[a-z]{2,8})(?:'|_\{?[A-Za-z0-9]{1,4}\}?)?"
 _NAMED = re.compile(rf"\s*(?:{_NAME}(?:\^\{{-1\}})?(?:\([A-Za-z0-9, ]{{1,9}}\))?|[A-Za-z]{{1,3}})\s*(?:=|\\in(?![a-z])|:=)\s*")
@@ -197,7 +201,7 @@ _LABELLED = re.compile(r"\s*\(([A-J])\)\s*(?=\S)|\s*([A-J])\s?[.):]\s*(?=\S)")
 
 _UNITS = {
     canonical: canonical for canonical in
-    "km cm mm m in ft yd mi kg mg g lb oz s ms min h day week month year L mL J kJ W N Pa V A K eV Hz mph rad mol nm pm um".split()
+    "km cm mm m in ft yd mi kg mg g lb oz s ms min h day week month year L mL J kJ W N Pa V A K eV Hz mph kph rad mol C nm pm um".split()
 } | {word: canonical for words, canonical in (
     ("kilometer kilometers kilometre kilometres", "km"), ("centimeter centimeters centimetre centimetres", "cm"),
     ("millimeter millimeters", "mm"), ("meter meters metre metres", "m"), ("inch inches", "in"), ("foot feet", "ft"), ("yard yards yds", "yd"),
@@ -206,7 +210,7 @@ _UNITS = {
     ("months", "month"), ("years yr yrs", "year"), ("liter liters litre litres l", "L"), ("milliliter milliliters ml", "mL"),
     ("radian radians rads", "rad"), ("cent cents", "cent"), ("unit units", ""),
 ) for word in words.split()}  # fmt: skip
-_NOT_UNITS = set("sin cos tan cot sec csc log exp sqrt and for all where mod max min gcd lcm inf infinity frac times cdot pmod").difference({"min"})
+_NOT_UNITS = set("sin cos tan cot sec csc log ln exp sqrt and or for all where mod max gcd lcm inf infinity frac times cdot pmod pi".split())
 _FUNCTIONS = set("arcsin arccos arctan sin cos tan cot sec csc log ln exp gcd lcm max min sinh cosh tanh".split())
 _NUMBERS = dict(zip("zero one two three four five six seven eight nine ten eleven twelve".split(), range(13)))
 _SHORT_TEXT = set("yes no odd even true false none am pm both neither".split())
@@ -233,6 +237,7 @@ def spelled(answer: str) -> Spelled:
     text = text.replace("\\\\%", "%").replace("\\(", " ").replace("\\)", " ").replace("{,}", ",").replace("{.}", ".")
     if "matrix" not in text and "array" not in text:
         text = text.replace("\\\\", "\\").replace("\\[", " ").replace("\\]", " ")
+    text = text.replace("\\\\", _ROW)  # the end of a row is no escaped blank
     text = _THOUSANDS.sub(lambda m: re.sub(r"\D", "", m.group()), text)
     text = _GONE.sub(lambda m: " " if m.group().isspace() or m.group()[-1:] in " ~" else "", text)
     for _ in range(3):  # a text command in a text command
@@ -244,7 +249,7 @@ def spelled(answer: str) -> Spelled:
         text = command.sub(new, text)
     text = _BARE_FRAC.sub(lambda m: rf"\frac{{{m[1] or m[3] or m[5]}}}{{{m[2] or m[4] or m[6]}}}", text)
     text = _CURRENCY.sub(" ", text).strip().strip("*_`").strip()
-    text = text.rstrip(".,;:!").strip()
+    text = text.rstrip(".,;:").strip()  # not "!": 5! is 120
     if _TRIG.search(text):
         text = _ANGLE.sub(r"(\1\\pi/180)", text)
     else:
@@ -254,6 +259,8 @@ def spelled(answer: str) -> Spelled:
     text = _PERCENT.sub("", text)
     text, unit = _without_unit(text.strip())
     text = re.sub(r"\s+", " ", text.replace("\n", " ")).strip()
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text) if _MIXED.fullmatch(text) else text
+    text = text.replace(_ROW, "\\\\")
     while len(text) > 1 and text[0] == "{" and _closing(text, 0) == len(text) - 1:
         text = text[1:-1].strip()  # {5} is 5; \{5\} is a set
     if not text:
@@ -277,8 +284,6 @@ def _without_unit(text: str) -> tuple[str, str]:
     # without a space "12xyz" is a product, "12cm" is not; with one, words of three letters and more are things counted
     if not (known and (gap or len(words[0]) > 1)) and not (gap and all(len(w) > 2 or w in _UNITS or w in ("of", "in", "per", "sq", "cu") for w in words)):
         return text, ""
-    if {"\\in", "\\sqrt", "\\pi"} & set(re.findall(r"\\[a-z]+$", core)):
-        return text, ""
     unit = tail.strip().lower().replace("²", "^2").replace("³", "^3")
     power = "2" if re.match(r"sq|square", unit) else "3" if re.match(r"cu\b|cu\.|cubic", unit) else ""
     power = power or "".join(re.findall(r"\d", unit))
@@ -288,7 +293,7 @@ def _without_unit(text: str) -> tuple[str, str]:
 
 def _is_words(text: str) -> bool:
     bare = re.sub(r"\\[A-Za-z]+|\\(?:begin|end)\{[a-z]+\}", " ", re.sub(r"\\(?:begin|end)\{[A-Za-z]+\*?\}", " ", text))
-    found = [w for w in re.findall(r"[A-Za-z]{2,}", bare) if w.lower() not in _NOT_UNITS and w.lower() not in ("or", "ln", "pi", "dx", "min")]
+    found = [w for w in re.findall(r"[A-Za-z]{2,}", bare) if w.lower() not in _NOT_UNITS and w.lower() not in ("dx", "min")]
     return any(len(w) > 3 or w.lower() in _SHORT_TEXT or (w[0].isupper() and w[1:].islower()) for w in found)
 
 
@@ -313,12 +318,7 @@ _PLAIN = re.compile(
 )
 
 
-class Plain(NamedTuple):
-    value: Fraction
-    exact: bool  # written without a decimal point
-
-
-def plain(text: str) -> Plain | None:
+def plain(text: str) -> Fraction | None:
     """The exact value of a number, fraction, mixed number or ``a x 10^b`` in the one spelling; None for all else."""
     match = _PLAIN.fullmatch(text)
     if match is None:
@@ -329,9 +329,8 @@ def plain(text: str) -> Plain | None:
     if down is not None:
         if int(down) == 0:
             return None
-        return Plain(sign * (int(part["whole"] or 0) + Fraction(int(up), int(down))), True)
+        return sign * (int(part["whole"] or 0) + Fraction(int(up), int(down)))
     power = int(part["power"] or part["digit"] or 0)
     if abs(power) > 100:
         return None
-    value = Fraction(part["decimal"] if part["decimal"][-1] != "." else part["decimal"][:-1])
-    return Plain(sign * value * Fraction(10) ** power, "." not in part["decimal"] and power >= 0)
+    return sign * Fraction(part["decimal"].rstrip(".")) * Fraction(10) ** power

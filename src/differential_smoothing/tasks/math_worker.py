@@ -46,14 +46,28 @@ def _read(text):
     return found[0] if found else None
 
 
+def _ends(x):
+    """A number written with finitely many decimals: 0.25 and 1/4, not 1/3 and not pi."""
+    import sympy
+
+    if isinstance(x, sympy.Rational):
+        q = x.q
+        for prime in (2, 5):
+            while q % prime == 0:
+                q //= prime
+        return q == 1
+    return isinstance(x, sympy.Float)
+
+
 def _numbers_agree(a, b):
     import sympy
 
-    rounded = a.has(sympy.Float) or b.has(sympy.Float)
+    a, b = a.doit(), b.doit()
+    rounded = (a.has(sympy.Float) or b.has(sympy.Float)) and not (_ends(a) and _ends(b))
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     # a point of no special meaning; the answers were called equal, so one point where they differ refutes it
     point = {name: sympy.Rational(7393 + 977 * i, 5000) for i, name in enumerate(names)}
-    a, b = sympy.N(a.subs(point).doit(), 30), sympy.N(b.subs(point).doit(), 30)
+    a, b = sympy.N(a.subs(point), 30), sympy.N(b.subs(point), 30)
     if not (a.is_number and b.is_number) or a == b or a.has(sympy.nan) or b.has(sympy.nan):
         return True
     size = max(abs(a), abs(b))
@@ -84,6 +98,8 @@ def _agree(a, b):
         return _numbers_agree(a, b)
     if isinstance(a, sympy.MatrixBase) and isinstance(b, sympy.MatrixBase):
         return a.shape == b.shape and all(map(_agree, a.flat(), b.flat()))
+    if any(isinstance(x, sympy.FiniteSet) and _inequality(y) for x, y in ((a, b), (b, a))):
+        return False  # -2 < x < 2 is not {-2, 2}
     if isinstance(a, sympy.FiniteSet) and isinstance(b, sympy.FiniteSet):
         return all(any(_agree(x, y) for y in b.args) for x in a.args) and all(
             any(_agree(x, y) for x in a.args) for y in b.args
@@ -95,15 +111,34 @@ def _agree(a, b):
     return True
 
 
-def _union(text, parsed):
-    """``x < 2 or x > 3`` as a set: math-verify reads it as a set of two relations."""
-    import sympy
+def _inequality(x):
     from sympy.core.relational import Equality, Relational
 
+    if isinstance(x, Relational):
+        return not isinstance(x, Equality)
+    return any(map(_inequality, getattr(x, "_unsorted_args", ()) or getattr(x, "args", ())))
+
+
+def _joined(text, parsed):
+    """``x < 2 or x > 3`` as a set: math-verify reads a set of two relations."""
+    import sympy
+
     args = getattr(parsed, "args", ())
-    if " or " in text and args and all(isinstance(x, Relational) and not isinstance(x, Equality) for x in args):
-        return sympy.Union(*(x.as_set() for x in args))
-    return parsed
+    join = sympy.Union if " or " in text else sympy.Intersection if " and " in text else None
+    if join is None or not isinstance(parsed, sympy.FiniteSet) or not all(map(_inequality, args)):
+        return parsed
+    return join(*(x.as_set() for x in args)) if len(parsed.free_symbols) == 1 else parsed
+
+
+def _vector(x):
+    """The entries of a row or column, of a tuple, or of an open interval, which is how math-verify reads (1, 2)."""
+    import sympy
+
+    if isinstance(x, sympy.MatrixBase) and 1 in x.shape:
+        return list(x)
+    if isinstance(x, sympy.Tuple):
+        return list(x)
+    return [x.start, x.end] if isinstance(x, sympy.Interval) and x.is_open else None
 
 
 def same(gold, answer):
@@ -114,9 +149,16 @@ def same(gold, answer):
         return None, "the gold answer cannot be read"
     if b is None:
         return False, "cannot be read as mathematics"
-    a, b = _union(gold, a), _union(answer, b)
+    import sympy
+
+    a, b = _joined(gold, a), _joined(answer, b)
+    if isinstance(a, sympy.MatrixBase) != isinstance(b, sympy.MatrixBase) and None not in (_vector(a), _vector(b)):
+        a, b = (sympy.Matrix(_vector(x)) for x in (a, b))
     # gold first: math-verify's verify is not symmetric
-    equal = verify(a, b, timeout_seconds=None, allow_set_relation_comp=True) and _agree(a, b)
+    equal = verify(a, b, timeout_seconds=None, allow_set_relation_comp=True)
+    if not equal and isinstance(a, sympy.Equality) and isinstance(b, sympy.Equality):
+        equal = True  # x = 5 and 2x = 10: for _agree to say
+    equal = equal and _agree(a, b)
     return bool(equal), "" if equal else "differs from the gold answer"
 
 
