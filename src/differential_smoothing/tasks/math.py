@@ -252,7 +252,7 @@ def _same_kind(gold: str, answer: str) -> tuple[str, str] | tuple[None, None]:
     if kinds == ("brackets", "brackets") and (gold[0], gold[-1]) != (answer[0], answer[-1]):
         if len(_top_level(gold[1:-1])) == 2:
             return None, None  # it reads (3, 1) and [3, 1], which are no intervals, as tuples
-    if kinds == ("brackets", "list") and gold[0] == "(" and gold[-1] == ")" and "=" not in answer:
+    if kinds == ("brackets", "list") and gold[0] == "(" and gold[-1] == ")" and not re.search("[<=>]|\\\\[lg]e", answer):
         answer = f"({answer})"
     if kinds == ("list", "brackets") and answer[0] == "(" and answer[-1] == ")" and "=" not in gold:
         gold = f"({gold})"
