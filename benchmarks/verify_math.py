@@ -17,7 +17,10 @@ from pathlib import Path
 from differential_smoothing.tasks import math as maths
 
 HERE = Path(__file__).parent
-WORKING = "We add the two numbers, take half of the sum and see that it is less than before, so that $x + {i} = 7$ holds.\n" * 18
+WORKING = (
+    "We add the two numbers, take half of the sum and see that it is less than before, so that $x + {i} = 7$ holds.\n"
+    * 18
+)
 
 
 def seconds():
@@ -37,7 +40,11 @@ def seconds():
 
 def pairs_of_the_tests():
     rows = map(json.loads, (HERE.parent / "tests" / "data" / "math_pairs.jsonl").read_text().splitlines())
-    return [(row["completion"], row["gold"]) for row in rows if isinstance(row["completion"], str) and row["note"] != "hostile"]
+    return [
+        (row["completion"], row["gold"])
+        for row in rows
+        if isinstance(row["completion"], str) and row["note"] != "hostile"
+    ]
 
 
 def rate(pairs, batch=256):
@@ -52,11 +59,16 @@ def main():
     rng = random.Random(0)
     maths.verify("\\boxed{\\sqrt{2}}", "\\sqrt{3}")  # loads sympy
     pairs = pairs_of_the_tests()
-    lines = [f"pairs per second of processor time; completions of {len(WORKING)} characters, in batches of 256", ""]
+    lines = [
+        f"pairs per second of processor time; completions of {len(WORKING)} characters, in batches of 256",
+        "",
+    ]
     lines.append(f"{'new, every pair once':34}{rate(pairs):10.0f}   ({len(pairs)} pairs)")
     group = [pair for pair in rng.choices(pairs, k=500) for _ in range(16)]
     maths._COMPARED = maths._Cache(maths.CACHE)
-    lines.append(f"{'as in training, 16 of a problem':34}{rate(group):10.0f}   ({len(group)} pairs, {len(set(group))} different)")
+    lines.append(
+        f"{'as in training, 16 of a problem':34}{rate(group):10.0f}   ({len(group)} pairs, {len(set(group))} different)"
+    )
     lines.append(f"{'remembered':34}{rate(group):10.0f}   ({len(group)} pairs)")
     numbers = [(f"\\boxed{{{n}}}", str(n + rng.randint(0, 1))) for n in range(5000)]
     lines.append(f"{'plain numbers, all different':34}{rate(numbers):10.0f}   ({len(numbers)} pairs)")

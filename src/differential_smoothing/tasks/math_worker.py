@@ -26,7 +26,10 @@ SECONDS = 0.8  # of processor time, for one request; with the hand-over it stays
 PATIENCE = 20.0  # seconds of the clock
 MEMORY = 1 << 30  # bytes of address space
 REQUESTS = 5000  # then a fresh child takes over: sympy's caches grow
-EXACT, ROUNDED = 1e-10, 1e-4  # relative tolerance without and with a decimal fraction; the latter beside six decimals
+EXACT, ROUNDED = (
+    1e-10,
+    1e-4,
+)  # relative tolerance without and with a decimal fraction; the latter beside six decimals
 ENDED = {signal.SIGPROF: "took longer than 1 s", signal.SIGALRM: "not compared: the machine is too busy"}
 
 _WARM = [("\\frac{\\sqrt{3}}{2}", "0.8660254"), ("(-\\infty,2)\\cup[3,\\infty)", "x<2"), ("x^2-1", "(x-1)(x+1)"),
@@ -40,7 +43,9 @@ def _read(text):
     from math_verify import LatexExtractionConfig, parse
 
     # its units include single letters: "3t" would be 3
-    normal = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    normal = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
+    )
     config = [LatexExtractionConfig(normalization_config=normal)]
     found = parse(f"${text}$", config, fallback_mode="no_fallback", parsing_timeout=None)
     return found[0] if found else None
@@ -152,7 +157,10 @@ def same(gold, answer):
     import sympy
 
     a, b = _joined(gold, a), _joined(answer, b)
-    if isinstance(a, sympy.MatrixBase) != isinstance(b, sympy.MatrixBase) and None not in (_vector(a), _vector(b)):
+    if isinstance(a, sympy.MatrixBase) != isinstance(b, sympy.MatrixBase) and None not in (
+        _vector(a),
+        _vector(b),
+    ):
         a, b = (sympy.Matrix(_vector(x)) for x in (a, b))
     # gold first: math-verify's verify is not symmetric
     equal = verify(a, b, timeout_seconds=None, allow_set_relation_comp=True)
@@ -196,7 +204,9 @@ def _serve():
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for _ in range(REQUESTS):
         line = b""
-        while not line.endswith(b"\n"):  # one request is in flight at most, so no byte of the next one is taken
+        while not line.endswith(
+            b"\n"
+        ):  # one request is in flight at most, so no byte of the next one is taken
             part = os.read(0, 65536)
             if not part:
                 return True

@@ -11,21 +11,30 @@ import re
 from fractions import Fraction
 
 from differential_smoothing.tasks import countdown
-from differential_smoothing.tasks.math_answers import TAIL
+from differential_smoothing.tasks.math_extract import TAIL
 
 __all__ = ["solution_signature"]
 
 MAX_STEPS = 200
 
-_WRAPPING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|boxed|d?frac(?=\{\})|[!,;: ])(?![A-Za-z])|\\[()\[\]]|[$&*]{2}|[$&{}]|\\(?=\s)")
+_WRAPPING = re.compile(
+    r"\\(?:left|right|displaystyle|quad|qquad|boxed|d?frac(?=\{\})|[!,;: ])(?![A-Za-z])|\\[()\[\]]|[&*]{2}|[&{}]|\\(?=\s)"
+)
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\{[^{}]{0,100}\}")
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]{1,60})\}\{([^{}]{1,60})\}")
-_SIGNS = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "⁄": "/", "²": "^2", "³": "^3"})
+_SIGNS = str.maketrans(
+    {"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "∗": "*", "÷": "/", "⁄": "/", "²": "^2", "³": "^3"}
+)
 _TIMES, _OVER = re.compile(r"\\(?:times|cdot|ast)(?![a-z])"), re.compile(r"\\div(?![a-z])")
 _GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3}){1,6}(?![\d])")
-_UNIT = re.compile(r"(?<=[\d)])\s*(?:\\?%|[A-Za-z]{3,20})|\\?\$|[€£]")
+_DOLLAR = re.compile(
+    r"\\?\$(?=[\d.])|\\\$"
+)  # an amount, or the start of a formula: both go; others end a formula
+_UNIT = re.compile(r"(?<=[\d)])\s*(?:\\?%|[A-Za-z]{3,20})|[€£]")
 # a side of an equation: numbers, names of one or two letters, commands, operators, brackets
-_SIDE = re.compile(r"(?:[\d.]{1,30}|\\[a-z]{1,12}|(?<![A-Za-z])[A-Za-z]{1,2}(?![A-Za-z])|[-+*/^_()|!\s]){1,60}")
+_SIDE = re.compile(
+    r"(?:[\d.]{1,30}|\\[a-z]{1,12}|(?<![A-Za-z])(?!(?i:so|is|of|we|at|by|to|in|or|an|as|he|it|if|be|on|no|a|i)[^A-Za-z])(?i:[a-z]{1,2})(?![A-Za-z])|[-+*/^_()|!\s]){1,60}"
+)
 _OPERATOR = re.compile(r"[\d)a-zA-Z]\s*[-+*/^]\s*[\d(\\a-zA-Z-]|\\[a-z]")
 _NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,12})?")
 
@@ -47,7 +56,7 @@ def solution_signature(completion: str) -> str | None:
     """
     if not isinstance(completion, str):
         return None
-    text = completion[-TAIL:].translate(_SIGNS)
+    text = _DOLLAR.sub("", completion[-TAIL:].translate(_SIGNS).replace("{,}", ",")).replace("$", "\n")
     text = _GROUPED.sub(lambda m: m.group().replace(",", ""), text)
     for _ in range(3):  # a fraction in a fraction in a fraction
         text = _FRACTION.sub(r"((\1)/(\2))", text)
