@@ -250,6 +250,7 @@ def test_no_pair_takes_more_than_a_second_of_processor_time(pairs, verdicts):
     pool = maths._POOL
     verify("\\boxed{\\sqrt{8}}", "2\\sqrt{2}")
     process = pool._idle[-1].popen.pid  # the one that is taken next
+    pool.run([["same", "3", "7^{7^{7^{7^7}}}"]])  # a child's earlier work counts when it ends: begin with a fresh one
 
     def spent():
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
@@ -260,7 +261,7 @@ def test_no_pair_takes_more_than_a_second_of_processor_time(pairs, verdicts):
     for text in ("9^{9^{9^9}}", "\\sum_{k=1}^{10^9} \\sin(k)", "(10^{9})!"):
         before = spent()
         assert pool.run([["same", "3", text]])[0][0] is not True
-        assert 0.1 < spent() - before < 1 or not pool._idle
+        assert spent() - before < 1
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def test_without_the_library_plain_answers_are_verified_and_others_say_what_to_i
     monkeypatch.setattr(maths, "_POOL", pool)
     assert verify("\\boxed{17/4}", "4.25").correct
     with pytest.raises(RuntimeError, match=r"pip install 'differential-smoothing\[math\]'"):
-        verify("\\boxed{\\sqrt{50}}", "5\\sqrt{2}")
+        verify("\\boxed{\\sqrt{3179}}", "17\\sqrt{11}")
 
 
 # --- normal forms ---------------------------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def _compare(
 
 def _forms(answers: Sequence[Spelled]) -> list[str]:
     found: dict[Spelled, str] = {}
-    asked = []
+    unknown = []
     for answer in answers:
         number = plain(answer.text)
         if answer.words or CHOICE.fullmatch(answer.text):
@@ -194,9 +194,9 @@ def _forms(answers: Sequence[Spelled]) -> list[str]:
             found[answer] = str(number)
         elif (known := _FORMS.get(answer.text)) is not None:
             found[answer] = known
-        elif answer not in asked:
-            asked.append(answer)
-    for answer, (form, _) in zip(asked, _POOL.run([["form", asked(a.text)] for a in asked])):
+        elif answer not in unknown:
+            unknown.append(answer)
+    for answer, (form, _) in zip(unknown, _POOL.run([["form", asked(a.text)] for a in unknown])):
         found[answer] = form or answer.text.replace(" ", "")
         _FORMS.put(answer.text, found[answer])
     return [found[answer] for answer in answers]
