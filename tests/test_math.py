@@ -119,6 +119,7 @@ def test_plain_numbers_are_compared_exactly():
         for spelling in spellings(value, rng):
             assert verify(f"\\boxed{{{spelling}}}", str(value)).correct, (spelling, value)
             assert verify(f"\\boxed{{{spelling}}}", str(other)).correct is (value == other), (spelling, other)
+            assert verify(f"\\boxed{{{spelling}}}", str(-value)).correct is (value == 0), (spelling, -value)
 
 
 def test_the_fast_path_agrees_with_math_verify():
@@ -134,6 +135,14 @@ def test_the_fast_path_agrees_with_math_verify():
         said.append(fast)
     replies = maths._POOL.run(asked)
     assert [r[0] for r in replies] == said, [(q, r, s) for q, r, s in zip(asked, replies, said) if r[0] != s]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "correct"),
+    [("0.5", "50\\%", True), ("50\\%", "0.5", True), ("50", "50\\%", True), ("50\\%", "50", True), ("25", "0.25", False), ("0.5", "5\\%", False)],
+)  # fmt: skip
+def test_percent_means_hundredths_and_the_sign_may_be_left_out(gold, answer, correct):
+    assert verify(f"\\boxed{{{answer}}}", gold).correct is correct
 
 
 @pytest.mark.parametrize("zeros", [1, 6, 7, 12, 30])
@@ -250,13 +259,13 @@ def test_no_pair_takes_more_than_a_second_of_processor_time(pairs, verdicts):
     pool = maths._POOL
     verify("\\boxed{\\sqrt{8}}", "2\\sqrt{2}")
     process = pool._idle[-1].popen.pid  # the one that is taken next
-    pool.run([["same", "3", "7^{7^{7^{7^7}}}"]])  # a child's earlier work counts when it ends: begin with a fresh one
+    # a child's earlier work counts when it ends: begin with a fresh one
+    pool.run([["same", "3", "7^{7^{7^{7^7}}}"]])
 
     def spent():
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf(
-            "SC_CLK_TCK"
-        )  # of the process and of its ended children
+        # of the process and of its ended children
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     for text in ("9^{9^{9^9}}", "\\sum_{k=1}^{10^9} \\sin(k)", "(10^{9})!"):
         before = spent()

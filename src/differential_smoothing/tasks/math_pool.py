@@ -71,11 +71,15 @@ class _Process:
             self.popen.returncode = 0  # the process of the parent: not ours to wait for
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Pool:
     """At most ``size`` processes (by default one per core, four at most), started when there is work for them."""
 
     def __init__(self, size: int | None = None) -> None:
-        self.size = size or max(1, min(4, len(os.sched_getaffinity(0))))
+        self.size = size or max(1, min(4, _cores()))
         self._reset()
         atexit.register(self.close)
         os.register_at_fork(after_in_child=self._forget)

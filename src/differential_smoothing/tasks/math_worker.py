@@ -15,6 +15,7 @@ math-verify decides what is equal. It is asked for too much here and there, and 
 decimals whatever the size of the numbers, and compares equations by solving them for something.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -201,7 +202,8 @@ def _reply(value, reason):
 
 def _serve():
     """Answer requests until the input ends (True) or it is time for a fresh child (False)."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with contextlib.suppress(ValueError, OSError):  # macOS does not know this limit
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for _ in range(REQUESTS):
         line = b""
         while not line.endswith(
