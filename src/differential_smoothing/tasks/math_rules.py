@@ -136,6 +136,7 @@ def _kind(text: str) -> str:
 
 
 def based(text: str) -> tuple[str, str] | None:
+    """Digits and base of ``2516_8``, else None."""
     match = _BASED.fullmatch(text)
     return (match[1].lstrip("0") or "0", match[2] or match[3]) if match else None
 
