@@ -17,8 +17,8 @@ for a number that has none, such as 1/3 or pi, must be right to six decimals; th
 intervals it is not; {1, 2} and (1, 2) are different; a number in another base needs the same digits, and the same base if it names
 one. Two different answers are not the right one, even if one of them is.
 
-Model output is hostile: any text gets a Verdict, in less than a second once the processes run (the first comparison that needs
-them waits for sympy to load). A gold answer is data: ValueError.
+Model output is hostile: any text gets a Verdict, in less than a second of processor time once the processes run (the first
+comparison that needs them waits for sympy to load). A gold answer is data: ValueError.
 """
 
 from __future__ import annotations
