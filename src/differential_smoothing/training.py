@@ -146,7 +146,7 @@ def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold lines of the form 'option: value'; got {type(content).__name__}.")
-    text = ("model", "task", "data_file", "rollout", "level", "stage", "correct_reward")
+    text = ("model", "task", "data_file", "rollout", "level", "stage", "rule", "schedule", "correct_reward")
     numbers = ("gamma_p", "gamma_n", "correct_threshold")
     for key, value in content.items():
         if key not in known and key != "env":

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Counts", "chance_of_none", "group_counts", "leave_one_out"]
+__all__ = ["Counts", "chance_of_none", "group_counts"]
 
 
 class Counts(NamedTuple):
@@ -45,13 +45,3 @@ def chance_of_none(n: Tensor, c: Tensor, k: int) -> Tensor:
     for i in range(k):
         chance = chance * (n - c - i).clamp(min=0) / (n - i).clamp(min=1)
     return torch.where(n >= k, chance, 0.0)
-
-
-def leave_one_out(values: Tensor, scored: Tensor, group: Tensor) -> Tensor:
-    """``value - mean of the others' values`` in the group (RLOO), 0 where not scored or alone. (batch,) -> (batch,)."""
-    index = torch.unique(group, return_inverse=True)[1]
-    weight = scored.to(values.dtype)
-    zeros = torch.zeros_like(values)
-    total = zeros.index_add(0, index, values * weight)[index]
-    n = zeros.index_add(0, index, weight)[index]
-    return torch.where(scored & (n > 1), (n * values - total) / (n - 1).clamp(min=1), 0.0)

@@ -11,7 +11,8 @@ other completions only, so the expectation stays the gradient of pass@k:
     "loo_minus_one"  b_i = k/n * pass@(k-1) of the others: 0 for every wrong completion (the paper's lowest variance)
     "none"           b_i = 0
 
-Limits: ``k=1`` with ``"loo"`` is the leave-one-out advantage ``r_i - mean of the others``. Assumes rewards in {0, 1}: only
+Limits: ``k=1`` with ``"loo"`` is ``r_i - n/(n-1) * mean of the others``, which the paper's factor 1/(n-1) makes of leave-one-out:
+other values, the same expected gradient. Assumes rewards in {0, 1}: only
 ``correct`` is read. ``anneal=True`` lowers k to 1 over the training, the paper's way to have pass@1 in the end.
 """
 

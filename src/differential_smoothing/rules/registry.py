@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -44,7 +45,7 @@ class BoundRule:
 
     ``needs_logps`` says whether the rule reads log-probabilities; if not, ``logps`` may be None. Every call checks that the rule
     returned finite advantages of one of the two shapes and left its inputs alone; ValueError names the rule, the ``where`` of the
-    call (such as "step 12") and what was wrong.
+    call (such as "step 12") and what was wrong. The result has the dtype of the rewards.
     """
 
     def __init__(
@@ -94,15 +95,19 @@ class BoundRule:
         **context: Any,
     ) -> Tensor:
         given = {"rewards": rewards, "logps": logps, "mask": mask, "correct": correct, "group": group}
-        before = {name: value._version for name, value in given.items() if value is not None}
+        before = {name: value.clone() for name, value in given.items() if value is not None}
         context = {name: context[name] for name in self._context if name in context}
         try:
             result = self.function(
                 rewards, logps, mask, correct=correct, group=group, **context, **self.options
             )
-        except TypeError as error:
-            raise ValueError(f"The rule {self!r} could not be called at {where}: {error}.") from error
-        changed = [name for name, version in before.items() if given[name]._version != version]
+        except Exception as error:
+            raise ValueError(
+                f"The rule {self!r} failed at {where}: {type(error).__name__}: {str(error).rstrip('.')}. If this is no option with a "
+                f"wrong value, call the rule by itself on rewards like these to find the line."
+            ) from error
+        # by value, not by version: an array that shares the memory (rewards.numpy()) changes it without a trace
+        changed = [name for name, value in before.items() if not torch.equal(_bits(value), _bits(given[name]))]
         if changed:
             raise ValueError(
                 f"The rule {self!r} changed its input {changed[0]} in place at {where}. Work on a copy "
@@ -110,11 +115,19 @@ class BoundRule:
             )
         if not isinstance(result, Tensor) or not result.is_floating_point():
             got = result.dtype if isinstance(result, Tensor) else type(result).__name__
-            raise ValueError(f"The rule {self!r} must return a tensor of floats, got {got} at {where}.")
+            raise ValueError(
+                f"The rule {self!r} must return a tensor of floats, got {got} at {where}. Return one advantage per completion, (batch,), "
+                f"or per token, (batch, tokens)."
+            )
         if result.shape not in (rewards.shape, mask.shape):
             raise ValueError(
                 f"The rule {self!r} must return advantages of shape {tuple(rewards.shape)} or {tuple(mask.shape)}, got "
-                f"{tuple(result.shape)} at {where}."
+                f"{tuple(result.shape)} at {where}. Return one advantage per completion or one per token."
+            )
+        if result.device != rewards.device:
+            raise ValueError(
+                f"The rule {self!r} must return its advantages on the device of the rewards, {rewards.device}, got {result.device} at "
+                f"{where}. Make new tensors with rewards.new_zeros(...) and its kin."
             )
         counts = torch.ones_like(rewards, dtype=torch.bool) if result.dim() == 1 else mask != 0
         broken = counts & ~result.isfinite()
@@ -126,7 +139,8 @@ class BoundRule:
                 f"correct {correct[row].item():g}, group {group[row].item()}). A division by a group's spread of 0 is the "
                 f"usual cause; a completion with reward NaN must get 0."
             )
-        return result.detach() if result.dim() == 1 else torch.where(mask != 0, result.detach(), 0.0)
+        result = result.detach().to(rewards.dtype)  # a float64 result would drag the loss of a float32 model along
+        return result if result.dim() == 1 else torch.where(mask != 0, result, 0.0)
 
 
 def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
@@ -135,13 +149,17 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
     ``name`` is one of ``RULES``, ``"package.module:function"``, or ``"path/to/file.py:function"``. A function of your own reads
     log-probabilities unless it has an attribute ``needs_logps = False``. ValueError says what cannot be found or imported.
     """
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"The options of the rule {name!r} must be a mapping of option to value, got {options!r}.")
     options = dict(options or {})
     if name in RULES:
         module, needs_logps = RULES[name]
-        function = getattr(importlib.import_module(f"{__package__}.{module}"), name)
-        return BoundRule(name, function, options, needs_logps)
-    if ":" not in name:
-        close = difflib.get_close_matches(name, RULES, n=1)
+        rule = BoundRule(name, getattr(importlib.import_module(f"{__package__}.{module}"), name), options, needs_logps)
+        two, one = torch.tensor([1.0, 0.0]), torch.ones(2, 1)  # shows a wrong option now, not after the first generation
+        rule(two, -one, one, correct=two, group=torch.zeros(2, dtype=torch.long), where="a trial of its options")
+        return rule
+    if not isinstance(name, str) or ":" not in name:
+        close = difflib.get_close_matches(str(name), RULES, n=1)
         raise ValueError(
             f"There is no rule {name!r}.{f' Did you mean {close[0]!r}?' if close else ''} Known are {', '.join(RULES)}. A rule of "
             f"your own is 'package.module:function' or 'path/to/file.py:function'."
@@ -149,7 +167,7 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
     place, _, attribute = name.rpartition(":")
     try:
         module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"The rule {name!r} cannot be imported: {type(error).__name__}: {error}. Check the path, and that the file runs by itself."
         ) from error
@@ -162,7 +180,13 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"dsmooth_rule_{path.stem}", path)  # hides no module of that name
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look their module up by name
     spec.loader.exec_module(module)
     return module
+
+
+def _bits(values: Tensor) -> Tensor:
+    """The same numbers with NaN equal to NaN."""
+    return values.detach().nan_to_num(nan=-12345.678)

@@ -5,7 +5,8 @@ Over the c correct completions of a group, with l_i the log-probability of compl
     q = softmax(l),      w_i = (1 - share)/c + share * (1/q_i) / sum(1/q),      A_i = w_i c A_GRPO
 
 and wrong completions keep GRPO's advantage. Limits: ``share=0`` is GRPO; the weights w sum to 1, so the correct answers of a group
-have GRPO's total whatever the share; a single correct answer keeps GRPO's advantage.
+have GRPO's total whatever the share; a single correct answer keeps GRPO's advantage,
+and so does one without tokens, which is not among the c.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def ucpo(
     """(batch,) advantages. ``share`` in [0, 1] is the paper's tau."""
     if not 0 <= share <= 1:
         raise ValueError(f"ucpo: share must be in [0, 1] (0 is GRPO), got {share!r}.")
-    _, c, _, right = group_counts(rewards, correct, group)
+    spoken = ((mask != 0) & ~logps.isnan()).any(1)  # a completion without a log-probability is not compared
+    _, c, _, right = group_counts(rewards, torch.where(spoken, correct, torch.nan), group)
     index = torch.unique(group, return_inverse=True)[1]
     surprise = torch.where(right, -completion_logps(logps.to(rewards.dtype), mask, level="mean"), -torch.inf)
     # (1/q_i) / sum(1/q) = softmax(-l)_i over the correct ones, in log space

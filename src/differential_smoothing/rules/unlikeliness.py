@@ -33,7 +33,8 @@ def unlikeliness(
     """(batch,) advantages. ``weight`` in [0, 1]; ``level`` says whether a completion's rank is by its mean or summed log-prob."""
     if not 0 <= weight <= 1:
         raise ValueError(f"unlikeliness: weight must be in [0, 1] (0 is GRPO), got {weight!r}.")
-    n, _, scored, right = group_counts(rewards, correct, group)
+    spoken = ((mask != 0) & ~logps.isnan()).any(1)  # a completion without a log-probability has no rank
+    n, _, scored, right = group_counts(rewards, torch.where(spoken, correct, torch.nan), group)
     value = completion_logps(logps.to(rewards.dtype), mask, level=level)
     rank = _rank(value, scored, group)
     factor = torch.where(right, 1 - weight * rank / n.clamp(min=1), 1.0)
