@@ -437,10 +437,10 @@ def test_pkpo_anneals_k_to_1():
     assert torch.equal(annealed(**data, progress=0.0), plain[3])
     assert torch.equal(annealed(**data, progress=1.0), plain[0])
     seen = []
-    for step in range(101):
-        now = annealed(**data, progress=step / 100)
+    for step in range(41):
+        now = annealed(**data, progress=step / 40)
         seen.append(next(k for k in (1, 2, 3, 4) if torch.equal(now, plain[k - 1])))
-    assert seen == sorted(seen, reverse=True) and min(seen.count(k) for k in (1, 2, 3, 4)) > 10
+    assert seen == sorted(seen, reverse=True) and min(seen.count(k) for k in (1, 2, 3, 4)) >= 9
     assert torch.equal(make_rule("pkpo", {"k": 4})(**data, progress=0.9), plain[3])
 
 
