@@ -177,6 +177,48 @@ def test_a_centred_term_sums_to_zero_over_the_answers_of_a_kind():
         assert (term[rarest] > 0) == bool(correct[rarest])
 
 
+def test_a_token_is_centred_by_the_entropy_of_its_distribution():
+    """Against a twin, token by token; entropies of masked tokens and of tokens without a log-probability mean nothing."""
+    for seed in range(25):
+        batch, rng = random_batch(seed), random.Random(seed)
+        how = dict(gamma_p=0.3, gamma_n=0.07, level="token", stage="advantage", scale="group", eps=1e-4, correction=1)
+        heard = [[k and not math.isnan(v) for v, k in zip(*pair)] for pair in zip(batch["logps"], batch["mask"])]
+        entropies = [[rng.uniform(0, 3) if h else rng.choice([NAN, INF]) for h in row] for row in heard]
+        surprise = [
+            [v + e if h else v for v, e, h in zip(*rows)] for rows in zip(batch["logps"], entropies, heard)
+        ]
+        expected = twin(**{**batch, "logps": surprise}, **how)
+        given = {**tensors(batch), "entropies": f64(*entropies)}
+        close(ds_grpo_advantages(**given, **how, center=True), f64(*expected))
+        plain = ds_grpo_advantages(**tensors(batch), **how)
+        close(ds_grpo_advantages(**given, **how), plain, 0)  # without center nobody reads them
+
+
+def test_a_centred_token_term_is_zero_on_average_over_the_draws():
+    """sum of p (log p + H) = 0 for any distribution: so it pushes no token up for free, a likely one down, a rare one up."""
+    for p in ([0.7, 0.2, 0.1], [0.25] * 4, [1.0]):
+        chance = f64(*p)
+        logps = chance.log()[:, None]
+        entropy = -(chance * chance.log()).sum()
+        term = smoothing_term(
+            logps, torch.ones_like(logps), coefficient=torch.full_like(chance, -0.5), entropies=entropy.expand_as(logps)
+        )[:, 0]  # fmt: skip
+        close((chance * term).sum(), torch.tensor(0.0, dtype=torch.float64))
+        if len(set(p)) == 1:  # a uniform or a certain token says nothing
+            close(term, torch.zeros_like(term))
+        else:
+            assert term[0] < 0 < term[2] and term.abs().max() > 0.1
+
+
+def test_entropies_belong_to_the_token_level():
+    tokens = torch.zeros(2, 3)
+    for level in ("mean", "sum"):
+        with pytest.raises(ValueError, match=f"need level='token' and the shape of logps, .* got level='{level}'"):
+            smoothing_term(
+                tokens, torch.ones(2, 3), coefficient=torch.zeros(2), level=level, entropies=tokens
+            )
+
+
 def test_float32_loses_no_more_than_its_rounding():
     batch = tensors(random_batch(3))
     how = {"gamma_p": 0.3, "gamma_n": 0.07, "level": "sum"}
@@ -634,8 +676,12 @@ def test_a_step_flattens_correct_answers_and_sharpens_wrong_ones(correct, gamma_
         ({"level": "sequence"}, "level must be one of 'token', 'mean', 'sum'; got 'sequence'"),
         ({"scale": "std"}, "scale must be one of 'group', 'batch', 'none'; got 'std'"),
         ({"stage": "reward"}, "level='token' has no meaning there. Use level='mean' or level='sum'"),
-        ({"center": True}, "needs level='mean' or 'sum' and stage='advantage'; got level='token'"),
-        ({"center": True, "stage": "reward", "level": "sum"}, "The reward stage is centred by itself"),
+        ({"center": True}, "center=True at level='token' needs entropies, .* Pass them, or take level='mean' or 'sum'"),
+        ({"center": True, "stage": "reward", "level": "sum"}, "the reward stage is centred by itself. Set stage='adv"),
+        (
+            {"center": True, "entropies": torch.ones(2, 4)},
+            r"need level='token' and the shape of logps, \(2, 3\); got level='token' and \(2, 4\)",
+        ),
     ],
 )
 def test_a_mistake_is_an_error_that_says_what_to_do(changed, message):

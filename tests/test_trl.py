@@ -125,9 +125,9 @@ class Recording(DSGRPOTrainer):
         )
         return loss
 
-    def _shape(self, inputs, logps):
+    def _shape(self, inputs, logps, entropies=None):
         inputs["stock"] = inputs["advantages"].clone()
-        super()._shape(inputs, logps)
+        super()._shape(inputs, logps, entropies)
 
     def _log_metrics(self, inputs, logps, term):
         super()._log_metrics(inputs, logps, term)
@@ -389,6 +389,9 @@ def test_two_processes_train_bit_for_bit_as_the_stock_trainer_on_two(tiny_model,
     assert result["smoothed"] > 0
     # the reward stage needs statistics of groups that lie across both processes
     assert result["reward_stage_error"] < 1e-5
+    # and so do rules: of completions, of tokens, with and without log-probabilities, on batches that differ in width
+    assert result["ucpo_widths"] == result["ds_a_widths"] == [5, 8]
+    assert max(result["ucpo_error"], result["ds_a_error"], result["dr_grpo_error"]) < 1e-5
 
 
 # --- what a user can get wrong --------------------------------------------------------------------------------------
@@ -402,8 +405,7 @@ def test_two_processes_train_bit_for_bit_as_the_stock_trainer_on_two(tiny_model,
         ({"level": "tokens"}, "level must be one of token, mean, sum; got 'tokens'"),
         ({"stage": "both"}, "stage must be one of advantage, reward"),
         ({"stage": "reward"}, "level='token' has no meaning there"),
-        ({"center": True}, "center compares whole completions"),
-        ({"center": True, "level": "sum", "stage": "reward"}, "center compares whole completions"),
+        ({"center": True, "level": "sum", "stage": "reward"}, "center shifts the term at the advantage stage"),
         (
             {"stage": "reward", "level": "sum", "multi_objective_aggregation": "normalize_then_sum"},
             "'sum_then_normalize'",

@@ -10,7 +10,8 @@ from test_trl import ABSORBED, even_length, trained, weights
 from trl import GRPOConfig, GRPOTrainer
 
 from differential_smoothing import ds_grpo_advantages
-from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
+from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
+from differential_smoothing.rules import make_rule
 
 
 class Recording(DSGRPOTrainer):
@@ -20,6 +21,32 @@ class Recording(DSGRPOTrainer):
         self.batch = super()._generate_and_score_completions(inputs)
         self.prompts = [row["prompt"] for row in inputs]
         return self.batch
+
+
+def uneven(prompts, trainer):
+    """Shorter completions on the second process, so that the batches differ in width."""
+    drawn, most = shared_prefix_rollout(prompts, trainer), 8 if trainer.accelerator.is_main_process else 5
+    return drawn | {name: [row[:most] for row in drawn[name]] for name in ("completion_ids", "logprobs")}
+
+
+def difference_from_one_process(trainer, rule):
+    """How far the advantages are from the rule's on all completions in one batch; and the widths of the processes' batches."""
+    batch = trainer.batch
+    texts = trainer.processing_class.batch_decode(batch["completion_ids"], skip_special_tokens=True)
+    logps, mask, width = batch["sampling_per_token_logps"], batch["completion_mask"], batch["completion_mask"].shape[1]
+
+    def padded(values):
+        return torch.nn.functional.pad(values, (0, 8 - width)).tolist()
+
+    given = batch["advantages"] if batch["advantages"].dim() == 2 else batch["advantages"][:, None] * mask
+    columns = (trainer.prompts, even_length(texts), padded(logps), padded(mask), padded(given), [width] * len(texts))
+    prompts, rewards, logps, mask, given, widths = zip(*gather_object(list(zip(*columns, strict=True))), strict=True)
+    rewards, mask = torch.tensor(rewards), torch.tensor(mask)
+    group = torch.tensor([sorted(set(prompts)).index(p) for p in prompts])
+    expected = make_rule(rule)(rewards, torch.tensor(logps), mask, correct=rewards, group=group)
+    expected = (expected if expected.dim() == 2 else expected[:, None]) * mask
+    assert expected.abs().max() > 0.1
+    return (torch.tensor(given) - expected).abs().max().item(), sorted(set(widths))
 
 
 def main(model: str, folder: Path) -> None:
@@ -52,6 +79,9 @@ def main(model: str, folder: Path) -> None:
         stage="reward",
     )[:, 0]  # fmt: skip
     result["reward_stage_error"] = (torch.tensor(advantages) - expected).abs().max().item()
+    for rule in ("ucpo", "ds_a", "dr_grpo"):
+        trainer = run(Recording, DSGRPOConfig, rule=rule, rollout=uneven)
+        result[f"{rule}_error"], result[f"{rule}_widths"] = difference_from_one_process(trainer, rule)
     result["processes"] = trainer.accelerator.num_processes
     broadcast_object_list([0])
     if trainer.accelerator.is_main_process:
