@@ -181,8 +181,12 @@ def test_a_token_is_centred_by_the_entropy_of_its_distribution():
     """Against a twin, token by token; entropies of masked tokens and of tokens without a log-probability mean nothing."""
     for seed in range(25):
         batch, rng = random_batch(seed), random.Random(seed)
-        how = dict(gamma_p=0.3, gamma_n=0.07, level="token", stage="advantage", scale="group", eps=1e-4, correction=1)
-        heard = [[k and not math.isnan(v) for v, k in zip(*pair)] for pair in zip(batch["logps"], batch["mask"])]
+        how = dict(
+            gamma_p=0.3, gamma_n=0.07, level="token", stage="advantage", scale="group", eps=1e-4, correction=1
+        )
+        heard = [
+            [k and not math.isnan(v) for v, k in zip(*pair)] for pair in zip(batch["logps"], batch["mask"])
+        ]
         entropies = [[rng.uniform(0, 3) if h else rng.choice([NAN, INF]) for h in row] for row in heard]
         surprise = [
             [v + e if h else v for v, e, h in zip(*rows)] for rows in zip(batch["logps"], entropies, heard)
@@ -213,7 +217,9 @@ def test_a_centred_token_term_is_zero_on_average_over_the_draws():
 def test_entropies_belong_to_the_token_level():
     tokens = torch.zeros(2, 3)
     for level in ("mean", "sum"):
-        with pytest.raises(ValueError, match=f"need level='token' and the shape of logps, .* got level='{level}'"):
+        with pytest.raises(
+            ValueError, match=f"need level='token' and the shape of logps, .* got level='{level}'"
+        ):
             smoothing_term(
                 tokens, torch.ones(2, 3), coefficient=torch.zeros(2), level=level, entropies=tokens
             )
@@ -676,8 +682,14 @@ def test_a_step_flattens_correct_answers_and_sharpens_wrong_ones(correct, gamma_
         ({"level": "sequence"}, "level must be one of 'token', 'mean', 'sum'; got 'sequence'"),
         ({"scale": "std"}, "scale must be one of 'group', 'batch', 'none'; got 'std'"),
         ({"stage": "reward"}, "level='token' has no meaning there. Use level='mean' or level='sum'"),
-        ({"center": True}, "center=True at level='token' needs entropies, .* Pass them, or take level='mean' or 'sum'"),
-        ({"center": True, "stage": "reward", "level": "sum"}, "the reward stage is centred by itself. Set stage='adv"),
+        (
+            {"center": True},
+            "center=True at level='token' needs entropies, .* Pass them, or take level='mean' or 'sum'",
+        ),
+        (
+            {"center": True, "stage": "reward", "level": "sum"},
+            "the reward stage is centred by itself. Set stage='adv",
+        ),
         (
             {"center": True, "entropies": torch.ones(2, 4)},
             r"need level='token' and the shape of logps, \(2, 3\); got level='token' and \(2, 4\)",

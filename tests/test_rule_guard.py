@@ -93,7 +93,11 @@ def test_progress_is_given_to_who_asks():
 
     data = batch()
     assert BoundRule("asks", asks, {}, False)(**data, progress=0.25).tolist() == [0.25] * 3
-    assert BoundRule("not", make_rule("nsr").function, {}, False)(**data, progress=0.25).tolist() == [0, -1, 0]
+    assert BoundRule("not", make_rule("nsr").function, {}, False)(**data, progress=0.25).tolist() == [
+        0,
+        -1,
+        0,
+    ]
 
 
 def lacks(rewards, logps, mask, *, correct):

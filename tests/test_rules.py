@@ -190,7 +190,9 @@ def random_batch(seed, groups=4, tokens=5):
         {
             "rewards": rng.choice([0.0, 1.0, 1.0, 0.0, 0.1, 0.7, NAN]),
             "correct": rng.choice([0.0, 1.0, 0.0, 1.0, NAN]),
-            "mask": [0] * tokens if rng.random() < 0.07 else [int(rng.random() < 0.75) for _ in range(tokens)],
+            "mask": [0] * tokens
+            if rng.random() < 0.07
+            else [int(rng.random() < 0.75) for _ in range(tokens)],
             "logps": [NAN if rng.random() < 0.07 else -rng.expovariate(0.5) for _ in range(tokens)],
             "group": group,
         }
@@ -206,7 +208,9 @@ def random_batch(seed, groups=4, tokens=5):
 
 
 def tensors(batch, dtype=torch.float64):
-    return {n: torch.tensor(v, dtype=torch.long if n in ("mask", "group") else dtype) for n, v in batch.items()}
+    return {
+        n: torch.tensor(v, dtype=torch.long if n in ("mask", "group") else dtype) for n, v in batch.items()
+    }
 
 
 def by_twin(name, batch, **options):
@@ -216,7 +220,9 @@ def by_twin(name, batch, **options):
         places.setdefault(g, []).append(i)
     members = [
         (r, c, [lp for lp, keep in zip(row, kept, strict=True) if keep and not math.isnan(lp)], row, kept)
-        for r, c, row, kept in zip(batch["rewards"], batch["correct"], batch["logps"], batch["mask"], strict=True)
+        for r, c, row, kept in zip(
+            batch["rewards"], batch["correct"], batch["logps"], batch["mask"], strict=True
+        )
     ]
     groups = [[members[i] for i in at] for at in places.values()]
     if name == "a_grae":
@@ -351,7 +357,12 @@ def test_log_probs_are_needed_where_the_registry_says_so(name, options):
     before = rule(**data)
     if not rule.needs_logps:
         assert torch.equal(rule(**{**data, "logps": None}), before)
-    other = rule(**{**data, "logps": torch.where(data["mask"] != 0, data["logps"] * torch.rand(data["logps"].shape), NAN)})
+    other = rule(
+        **{
+            **data,
+            "logps": torch.where(data["mask"] != 0, data["logps"] * torch.rand(data["logps"].shape), NAN),
+        }
+    )
     assert torch.equal(other, before) != rule.needs_logps
 
 
@@ -383,7 +394,14 @@ def test_switched_off_it_is_grpo(name, options):
         close(shipped(name, options, random_batch(seed)), shipped("grpo", {}, random_batch(seed)), 1e-12)
 
 
-STD = {"ds_a": (0, 1e-6), "ds_b": (0, 1e-6), "ds_d": (0, 1e-6), "ds_e": (0, 1e-6), "ds_f": (1, 1e-8), "ds_g": (1, 1e-6)}
+STD = {
+    "ds_a": (0, 1e-6),
+    "ds_b": (0, 1e-6),
+    "ds_d": (0, 1e-6),
+    "ds_e": (0, 1e-6),
+    "ds_f": (1, 1e-8),
+    "ds_g": (1, 1e-6),
+}
 
 
 @pytest.mark.parametrize("name", [*STD, "ds_c"])
@@ -392,7 +410,10 @@ def test_without_gammas_every_reading_of_ds_is_grpo_with_its_own_deviation(name)
     for seed in range(5):
         got = shipped(name, {"gamma_p": 0.0, "gamma_n": 0.0}, random_batch(seed))
         close(got, shipped("grpo", stock, random_batch(seed)), 1e-12)
-    assert torch.equal(shipped("ds_d", {}, random_batch(0)), shipped("ds_d", {"gamma_p": 0.0, "gamma_n": 0.0}, random_batch(0)))
+    assert torch.equal(
+        shipped("ds_d", {}, random_batch(0)),
+        shipped("ds_d", {"gamma_p": 0.0, "gamma_n": 0.0}, random_batch(0)),
+    )
 
 
 def test_reading_b_is_reading_e_divided_by_the_length_once_more():
@@ -448,7 +469,9 @@ def test_pass_at_1_training_is_grpo_with_the_population_s_deviation():
     for seed in range(5):
         batch = binary(seed)
         close(
-            shipped("pass_at_k_training", {"k": 1}, batch), shipped("grpo", {"correction": 0, "eps": 1e-300}, batch), 1e-12
+            shipped("pass_at_k_training", {"k": 1}, batch),
+            shipped("grpo", {"correction": 0, "eps": 1e-300}, batch),
+            1e-12,
         )
 
 
@@ -510,4 +533,6 @@ def test_a_wrong_option_names_rule_and_option(name, options):
     with pytest.raises(ValueError) as caught:
         make_rule(name, options)  # before any batch: a mistake must not cost a generation
     message = str(caught.value)
-    assert name in message and next(iter(options)) in message and repr(next(iter(options.values()))) in message
+    assert (
+        name in message and next(iter(options)) in message and repr(next(iter(options.values()))) in message
+    )

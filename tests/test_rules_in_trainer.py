@@ -103,7 +103,10 @@ def test_the_loss_gets_the_rule_s_advantages(name, rollout, tiny_model, tmp_path
 
 
 def test_log_probs_that_a_rule_reads_are_those_of_the_policy_that_sampled(tiny_model, tmp_path):
-    batches = [run(tiny_model, tmp_path, "ucpo", rollout=r, temperature=0.7).scored[0] for r in (None, shared_prefix_rollout)]
+    batches = [
+        run(tiny_model, tmp_path, "ucpo", rollout=r, temperature=0.7).scored[0]
+        for r in (None, shared_prefix_rollout)
+    ]
     host, sampler = batches[0]["old_per_token_logps"], batches[1]["sampling_per_token_logps"]
     assert torch.equal(batches[0]["completion_ids"], batches[1]["completion_ids"])
     mask = batches[0]["completion_mask"].bool()
@@ -171,7 +174,9 @@ def test_token_entropies_centre_the_term(tiny_model, tmp_path):
         ids = torch.cat([seen["prompt_ids"], seen["completion_ids"]], 1)
         attention = torch.cat([seen["prompt_mask"], seen["completion_mask"]], 1)
         with torch.no_grad():
-            logits = trainer.model(ids, attention_mask=attention, position_ids=(attention.cumsum(1) - 1).clamp(min=0)).logits
+            logits = trainer.model(
+                ids, attention_mask=attention, position_ids=(attention.cumsum(1) - 1).clamp(min=0)
+            ).logits
         width = seen["completion_ids"].shape[1]
         log_pi = (logits[:, -width - 1 : -1] / 0.7).log_softmax(-1)
         entropy = -(log_pi.exp() * log_pi).sum(-1)
@@ -207,7 +212,12 @@ def test_a_rule_reads_the_weighted_sum_of_the_rewards_and_the_named_correctness(
         return [1.0 * a + 0.3 * b for a, b in zip(even_length(texts), short(texts))]
 
     trainer = run(
-        tiny_model, tmp_path, "f_grpo", rewards=[even_length, short], reward_weights=[1.0, 0.3], correct_reward="even_length"
+        tiny_model,
+        tmp_path,
+        "f_grpo",
+        rewards=[even_length, short],
+        reward_weights=[1.0, 0.3],
+        correct_reward="even_length",
     )
     (batch,) = trainer.scored
     expected = of_the_rule(trainer, batch, "f_grpo", {}, reward=both)
@@ -221,7 +231,9 @@ def test_evaluation_asks_the_rule_with_its_own_groups(tiny_model, tmp_path):
     )  # fmt: skip
     trainer.model.eval()
     batch = trainer._generate_and_score_completions([row for row in rows(3).to_list() for _ in range(2)])
-    assert (batch["advantages"].view(3, 2).sum(1)).abs().max() < 1e-6 and batch["advantages"].abs().max() > 1e-3
+    assert (batch["advantages"].view(3, 2).sum(1)).abs().max() < 1e-6 and batch[
+        "advantages"
+    ].abs().max() > 1e-3
 
 
 # --- log and table ----------------------------------------------------------------------------------------------------------
@@ -231,7 +243,13 @@ def test_the_table_and_the_log_hold_the_rule_s_values(own, tiny_model, tmp_path)
     for name, gamma in (("maxrl", 0.0), (f"{own}:by_token", 0.0), ("maxrl", 0.2)):
         folder = tmp_path / f"{name.rpartition(':')[2]}{gamma}"
         trainer = run(
-            tiny_model, folder, name, gamma_p=gamma, log_completions=True, num_completions_to_print=0, learning_rate=1e-9
+            tiny_model,
+            folder,
+            name,
+            gamma_p=gamma,
+            log_completions=True,
+            num_completions_to_print=0,
+            learning_rate=1e-9,
         )
         table = pd.read_parquet(folder / "completions" / "completions_00001.parquet")
         (batch,), (seen,) = trainer.scored, trainer.seen

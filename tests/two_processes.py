@@ -33,14 +33,27 @@ def difference_from_one_process(trainer, rule):
     """How far the advantages are from the rule's on all completions in one batch; and the widths of the processes' batches."""
     batch = trainer.batch
     texts = trainer.processing_class.batch_decode(batch["completion_ids"], skip_special_tokens=True)
-    logps, mask, width = batch["sampling_per_token_logps"], batch["completion_mask"], batch["completion_mask"].shape[1]
+    logps, mask, width = (
+        batch["sampling_per_token_logps"],
+        batch["completion_mask"],
+        batch["completion_mask"].shape[1],
+    )
 
     def padded(values):
         return torch.nn.functional.pad(values, (0, 8 - width)).tolist()
 
     given = batch["advantages"] if batch["advantages"].dim() == 2 else batch["advantages"][:, None] * mask
-    columns = (trainer.prompts, even_length(texts), padded(logps), padded(mask), padded(given), [width] * len(texts))
-    prompts, rewards, logps, mask, given, widths = zip(*gather_object(list(zip(*columns, strict=True))), strict=True)
+    columns = (
+        trainer.prompts,
+        even_length(texts),
+        padded(logps),
+        padded(mask),
+        padded(given),
+        [width] * len(texts),
+    )
+    prompts, rewards, logps, mask, given, widths = zip(
+        *gather_object(list(zip(*columns, strict=True))), strict=True
+    )
     rewards, mask = torch.tensor(rewards), torch.tensor(mask)
     group = torch.tensor([sorted(set(prompts)).index(p) for p in prompts])
     expected = make_rule(rule)(rewards, torch.tensor(logps), mask, correct=rewards, group=group)

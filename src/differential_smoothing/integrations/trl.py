@@ -121,7 +121,9 @@ class DSGRPOConfig(GRPOConfig):
 
     def __post_init__(self):
         if not isinstance(self.rule, str):
-            raise ValueError(f"rule must be the name or import path of a rule, such as 'maxrl'; got {self.rule!r}.")
+            raise ValueError(
+                f"rule must be the name or import path of a rule, such as 'maxrl'; got {self.rule!r}."
+            )
         if self.rule in PRESETS:
             default = {f.name: f.default for f in fields(self)}
             for name, value in PRESETS[self.rule].items():

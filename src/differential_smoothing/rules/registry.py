@@ -107,7 +107,9 @@ class BoundRule:
                 f"wrong value, call the rule by itself on rewards like these to find the line."
             ) from error
         # by value, not by version: an array that shares the memory (rewards.numpy()) changes it without a trace
-        changed = [name for name, value in before.items() if not torch.equal(_bits(value), _bits(given[name]))]
+        changed = [
+            name for name, value in before.items() if not torch.equal(_bits(value), _bits(given[name]))
+        ]
         if changed:
             raise ValueError(
                 f"The rule {self!r} changed its input {changed[0]} in place at {where}. Work on a copy "
@@ -139,7 +141,8 @@ class BoundRule:
                 f"correct {correct[row].item():g}, group {group[row].item()}). A division by a group's spread of 0 is the "
                 f"usual cause; a completion with reward NaN must get 0."
             )
-        result = result.detach().to(rewards.dtype)  # a float64 result would drag the loss of a float32 model along
+        # a float64 result would drag the loss of a float32 model along
+        result = result.detach().to(rewards.dtype)
         return result if result.dim() == 1 else torch.where(mask != 0, result, 0.0)
 
 
@@ -150,13 +153,17 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
     log-probabilities unless it has an attribute ``needs_logps = False``. ValueError says what cannot be found or imported.
     """
     if not isinstance(options, Mapping | None):
-        raise ValueError(f"The options of the rule {name!r} must be a mapping of option to value, got {options!r}.")
+        raise ValueError(
+            f"The options of the rule {name!r} must be a mapping of option to value, got {options!r}."
+        )
     options = dict(options or {})
     if name in RULES:
         module, needs_logps = RULES[name]
-        rule = BoundRule(name, getattr(importlib.import_module(f"{__package__}.{module}"), name), options, needs_logps)
-        two, one = torch.tensor([1.0, 0.0]), torch.ones(2, 1)  # shows a wrong option now, not after the first generation
-        rule(two, -one, one, correct=two, group=torch.zeros(2, dtype=torch.long), where="a trial of its options")
+        function = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        rule = BoundRule(name, function, options, needs_logps)
+        # shows a wrong option now, not after the first generation
+        right, token, group = torch.tensor([1.0, 0.0]), torch.ones(2, 1), torch.zeros(2, dtype=torch.long)
+        rule(right, -token, token, correct=right, group=group, where="a trial of its options")
         return rule
     if not isinstance(name, str) or ":" not in name:
         close = difflib.get_close_matches(str(name), RULES, n=1)
@@ -180,9 +187,10 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
-    spec = importlib.util.spec_from_file_location(f"dsmooth_rule_{path.stem}", path)  # hides no module of that name
+    name = f"dsmooth_rule_{path.stem}"  # hides no module of that name
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and pickle look their module up by name
+    sys.modules[name] = module  # dataclasses and pickle look their module up by name
     spec.loader.exec_module(module)
     return module
 
