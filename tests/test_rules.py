@@ -117,12 +117,12 @@ def pkpo(members, k=4, baseline="loo"):
         sets = [g for g in itertools.combinations(among, k) if i in g]
         return Fraction(sum(max(counted[j] for j in g) for g in sets), math.comb(len(among), k))
 
-    if n < k + (baseline == "loo"):
+    if n < k + (baseline in ("loo", "rloo")):
         return result
     for i in counted:
         value, others = s(list(counted), i), [j for j in counted if j != i]
-        if baseline == "loo":
-            value -= sum(s(others, j) for j in others) / (n - 1)
+        if baseline in ("loo", "rloo"):
+            value -= sum(s(others, j) for j in others) / (n - 1 if baseline == "loo" else n)
         elif baseline == "loo_minus_one":
             rest = itertools.combinations(others, k - 1)
             value -= Fraction(sum(max((counted[j] for j in g), default=0) for g in rest), math.comb(n, k))
@@ -254,7 +254,7 @@ CASES = [
     ("f_grpo", {}), ("f_grpo", {"focus": 2.0}), ("f_grpo", {"focus": 0.5}), ("ucpo", {}), ("ucpo", {"share": 0.7}), ("ucpo", {"share": 1.0}),
     ("unlikeliness", {}), ("unlikeliness", {"weight": 0.8, "level": "sum"}),
     *[("pass_at_k_training", {"k": k}) for k in (1, 2, 4)],
-    *[("pkpo", {"k": k, "baseline": b}) for k in (1, 2, 4) for b in ("loo", "loo_minus_one", "none")],
+    *[("pkpo", {"k": k, "baseline": b}) for k in (1, 2, 4) for b in ("loo", "rloo", "loo_minus_one", "none")],
     ("w_reinforce", {}), ("w_reinforce", {"positive_weight": 0.5, "negative_weight": 2.0}), ("psr", {}), ("nsr", {}),
     ("a_grae", {}), ("a_grae", {"alpha": 0.5}), *[(name, GAMMAS) for name in DS],
 ]  # fmt: skip
@@ -438,15 +438,16 @@ def test_ucpo_shares_out_grpo_s_total(share):
     assert ((shared - stock).abs().max() > 0.01) == (share > 0)
 
 
-def test_pkpo_at_k_1_is_leave_one_out_with_the_paper_s_factor():
+@pytest.mark.parametrize("baseline", ["rloo", "loo"])
+def test_pkpo_at_k_1_is_leave_one_out(baseline):
     """The paper takes the baseline from n - 1 completions, each with weight 1/(n-1): n/(n-1) of the others' mean."""
     data = tensors(binary(4))
-    got, r, group = make_rule("pkpo", {"k": 1})(**data), data["rewards"], data["group"]
+    got, r, group = make_rule("pkpo", {"k": 1, "baseline": baseline})(**data), data["rewards"], data["group"]
     for i in range(len(r)):
         others = [r[j].item() for j in range(len(r)) if j != i and group[j] == group[i] and not r[j].isnan()]
         n, expected = len(others) + 1, 0.0
         if others and not r[i].isnan():
-            expected = r[i].item() - n / (n - 1) * mean(others)
+            expected = r[i].item() - (n / (n - 1) if baseline == "loo" else 1) * mean(others)
         assert got[i].item() == pytest.approx(expected, abs=1e-12)
     assert got.unique().numel() > 3
 

@@ -8,7 +8,8 @@ import torch
 from test_rules import TWINS, a_grae
 
 from differential_smoothing.rules import make_rule
-from differential_smoothing.tabular.oracle import expected_gradient, sequences, token_logps
+from differential_smoothing.tabular.oracle import expected_gradient
+from differential_smoothing.tabular.trajectories import sequences, token_logps
 
 SIZE = 4
 BANDIT = sequences([[i] for i in range(5)])
@@ -75,7 +76,7 @@ def close(a, b, tolerance=1e-10):
 
 
 @each_policy
-@pytest.mark.parametrize("baseline", ["loo", "loo_minus_one", "none"])
+@pytest.mark.parametrize("baseline", ["loo", "rloo", "loo_minus_one", "none"])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_pkpo_is_the_gradient_of_pass_at_k(k, baseline, logits):
     got = gradient(logits, "pkpo", k=k, baseline=baseline)

@@ -8,6 +8,7 @@ The factor n turns the paper's sum over completions into the mean that trainers 
 other completions only, so the expectation stays the gradient of pass@k:
 
     "loo"            b_i = k/(n-1) * pass@k of the others, the mean of their own s
+    "rloo"           b_i = k/n * pass@k of the others, ours: with k = 1 exactly the leave-one-out advantage
     "loo_minus_one"  b_i = k/n * pass@(k-1) of the others: 0 for every wrong completion (the paper's lowest variance)
     "none"           b_i = 0
 
@@ -36,18 +37,18 @@ def pkpo(
     correct: Tensor,
     group: Tensor,
     k: int = 4,
-    baseline: Literal["loo", "loo_minus_one", "none"] = "loo",
+    baseline: Literal["loo", "rloo", "loo_minus_one", "none"] = "loo",
     anneal: bool = False,
     progress: float = 0.0,
 ) -> Tensor:
     """(batch,) advantages. ``progress`` in [0, 1] is the share of the training that is done.
 
-    A group with fewer than ``k`` scored completions (``k + 1`` for ``"loo"``) gives 0.
+    A group with fewer than ``k`` scored completions (``k + 1`` for ``"loo"`` and ``"rloo"``) gives 0.
     """
     if not (isinstance(k, int) and k >= 1):
         raise ValueError(f"pkpo: k must be a whole number >= 1, got {k!r}.")
-    if baseline not in ("loo", "loo_minus_one", "none"):
-        raise ValueError(f"pkpo: baseline must be 'loo', 'loo_minus_one' or 'none', got {baseline!r}.")
+    if baseline not in ("loo", "rloo", "loo_minus_one", "none"):
+        raise ValueError(f"pkpo: baseline must be 'loo', 'rloo', 'loo_minus_one' or 'none', got {baseline!r}.")
     if anneal:
         k = max(1, k - int(progress * k))
     n, c, scored, right = group_counts(rewards, correct, group)
@@ -55,8 +56,9 @@ def pkpo(
     found = 1 - chance_of_none(others, c_others, k - 1)  # pass@(k-1) of the others
     # n s_i - n b_i
     s = torch.where(right, float(k), k * found)
-    if baseline == "loo":
-        s = s - n * k / others.clamp(min=1) * (1 - chance_of_none(others, c_others, k))
+    if baseline in ("loo", "rloo"):
+        members = n if baseline == "loo" else others
+        s = s - members * k / others.clamp(min=1) * (1 - chance_of_none(others, c_others, k))
         enough = others >= k
     else:
         s = s - (k * found if baseline == "loo_minus_one" else 0.0)

@@ -37,7 +37,7 @@ RULES: Mapping[str, tuple[str, bool]] = MappingProxyType({
 })  # fmt: skip
 
 _BATCH = ("rewards", "logps", "mask", "correct", "group")
-_CONTEXT = ("progress",)
+_CONTEXT = ("progress", "answer")
 
 
 class BoundRule:
@@ -77,7 +77,7 @@ class BoundRule:
             raise ValueError(
                 f"The rule {name!r} has no option {unknown[0]!r}. Its options are: {', '.join(known) or 'none'}."
             )
-        self._context = [n for n in _CONTEXT if n in parameters]
+        self.context = [n for n in _CONTEXT if n in parameters]
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"
@@ -96,7 +96,7 @@ class BoundRule:
     ) -> Tensor:
         given = {"rewards": rewards, "logps": logps, "mask": mask, "correct": correct, "group": group}
         before = {name: value.clone() for name, value in given.items() if value is not None}
-        context = {name: context[name] for name in self._context if name in context}
+        context = {name: context[name] for name in self.context if name in context}
         try:
             result = self.function(
                 rewards, logps, mask, correct=correct, group=group, **context, **self.options
