@@ -1,6 +1,7 @@
 """Rules in real training steps: what reaches the loss, the log and the table is what the rule says of the group."""
 
 import math
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -349,3 +350,50 @@ def test_a_mistake_is_refused_before_the_training(options, said, tmp_path):
         DSGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **options)
     for part in said:
         assert part in str(caught.value), str(caught.value)
+
+
+ANSWERS = '''import torch
+
+seen = []
+
+def by_answer(rewards, logps, mask, *, correct, group, answer):
+    seen.append((answer.clone(), correct.clone()))
+    return torch.where(answer >= 0, answer.to(rewards.dtype), -1.0)
+
+by_answer.needs_logps = False
+'''
+
+
+def first_sign(text, **columns):
+    assert set(columns) >= {"nums", "target"}
+    return text.strip()[:1]
+
+
+def test_a_rule_may_ask_which_answers_are_the_same(tiny_model, tmp_path):
+    rule = tmp_path / "answers.py"
+    rule.write_text(ANSWERS)
+    trainer = make(
+        partial(Watching, canonical=first_sign), DSGRPOConfig, tiny_model, tmp_path / "run", rule=f"{rule}:by_answer", max_steps=1,
+    )  # fmt: skip
+    trainer.train()
+    (batch,) = trainer.scored
+    texts = trainer.processing_class.batch_decode(
+        [ids[m.bool()] for ids, m in zip(batch["completion_ids"], batch["completion_mask"])], skip_special_tokens=True
+    )  # fmt: skip
+    right = even_length(texts)
+    advantages = batch["advantages"].tolist()
+    assert {a for a, r in zip(advantages, right) if not r} == {-1.0}
+    same: dict[str, set[float]] = {}
+    for text, advantage, r in zip(texts, advantages, right):
+        if r:
+            same.setdefault(first_sign(text, nums=0, target=0), set()).add(advantage)
+    # one number for each answer, another for each other answer
+    assert len(same) > 1 and all(len(numbers) == 1 for numbers in same.values())
+    assert len(set.union(*same.values())) == len(same)
+
+
+def test_a_rule_that_asks_for_answers_needs_to_be_told_them(tiny_model, tmp_path):
+    rule = tmp_path / "answers.py"
+    rule.write_text(ANSWERS)
+    with pytest.raises(ValueError, match=r"which completions give the same answer.*canonical=f"):
+        make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "run", rule=f"{rule}:by_answer")
