@@ -62,14 +62,26 @@ def frontier_figure(
             (x[key], y[key])
             for key in sorted((key for key in x.index if key[1] == baseline), key=lambda key: key[3])
         ]
+        # a run that broke down would press all others into a corner
+        least = [0.6 * min(values) for values in zip(*base, strict=True)]
+        inside = [(x[key], y[key]) for key in x.index if x[key] >= least[0] and y[key] >= least[1]]
+        low, high = np.min(inside, axis=0), np.max(inside, axis=0)
+        margin = 0.08 * (high - low)
+        panels[0, 0].set_xlim(low[0] - margin[0], high[0] + margin[0])
+        panels[0, 0].set_ylim(low[1] - margin[1], high[1] + margin[1])
         for axes, rule in zip(panels.flat, rules, strict=False):
+            gone = sum((x[key], y[key]) not in inside for key in x.index if key[1] == rule)
+            if gone:
+                axes.text(0.03, 0.03, f"{gone} broke down", transform=axes.transAxes, fontsize=7, color="#5A5A5A")
             ours = rule.startswith("ds")
             colour = PALETTE["m1" if ours else "m2"][0]
             axes.plot(
                 *zip(*base, strict=True), color="#9A9A9A", linewidth=1.2, marker="o", markersize=3.2, zorder=2
             )
             for number, rate in enumerate(rates):
-                keys = [key for key in x.index if key[1] == rule and key[3] == rate]
+                keys = [
+                    key for key in x.index if key[1] == rule and key[3] == rate and (x[key], y[key]) in inside
+                ]
                 axes.plot(
                     [x[key] for key in keys], [y[key] for key in keys], color=colour, linewidth=1.0, marker="o",
                     markersize=3.4, alpha=1 - 0.65 * number / max(1, len(rates) - 1), zorder=3,
