@@ -2,14 +2,19 @@
 
 import importlib.util
 import re
+import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from differential_smoothing import cli
 from differential_smoothing.study import QUICKSTART, read_study
+from differential_smoothing.sweep import read_counts
+from differential_smoothing.training import claim_folder
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,6 +27,26 @@ spec.loader.exec_module(publish)
 def test_the_results_are_those_of_the_committed_tables():
     section = README.partition(publish.START)[2].partition(publish.END)[0]
     assert publish.results_markdown("sharpening") in section
+
+
+SWEEPS = sorted(p.name.removesuffix("-counts.parquet") for p in publish.RESULTS.glob("*-counts.parquet"))
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_s_report_is_computed_from_its_counts(name, tmp_path, monkeypatch, capsys):
+    committed = publish.RESULTS
+    shutil.copy(committed / f"{name}-counts.parquet", tmp_path)
+    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    publish.report_sweep(name)
+    for part in ("best.csv", "differences.csv", "dominance.csv", "points.csv", "report.md"):
+        assert (tmp_path / f"{name}-{part}").read_text() == (committed / f"{name}-{part}").read_text(), part
+    # and dsmooth compare would go on where the published cells end
+    publish.restore(name, tmp_path / "run")
+    sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
+    restored = read_counts(sweep, tmp_path / "run")
+    assert len(restored) == len(pd.read_parquet(committed / f"{name}-counts.parquet"))
+    with claim_folder(tmp_path / "run", asdict(sweep)):
+        pass
 
 
 def test_files_that_are_linked_exist():
