@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from differential_smoothing.tasks import math as maths
-from differential_smoothing.tasks import math_answers, math_extract, math_pool, math_rules
+from differential_smoothing.tasks.math import answers as math_answers
 from differential_smoothing.tasks.math import canonical, check_golds, solution_signature, verify, verify_many
+from differential_smoothing.tasks.math import compare as maths
+from differential_smoothing.tasks.math import extract as math_extract
+from differential_smoothing.tasks.math import pool as math_pool
+from differential_smoothing.tasks.math import rules as math_rules
 
 pytest.importorskip("math_verify")
 PAIRS = Path(__file__).parent / "data" / "math_pairs.jsonl"
@@ -333,7 +336,7 @@ def test_a_child_asks_processes_of_its_own(method):
 def test_nothing_is_left_when_the_program_ends(end):
     program = textwrap.dedent("""
         import os, signal, threading, time
-        from differential_smoothing.tasks import math
+        from differential_smoothing.tasks.math import compare as math
         math.verify("\\\\boxed{\\\\sqrt{8}}", "2\\\\sqrt{2}")
         print(*[p.popen.pid for p in math._POOL._all], flush=True)
         threading.Thread(target=math.verify, args=("\\\\boxed{9^{9^{9^9}}}", "\\\\sqrt{2}"), daemon=True).start()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 
-from differential_smoothing.tasks.math_answers import MAX_ANSWER, closing_brace
+from differential_smoothing.tasks.math.answers import MAX_ANSWER, closing_brace
 
 __all__ = ["extract"]
 

@@ -11,7 +11,7 @@ import re
 from fractions import Fraction
 
 from differential_smoothing.tasks import countdown
-from differential_smoothing.tasks.math_extract import TAIL
+from differential_smoothing.tasks.math.extract import TAIL
 
 __all__ = ["solution_signature"]
 

@@ -1,4 +1,4 @@
-"""The process in which sympy runs: started by ``math_pool``, a program of its own, never imported by a trainer.
+"""The process in which sympy runs: started by ``pool``, a program of its own, never imported by a trainer.
 
 One process loads math-verify once and then does nothing but fork: its child answers requests, one line of JSON each, and is
 killed by its own alarm when a request takes longer than ``SECONDS``, or refuses when it would take more than ``MEMORY``. The

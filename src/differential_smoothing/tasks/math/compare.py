@@ -2,14 +2,14 @@
 
 ``verify`` compares one completion with one gold answer, ``verify_many`` a batch (the way to use it in a reward function),
 ``check_golds`` refuses gold answers that cannot be read when problems are loaded, ``canonical`` is the normal form of an answer,
-``solution_signature`` (see ``math_working``) tells different solutions with the same answer apart.
+``solution_signature`` (see ``working``) tells different solutions with the same answer apart.
 
 How an answer is compared, the first that applies:
 
 1. **Words** ("yes", "Evelyn", choices A to J) are the same up to case, punctuation and an article, and are compared as nothing else.
 2. **Plain numbers** (integers, decimals, fractions, mixed numbers, a x 10^b, percent) as exact rationals.
 3. **All else** by `math-verify <https://github.com/huggingface/Math-Verify>`_ on sympy, in another process bounded in time and
-   memory (``math_pool``), gold answer first.
+   memory (``pool``), gold answer first.
 
 Conventions, those of MATH, GSM8K, AIME and their graders: units, currency and degree signs may be left out, two units that
 we know must agree (nothing is converted); "x = 5" answers 5; what stands after the last "=" counts; 50% answers 50 and 0.5; a decimal fraction
@@ -27,12 +27,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from differential_smoothing.tasks.countdown import Verdict
-from differential_smoothing.tasks.math_answers import Spelled, plain, spelled
-from differential_smoothing.tasks.math_extract import extract
-from differential_smoothing.tasks.math_pool import Pool
-from differential_smoothing.tasks.math_rules import CHOICE, asked, based, by_rule
-from differential_smoothing.tasks.math_working import solution_signature
+from differential_smoothing.tasks.math.answers import Spelled, plain, spelled
+from differential_smoothing.tasks.math.extract import extract
+from differential_smoothing.tasks.math.pool import Pool
+from differential_smoothing.tasks.math.rules import CHOICE, asked, based, by_rule
+from differential_smoothing.tasks.math.working import solution_signature
+from differential_smoothing.tasks.task import Verdict
 
 __all__ = ["Verdict", "canonical", "check_golds", "solution_signature", "verify", "verify_many"]
 

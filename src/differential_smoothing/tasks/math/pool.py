@@ -1,4 +1,4 @@
-"""A few processes that run sympy for us, each request bounded in time and memory: see ``math_worker``.
+"""A few processes that run sympy for us, each request bounded in time and memory: see ``worker``.
 
 math-verify bounds its time with ``signal.alarm``, which works on the main thread alone and not at all inside one long operation
 in C. Here another process is asked, so this works from any thread, in a reward function, and after a fork (the child starts its own
@@ -34,7 +34,7 @@ class _Process:
     def __init__(self) -> None:
         # -P: the folder of the program is not put on the path, where its neighbour math.py would hide the standard module
         self.popen = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))],
+            [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )  # fmt: skip

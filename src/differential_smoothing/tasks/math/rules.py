@@ -11,7 +11,7 @@ import itertools
 import re
 from fractions import Fraction
 
-from differential_smoothing.tasks.math_answers import Spelled, plain, same_words, spelled
+from differential_smoothing.tasks.math.answers import Spelled, plain, same_words, spelled
 
 __all__ = ["asked", "based", "by_rule", "same_numbers"]
 
