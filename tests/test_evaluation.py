@@ -375,8 +375,9 @@ class TestSummary:
     def test_counts_leave_unscored_rows_out(self):
         frame = rollouts({"q": ["x", None, False], "p": [None, None], "r": ["x", "x", "y"]})
         expected = {"prompt_id": ["p", "q", "r"], "n": [0, 2, 3], "c": [0, 1, 3], "distinct": [np.nan, 1, 2]}
+        expected["differ"] = [np.nan, np.nan, 2 / 3]
         table = counts(frame)
-        assert list(table.columns) == ["model", "seed", "prompt_id", "n", "c", "distinct"]
+        assert list(table.columns) == ["model", "seed", "prompt_id", "n", "c", "distinct", "differ"]
         pd.testing.assert_frame_equal(table[list(expected)], pd.DataFrame(expected), check_dtype=False)
 
     @pytest.mark.parametrize(

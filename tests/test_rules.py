@@ -357,12 +357,9 @@ def test_log_probs_are_needed_where_the_registry_says_so(name, options):
     before = rule(**data)
     if not rule.needs_logps:
         assert torch.equal(rule(**{**data, "logps": None}), before)
-    other = rule(
-        **{
-            **data,
-            "logps": torch.where(data["mask"] != 0, data["logps"] * torch.rand(data["logps"].shape), NAN),
-        }
-    )
+    # the least likely completions become the likeliest, so that no rule that reads log-probs can miss it
+    turned = torch.where(data["mask"] != 0, -10 - data["logps"].nan_to_num(), NAN)
+    other = rule(**{**data, "logps": turned})
     assert torch.equal(other, before) != rule.needs_logps
 
 
