@@ -18,6 +18,7 @@ from differential_smoothing.tabular import (
     oracle,
     oracle_claims,
     penalty_claims,
+    population,
     population_claims,
     rule_claims,
     step_claims,
@@ -60,6 +61,7 @@ def test_few_instances_still_hold_every_counterexample(instances, seed):
     lambda none: oracle_claims.several_tokens(0, 0), lambda none: penalty_claims.several_optima(),
     lambda none: penalty_claims.local_maximum(), lambda none: penalty_claims.point_mass(),
     lambda none: population_claims.shared_pass_at_k(population_claims.people(1, 0)),
+    lambda none: population_claims.equal_pass_at_1(population_claims.people(1, 0)),
 ])  # fmt: skip
 def test_the_stated_counterexample_alone_refutes(refuted):
     claim = refuted([])
@@ -144,6 +146,23 @@ def test_a_search_that_stops_at_the_second_best_is_seen_by_the_solver(monkeypatc
         penalty_claims, "penalty_maxima", lambda *a: tuple(part[-1:] for part in honest(*a, every=True))
     )
     assert penalty_claims.solver(small, 0).verdict == FAIL
+
+
+def test_vanilla_rl_at_a_given_pass_at_1_is_found_as_by_bisection():
+    crowd = population_claims.people(5, 3)
+    wanted = np.linspace(0.2, 0.9, 6)
+    found = population.tilted_to(crowd.prompts, wanted, crowd.member)
+    base = np.exp(crowd.prompts.log_p) * crowd.prompts.correct
+    rho = base.sum(1)
+    for number, target in enumerate(wanted):
+        mine = rho[crowd.member == number]
+        low, high = -200.0, 200.0
+        for _ in range(200):
+            tilt = (low + high) / 2
+            odds = mine / (1 - mine) * np.exp(tilt)
+            low, high = (tilt, high) if (odds / (1 + odds)).mean() < target else (low, tilt)
+        assert np.allclose(1 - np.exp(found[crowd.member == number]), odds / (1 + odds), atol=1e-9)
+        assert np.mean(1 - np.exp(found[crowd.member == number])) == pytest.approx(target, abs=1e-9)
 
 
 def test_a_larger_budget_would_beat_vanilla_rl(monkeypatch):

@@ -91,6 +91,7 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
         ("gamma_n lowers the noise", gamma_n_claims.noise),
         ("Pass@k, equal beta", lambda: population_claims.equal_beta(crowd)),
         ("Pass@k, own budget", lambda: population_claims.own_budget(crowd)),
+        ("Pass@k, same Pass@1", lambda: population_claims.equal_pass_at_1(crowd)),
         ("Pass@1, shared budget", lambda: population_claims.shared_pass_at_1(crowd)),
         ("Pass@k, shared budget", lambda: population_claims.shared_pass_at_k(crowd)),
         ("GRPO collapses, several tokens", lambda: oracle_claims.several_tokens(min(200, instances), seed)),

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from differential_smoothing.tabular.closed_form import Measures, Prompts, find_root, optimum
+from differential_smoothing.tabular.closed_form import Measures, Prompts, find_root, measure, optimum
 from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
 
-__all__ = ["mean_over", "pass_at_k", "shared_budget"]
+__all__ = ["mean_over", "pass_at_k", "shared_budget", "tilted_to"]
 
 
 def mean_over(values: Floats, member: NDArray[np.int64]) -> Floats:
@@ -76,3 +76,20 @@ def shared_budget(
         np.where(reachable, spread * np.exp(found), np.nan),
         np.where(reachable[member][:, None], log_pi, np.nan),
     )
+
+
+def tilted_to(prompts: Prompts, pass_at_1: Floats, member: NDArray[np.int64]) -> Floats:
+    """Vanilla RL at the strength that gives each population the mean correctness ``pass_at_1`` (P,): log(1 - C) of its prompts, (B,).
+
+    Its optimum adds 1/beta to every prompt's log-odds of being correct; that number may be negative here, to reach less than the base has.
+    """
+    base = measure(prompts, prompts.log_p)
+    odds = base.log_correct - base.log_wrong
+
+    def missing(tilt: Floats, row: NDArray[np.int64]) -> Floats:
+        here = np.isin(member, row)
+        place = np.searchsorted(row, member[here])
+        return mean_over(np.exp(-np.logaddexp(0.0, -(odds[here] + tilt[place]))), place) - pass_at_1[row]
+
+    tilt = find_root(missing, np.full(len(pass_at_1), -750.0), np.full(len(pass_at_1), 750.0))
+    return -np.logaddexp(0.0, odds + tilt[member])
