@@ -149,20 +149,18 @@ def test_a_search_that_stops_at_the_second_best_is_seen_by_the_solver(monkeypatc
 
 
 def test_vanilla_rl_at_a_given_pass_at_1_is_found_as_by_bisection():
-    crowd = population_claims.people(5, 3)
-    wanted = np.linspace(0.2, 0.9, 6)
-    found = population.tilted_to(crowd.prompts, wanted, crowd.member)
-    base = np.exp(crowd.prompts.log_p) * crowd.prompts.correct
-    rho = base.sum(1)
+    random = np.random.default_rng(0)
+    member, rho = np.repeat([0, 1, 2], 4), random.uniform(0.01, 0.9, 12)
+    given = Prompts(np.log(np.column_stack([rho, 1 - rho])), np.tile([True, False], (12, 1)))
+    wanted = np.array([0.2, 0.5, 0.95])
+    found = 1 - np.exp(population.tilted_to(given, wanted, member))
     for number, target in enumerate(wanted):
-        mine = rho[crowd.member == number]
-        low, high = -200.0, 200.0
+        mine, low, high = rho[member == number], -50.0, 50.0
         for _ in range(200):
             tilt = (low + high) / 2
             odds = mine / (1 - mine) * np.exp(tilt)
             low, high = (tilt, high) if (odds / (1 + odds)).mean() < target else (low, tilt)
-        assert np.allclose(1 - np.exp(found[crowd.member == number]), odds / (1 + odds), atol=1e-9)
-        assert np.mean(1 - np.exp(found[crowd.member == number])) == pytest.approx(target, abs=1e-9)
+        assert np.allclose(found[member == number], odds / (1 + odds), atol=1e-12)
 
 
 def test_a_larger_budget_would_beat_vanilla_rl(monkeypatch):
