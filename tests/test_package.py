@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "rollouts": {"tasks"},
     "base_model": {"tasks"},
     "rules": {"advantages"},
-    "integrations": {"advantages", "evaluation", "rules", "sampling"},
+    "integrations": {"advantages", "evaluation", "rules", "sampling", "tasks"},
     "evaluation": {"sampling", "tasks", "rollouts"},
     "report": {"_version", "evaluation"},
     "training": {"base_model", "tasks", "integrations"},
@@ -74,6 +74,8 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_everything_listed_exists_and_is_documented(name):
+    if name.endswith("integrations.verl.plugin"):
+        pytest.importorskip("verl")  # which has an environment of its own: make test-verl
     module = importlib.import_module(name)
     assert module.__doc__
     for public in getattr(module, "__all__", []):

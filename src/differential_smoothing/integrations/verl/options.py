@@ -1,0 +1,131 @@
+"""What ``+algorithm.ds.KEY=VALUE`` can say, checked before a worker starts."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from differential_smoothing.advantages import smoothing_coefficient
+from differential_smoothing.rules import PRESETS, RULES, make_rule
+
+__all__ = ["DSOptions", "read_options"]
+
+
+@dataclass(frozen=True)
+class DSOptions:
+    """The keys of ``algorithm.ds``. Names and meaning are those of ``DSGRPOConfig`` of the TRL trainer.
+
+    Args:
+        rule: a name of ``differential_smoothing.rules``, ``"package.module:function"`` or ``"file.py:function"``. ``"grpo"`` is
+            verl's own estimator, with verl's ``algorithm.norm_adv_by_std_in_grpo``.
+        rule_options: of the rule, as in ``+algorithm.ds.rule_options.k=4``.
+        gamma_p, gamma_n: strength on correct and on incorrect completions, >= 0 in the paper's direction; added to any rule.
+        level, stage, center: see ``ds_grpo_advantages``.
+        schedule: ``"entropy_discrepancy"`` multiplies both gammas by the batch's entropy discrepancy, by 0 where it is negative.
+        correct_key: the key of what ``compute_score`` returns that says what is correct, such as ``acc``. Without one it is the score
+            itself, before any KL penalty.
+        correct_threshold: correct means that value is above this; a missing or NaN value is unknown.
+    """
+
+    rule: str = "grpo"
+    rule_options: Mapping[str, Any] | None = None
+    gamma_p: float = 0.0
+    gamma_n: float = 0.0
+    level: str = "token"
+    stage: str = "advantage"
+    center: bool = False
+    schedule: str = "constant"
+    correct_key: str | None = None
+    correct_threshold: float = 0.5
+
+    def __post_init__(self):
+        smoothing_coefficient(torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n)  # its messages
+        choices = {
+            "level": ("token", "mean", "sum"),
+            "stage": ("advantage", "reward"),
+            "schedule": ("constant", "entropy_discrepancy"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"algorithm.ds.{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}."
+                )
+        wrong = {
+            "center": not isinstance(self.center, bool),
+            "correct_threshold": isinstance(self.correct_threshold, bool)
+            or not isinstance(self.correct_threshold, (int, float)),
+            "correct_key": not (self.correct_key is None or isinstance(self.correct_key, str)),
+            "rule": not isinstance(self.rule, str),
+            "rule_options": not (self.rule_options is None or isinstance(self.rule_options, Mapping)),
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise ValueError(f"algorithm.ds.{name} cannot be {getattr(self, name)!r}.")
+        if self.stage == "reward" and (self.level == "token" or self.center):
+            raise ValueError(
+                "algorithm.ds.stage=reward shapes one number per completion before it is centred: it needs level=mean or level=sum, "
+                "and no center. Or set stage=advantage."
+            )
+        if self.schedule != "constant" and not self.smooths:
+            raise ValueError(
+                f"algorithm.ds.schedule={self.schedule} multiplies gamma_p and gamma_n, and both are 0. Set one."
+            )
+        self._check_rule()
+
+    def _check_rule(self) -> None:
+        if self.rule == "grpo":
+            if self.rule_options:
+                raise ValueError(
+                    f"algorithm.ds.rule=grpo is verl's own and has no rule_options, got {dict(self.rule_options)}. Its one option is "
+                    f"algorithm.norm_adv_by_std_in_grpo."
+                )
+            return
+        if self.rule in PRESETS:
+            raise ValueError(
+                f"algorithm.ds.rule={self.rule} is a preset of TRL's options. In verl set the option itself, under "
+                f"actor_rollout_ref.actor. Rules are {', '.join(RULES)}."
+            )
+        make_rule(self.rule, self.rule_options)  # its messages
+        if self.smooths and self.rule.startswith("ds_"):
+            raise ValueError(
+                f"algorithm.ds.rule={self.rule} has gammas of its own: put them into rule_options, or take another rule."
+            )
+        if self.smooths and self.stage == "reward":
+            raise ValueError(
+                f"algorithm.ds.stage=reward shapes the reward of verl's own GRPO; with rule={self.rule} use stage=advantage."
+            )
+
+    @property
+    def smooths(self) -> bool:
+        """Whether a term is added at all."""
+        return self.gamma_p > 0 or self.gamma_n > 0
+
+    @property
+    def needs_entropies(self) -> bool:
+        """Whether the term is centred token by token."""
+        return self.smooths and self.center and self.level == "token"
+
+
+def read_options(given: Mapping[str, Any] | None) -> DSOptions:
+    """``algorithm.ds`` as options, from the OmegaConf object or a mapping. ValueError names an unknown key and the nearest known one."""
+    if given is not None and not isinstance(given, Mapping):
+        from omegaconf import DictConfig, OmegaConf
+
+        if isinstance(given, DictConfig):
+            given = OmegaConf.to_container(given, resolve=True)
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(
+            f"algorithm.ds must hold keys and values, as in +algorithm.ds.gamma_p=0.2; got {given!r:.200}."
+        )
+    known = [field.name for field in fields(DSOptions)]
+    for key in given or {}:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            raise ValueError(
+                f"There is no key algorithm.ds.{key}.{f' Did you mean {close[0]}?' if close else ''} Known are {', '.join(known)}."
+            )
+    return DSOptions(**(given or {}))

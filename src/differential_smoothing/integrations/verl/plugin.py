@@ -1,0 +1,154 @@
+"""What verl loads, in every process that imports it: the estimator ``dsmooth`` and three trainers that hand it the batch.
+
+    trainer.v1.trainer_mode    dsmooth_sync | dsmooth_colocate_async | dsmooth_separate_async
+    algorithm.adv_estimator    dsmooth
+    +algorithm.ds.KEY          see ``options.DSOptions``
+
+The trainers are verl's own with one method extended, ``_compute_advantage``, which calls ``super()``: they fetch what verl does not hand
+to an estimator, and log ``ds/...``. They are needed until verl passes the batch to estimators (its pull request 7473).
+
+verl logs a plug-in that fails to load at DEBUG only, so a failure here is also printed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import torch
+from packaging.version import Version
+
+__all__ = ["TESTED", "ColocateAsync", "SeparateAsync", "Sync", "check_config", "check_host"]
+
+#: Releases of verl that our tests have run with, and the range whose interface is taken to be the same.
+TESTED = ("0.9.1",)
+_OLDEST, _NEWER = "0.9.0", "0.10"
+
+
+def check_host(version: str) -> None:
+    """ImportError, printed as well, if this is no verl that we know."""
+    if not Version(_OLDEST) <= Version(version) < Version(_NEWER):
+        message = (
+            f"differential_smoothing knows verl >= {_OLDEST}, < {_NEWER} (tested with {', '.join(TESTED)}) and found {version}: the "
+            f"estimator and the trainers dsmooth were not registered. Install verl=={TESTED[-1]}, or a newer differential_smoothing. If "
+            f"you do not use them in this run, set VERL_USE_EXTERNAL_PLUGINS=none."
+        )
+        print(message, file=sys.stderr, flush=True)
+        raise ImportError(message)
+
+
+check_host(installed_version("verl"))
+
+try:
+    import transfer_queue as tq
+    from omegaconf import open_dict
+    from verl.trainer.ppo.core_algos import register_adv_est
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+    from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
+    from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+    if list(inspect.signature(PPOTrainer._compute_advantage).parameters) != ["self", "batch", "metrics"]:
+        raise ImportError("PPOTrainer._compute_advantage has another signature")
+except ImportError as error:
+    print(
+        f"differential_smoothing could not be loaded as a plug-in of verl {installed_version('verl')}: {error}. Nothing named dsmooth "
+        f"was registered. verl's wheel leaves some of its dependencies out: pip install 'differential-smoothing[verl]'.",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+    raise
+
+from differential_smoothing.integrations.verl import estimator
+from differential_smoothing.integrations.verl.options import DSOptions, read_options
+
+register_adv_est("dsmooth")(estimator.estimate)
+
+
+def check_config(config: Any) -> DSOptions:
+    """The options of a whole verl config, or a ValueError that says what in it does not fit together."""
+    algorithm = config.algorithm
+    if algorithm.adv_estimator != "dsmooth":
+        raise ValueError(
+            f"The trainers dsmooth_... take algorithm.adv_estimator=dsmooth; got {algorithm.adv_estimator}, which would ignore "
+            f"algorithm.ds. Set it, or take verl's own trainer.v1.trainer_mode."
+        )
+    options = read_options(algorithm.get("ds", None))
+    rollout_correction = algorithm.get("rollout_correction", None) or {}
+    if options.needs_entropies and rollout_correction.get("bypass_mode", False):
+        raise ValueError(
+            "algorithm.ds.center=true at level=token needs the entropies of verl's pass for old log-probabilities, which "
+            "algorithm.rollout_correction.bypass_mode=true leaves out. Set one of them to false."
+        )
+    filters = algorithm.get("filter_groups", None) or {}
+    if options.smooths and filters.get("enable", False):
+        warnings.warn(
+            "algorithm.filter_groups drops groups whose completions are all correct or all wrong. Differential Smoothing has a gradient "
+            "there, so this is another method.",
+            stacklevel=2,
+        )
+    return options
+
+
+class _Hands:
+    """Mixin: leaves for the estimator what verl does not pass on, for the time of verl's own advantage step."""
+
+    _mode: str
+
+    def __init__(self, config: Any):
+        self._ds = check_config(config)
+        with open_dict(config):  # verl compares the mode with its own names, and takes an asynchronous buffer for others
+            config.trainer.v1.trainer_mode = self._mode
+        super().__init__(config)
+
+    def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
+        extra = self._hand(batch)
+        token = estimator.handed.set(extra)
+        try:
+            batch = super()._compute_advantage(batch, metrics)
+        finally:
+            estimator.handed.reset(token)
+        metrics.update(extra.metrics)
+        return batch
+
+    def _hand(self, batch: Any) -> estimator.Handed:
+        fields = ["response_mask", "old_log_probs", "rm_scores"]
+        fields += ["entropy"] * self._ds.needs_entropies + ["extra_fields"] * (self._ds.correct_key is not None)
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        infos = None
+        if self._ds.correct_key is not None:
+            rows = data.pop("extra_fields").tolist()
+            infos = [row.get("reward_extra_info") if isinstance(row, dict) else None for row in rows]
+        data = data.to_padded_tensor()
+        return estimator.Handed(
+            logps=data["old_log_probs"],
+            correct=estimator.correct_of(data["rm_scores"].sum(-1), infos, self._ds),
+            counts=torch.tensor([not tag.get("is_padding", False) for tag in batch.tags]),
+            final=estimator.final_rows(batch.keys),
+            entropies=data["entropy"] if self._ds.needs_entropies else None,
+            progress=min(1.0, (self.global_steps - 1) / max(self.total_training_steps, 1)),
+            where=f"step {self.global_steps}",
+        )
+
+
+@register_trainer("dsmooth_sync")
+class Sync(_Hands, PPOTrainerSync):
+    """verl's ``sync`` trainer with the estimator ``dsmooth``."""
+
+    _mode = "sync"
+
+
+@register_trainer("dsmooth_colocate_async")
+class ColocateAsync(_Hands, PPOTrainerColocateAsync):
+    """verl's ``colocate_async`` trainer with the estimator ``dsmooth``."""
+
+    _mode = "colocate_async"
+
+
+@register_trainer("dsmooth_separate_async")
+class SeparateAsync(_Hands, PPOTrainerSeparateAsync):
+    """verl's ``separate_async`` trainer with the estimator ``dsmooth``."""
+
+    _mode = "separate_async"
