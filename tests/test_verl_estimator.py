@@ -37,7 +37,8 @@ class Batch:
         self.entropies = torch.rand(rows, tokens, generator=draw).mul(2)
         self.correct = (torch.rand(rows, generator=draw) < 0.4).float()
         self.correct[self.group == 1], self.correct[self.group == 4] = 1.0, 0.0  # all right, all wrong
-        self.rewards = self.correct * 0.9 + 0.1 * (torch.rand(rows, generator=draw) < 0.5)  # a format reward on top
+        # a format reward on top; a smaller one would show how verl's one-pass mean rounds, 1e-8 / the standard deviation
+        self.rewards = self.correct + 0.5 * (torch.rand(rows, generator=draw) < 0.5)
         self.logps[self.mask == 0] = 7.0
         self.entropies[self.mask == 0] = -3.0
 
@@ -134,6 +135,7 @@ def test_every_rule_and_the_term_on_top(name, gamma_p):
 
 def test_rows_that_verl_adds_count_nowhere():
     batch = Batch(3)
+    batch.rewards = batch.correct.clone()
     pad = torch.zeros(len(batch.rewards), dtype=torch.bool)
     pad[[0, 7, 20]] = True
     batch.mask[pad], batch.correct[pad], batch.rewards[pad] = 0, 1.0, 0.0

@@ -193,7 +193,7 @@ def _with_term(
     """
     advantages = torch.empty(mask.shape, dtype=base.dtype, device=base.device)
     sums = torch.zeros(len(mask), 3, dtype=base.dtype, device=base.device)
-    size = max(1, _BLOCK // max(mask.size(1), 1))
+    zero, size = base.new_zeros(()), max(1, _BLOCK // max(mask.size(1), 1))
     for start in range(0, len(mask), size):
         rows = slice(start, start + size)
         counts, log_probs = mask[rows] != 0, logps[rows].to(base.dtype)
@@ -205,7 +205,7 @@ def _with_term(
         sums[rows, 1] = torch.where(counts, log_probs, 0.0).nansum(1)
         sums[rows, 2] = term.sum(1)
         of_rule = base[rows, None] if base.dim() == 1 else base[rows]
-        torch.where(counts, term.add_(of_rule), 0.0, out=advantages[rows])
+        torch.where(counts, term.add_(of_rule), zero, out=advantages[rows])
     return advantages, sums
 
 
