@@ -30,8 +30,8 @@ def test_every_config_is_one_of_verls(name):
     OmegaConf.resolve(config)
     validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     assert not need_critic(config)
-    # every section that verl turns into a dataclass refuses keys that it does not know
-    for section in ("actor_rollout_ref.actor", "actor_rollout_ref.rollout", "reward"):
+    # sections that verl turns into dataclasses refuse keys that they do not know
+    for section in ("actor_rollout_ref.actor", "actor_rollout_ref.rollout"):
         omega_conf_to_dataclass(OmegaConf.select(config, section))
     options = plugin.check_config(config)
     assert options.smooths and options.correct_key == "acc"

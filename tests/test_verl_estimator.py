@@ -24,10 +24,10 @@ from differential_smoothing.rules.discrepancy import entropy_discrepancy
 class Batch:
     """Groups of unequal sizes in a shuffled order, ragged completions; what is masked holds nonsense."""
 
-    def __init__(self, seed=0, sizes=(4, 8, 2, 5, 8, 8, 3, 6), tokens=12, shuffled=True):
+    def __init__(self, seed=0, sizes=(4, 8, 2, 5, 8, 8, 3, 6), tokens=12):
         draw = torch.Generator().manual_seed(seed)
         group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-        self.group = group[torch.randperm(len(group), generator=draw)] if shuffled else group
+        self.group = group[torch.randperm(len(group), generator=draw)]
         rows = len(group)
         names = [f"{(7 * g) % 11:08x}-uid" for g in range(len(sizes))]  # whose order is another than the groups'
         self.uid = np.array([names[g] for g in self.group], dtype=object)
@@ -159,6 +159,26 @@ def test_unscored_completions_get_nothing_and_leave_their_group_alone():
     ours, _ = batch.advantages(gamma_p=0.3, gamma_n=0.2)
     torch.testing.assert_close(ours, batch.expected(gamma_p=0.3, gamma_n=0.2), atol=1e-6, rtol=1e-6)
     assert (ours[unscored] == 0).all() and ours.isfinite().all()
+
+
+@pytest.mark.parametrize("shaping", SHAPINGS, ids=str)
+def test_a_log_prob_that_is_not_finite(shaping):
+    """Under the mask NaN counts as masked and an infinite one is refused; beside the mask both may stand."""
+    batch = Batch(10)
+    clean, _ = batch.advantages(**shaping)
+    garbage = batch.mask == 0
+    batch.logps[garbage] = batch.entropies[garbage] = torch.nan
+    torch.testing.assert_close(batch.advantages(**shaping)[0], clean, atol=1e-6, rtol=1e-6)
+    batch.logps[garbage] = torch.inf
+    torch.testing.assert_close(batch.advantages(**shaping)[0], clean, atol=1e-6, rtol=1e-6)
+    batch.logps[3, 0] = torch.nan
+    entropies = {"entropies": batch.entropies} if shaping.get("center") and "level" not in shaping else {}
+    torch.testing.assert_close(
+        batch.advantages(**shaping)[0], batch.expected(**shaping, **entropies), atol=1e-6, rtol=1e-6
+    )
+    batch.logps[3, 0] = -torch.inf
+    with pytest.raises(ValueError, match="infinite log-probability"):
+        batch.advantages(**shaping)
 
 
 def test_what_is_logged_is_what_a_loop_finds():
