@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint benchmark base bases clean
+.PHONY: quickstart test test-verl lint benchmark base bases clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/dsmooth quickstart $(ARGS)
 
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+# verl has an environment of its own: it pins an older transformers, and its workers do not start beside TRL.
+test-verl: $(VENV)-verl/.ready
+	OMP_NUM_THREADS=1 $(VENV)-verl/bin/python -m pytest tests/test_verl_estimator.py tests/test_verl_config.py tests/test_verl_run.py $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -37,5 +41,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# verl's own extras would bring CUDA.
+$(VENV)-verl/.ready: pyproject.toml constraints-verl.txt
+	test -x $(VENV)-verl/bin/python || $(PYTHON) -m venv $(VENV)-verl
+	$(VENV)-verl/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt --editable '.[verl]' pytest
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-verl

@@ -1,6 +1,8 @@
 """The estimator for verl against verl's own and against ``ds_grpo_advantages``, without Ray. `make test-verl` runs this."""
 
+import json
 import math
+import os
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ pytest.importorskip("verl")
 
 from omegaconf import OmegaConf
 from verl.trainer.ppo import core_algos
+from verl_cpu.shared import FILE, OPTIONS, in_verl, padded
 
 from differential_smoothing import ds_grpo_advantages
 from differential_smoothing.integrations.verl import estimator, plugin
@@ -236,6 +239,14 @@ def test_a_session_of_several_outputs_is_one_completion_of_its_group():
         shaped_advantages(DSOptions(rule="ds_grpo"), rewards, mask, uid=uid, extra=extra)
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_recorded_batch_that_trl_is_given_has_todays_advantages(name):
+    batch = json.loads(FILE.read_text())
+    torch.testing.assert_close(
+        in_verl(batch, OPTIONS[name]), padded(batch["advantages"][name]), atol=1e-6, rtol=1e-5
+    )
+
+
 class TestCorrect:
     def test_is_never_the_sign_of_the_score(self):
         assert correct_of(torch.tensor([0.1, 1.0, -1.0, math.nan]), None, DSOptions()).nan_to_num(nan=9).tolist() == [0, 1, 0, 9]
@@ -319,10 +330,19 @@ class TestHost:
             plugin.check_host(version)
         assert version in capsys.readouterr().err
 
+    def test_a_trl_that_verls_workers_cannot_stand_is_refused(self, tmp_path, monkeypatch):
+        plugin.check_trl()  # the environment of these tests has none
+        (tmp_path / "trl").mkdir()
+        (tmp_path / "trl" / "__init__.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(RuntimeError, match="environment of its own, without trl"):
+            plugin.check_trl()
+        (tmp_path / "trl" / "__init__.py").write_text("class AutoModelForCausalLMWithValueHead: ...")
+        monkeypatch.delitem(sys.modules, "trl")
+        plugin.check_trl()
+
     def test_a_run_without_the_plug_in_stops_before_any_worker(self):
         code = "from verl.trainer.ppo.v1 import get_trainer_cls; get_trainer_cls('dsmooth_sync')"
-        import os
-
         environment = {k: v for k, v in os.environ.items() if k != "VERL_USE_EXTERNAL_MODULES"}
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment | {"VERL_USE_EXTERNAL_PLUGINS": "none"}, capture_output=True, text=True

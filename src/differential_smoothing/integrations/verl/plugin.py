@@ -12,6 +12,7 @@ verl logs a plug-in that fails to load at DEBUG only, so a failure here is also 
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 import warnings
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from packaging.version import Version
 
-__all__ = ["TESTED", "ColocateAsync", "SeparateAsync", "Sync", "check_config", "check_host"]
+__all__ = ["TESTED", "ColocateAsync", "SeparateAsync", "Sync", "check_config", "check_host", "check_trl"]
 
 #: Releases of verl that our tests have run with, and the range whose interface is taken to be the same.
 TESTED = ("0.9.1",)
@@ -67,6 +68,22 @@ from differential_smoothing.integrations.verl.options import DSOptions, read_opt
 register_adv_est("dsmooth")(estimator.estimate)
 
 
+def check_trl() -> None:
+    """RuntimeError if verl's FSDP workers could not start: beside a TRL they patch a class that newer ones do not have."""
+    if importlib.util.find_spec("trl") is None:
+        return
+    try:  # as verl does, in a worker, where the error says little
+        from trl.experimental.ppo import AutoModelForCausalLMWithValueHead  # noqa: F401
+    except ImportError:
+        try:
+            from trl import AutoModelForCausalLMWithValueHead  # noqa: F401
+        except ImportError:
+            raise RuntimeError(
+                f"verl {installed_version('verl')} cannot start its FSDP workers beside the TRL that is installed here: it patches "
+                f"AutoModelForCausalLMWithValueHead, which newer TRLs do not have. Give verl an environment of its own, without trl."
+            ) from None
+
+
 def check_config(config: Any) -> DSOptions:
     """The options of a whole verl config, or a ValueError that says what in it does not fit together."""
     algorithm = config.algorithm
@@ -99,6 +116,8 @@ class _Hands:
 
     def __init__(self, config: Any):
         self._ds = check_config(config)
+        if str(config.actor_rollout_ref.actor.strategy).startswith("fsdp"):
+            check_trl()
         with open_dict(config):  # verl compares the mode with its own names, and takes an asynchronous buffer for others
             config.trainer.v1.trainer_mode = self._mode
         super().__init__(config)
