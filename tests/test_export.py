@@ -18,12 +18,17 @@ def test_verls_rows_hold_what_its_score_needs(tmp_path):
     task = make_task("countdown", numbers=3)
     for chat in (True, False):
         folder = tmp_path / str(chat)
-        files = write_problems(task, folder, format="verl", sizes=SIZES, seed=3, chat=chat, options={"numbers": 3})
+        files = write_problems(
+            task, folder, format="verl", sizes=SIZES, seed=3, chat=chat, options={"numbers": 3}
+        )
         assert [file.name for file in files] == ["train.parquet", "val.parquet", "test.parquet"]
         ids = set()
         for file, size in zip(files, SIZES.values(), strict=True):
             frame = pd.read_parquet(file)
-            assert list(frame) == ["data_source", "prompt", "ability", "reward_model", "extra_info"] and len(frame) == size
+            assert (
+                list(frame) == ["data_source", "prompt", "ability", "reward_model", "extra_info"]
+                and len(frame) == size
+            )
             for row in frame.to_dict("records"):
                 problem, tagged = countdown.read_prompt(row["prompt"][0]["content"])
                 assert tagged == chat and row["extra_info"]["problem_id"] == problem.id
@@ -41,7 +46,9 @@ def test_verls_rows_hold_what_its_score_needs(tmp_path):
 def test_rows_for_trl_train_and_are_read_again_as_problems(tmp_path):
     task = make_task("countdown")
     for format in ("trl", "jsonl"):
-        [file] = write_problems(task, tmp_path / format, format=format, sizes={"train": 6}, seed=0, chat=False)
+        [file] = write_problems(
+            task, tmp_path / format, format=format, sizes={"train": 6}, seed=0, chat=False
+        )
         assert task.read_problems(file) == task.problems(6, split="train", seed=0)
     row = json.loads((tmp_path / "jsonl" / "train.jsonl").read_text().splitlines()[0])
     assert list(row) == ["prompt", "nums", "target"] and countdown.read_prompt(row["prompt"])
@@ -56,7 +63,10 @@ def test_another_task_by_its_data_source(tmp_path):
         entry = task.problem(**json.loads(row["reward_model"]["ground_truth"])).entry
         for answer, score in ((entry["answer"], 1.0), (entry["answer"] + "1", 0.0)):
             given = compute_score(
-                row["data_source"], f"<answer>{answer}</answer>", row["reward_model"]["ground_truth"], row["extra_info"]
+                row["data_source"],
+                f"<answer>{answer}</answer>",
+                row["reward_model"]["ground_truth"],
+                row["extra_info"],
             )
             assert given == {"score": score, "acc": score}
 
@@ -78,10 +88,15 @@ def test_a_row_of_another_origin_is_refused(given, words):
 
 def test_the_command(tmp_path):
     def run(*arguments):
-        return CliRunner().invoke(app, ["data", "--output", str(tmp_path / "d"), "--train", "4", "--val", "2", *arguments])
+        return CliRunner().invoke(
+            app, ["data", "--output", str(tmp_path / "d"), "--train", "4", "--val", "2", *arguments]
+        )
 
     done = run("--task-options", '{"max_number": 30}')
-    assert done.exit_code == 0 and sorted(p.name for p in (tmp_path / "d").iterdir()) == ["train.parquet", "val.parquet"]
+    assert done.exit_code == 0 and sorted(p.name for p in (tmp_path / "d").iterdir()) == [
+        "train.parquet",
+        "val.parquet",
+    ]
     assert "exists and was not touched" in str(run().exception)
     assert "must be one of verl, trl, jsonl" in str(run("--format", "csv").exception)
     assert "--train must be 0 or more" in str(run("--train", "-1").exception)

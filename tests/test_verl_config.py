@@ -28,7 +28,9 @@ def composed(name, *overrides):
 def test_every_config_is_one_of_verls(name):
     config = composed(name)
     OmegaConf.resolve(config)
-    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    validate_config(
+        config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
+    )
     assert not need_critic(config)
     # sections that verl turns into dataclasses refuse keys that they do not know
     for section in ("actor_rollout_ref.actor", "actor_rollout_ref.rollout"):
@@ -57,11 +59,21 @@ def test_no_key_is_one_that_verl_does_not_have(name):
 def test_the_settings_are_the_papers():
     config = composed("countdown_qwen2.5_3b")
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    assert (config.data.train_batch_size, actor.ppo_mini_batch_size, rollout.n, rollout.response_length) == (128, 64, 5, 1024)
+    assert (config.data.train_batch_size, actor.ppo_mini_batch_size, rollout.n, rollout.response_length) == (
+        128,
+        64,
+        5,
+        1024,
+    )
     assert (actor.optim.lr, actor.use_kl_loss, actor.kl_loss_coef) == (1e-6, True, 0.001)
     config = composed("math_qwen2.5_math_1.5b", "algorithm.ds.rule=pkpo", "+algorithm.ds.rule_options.k=4")
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    assert (actor.clip_ratio_low, actor.clip_ratio_high, rollout.temperature, rollout.n) == (0.2, 0.25, 0.7, 8)
+    assert (actor.clip_ratio_low, actor.clip_ratio_high, rollout.temperature, rollout.n) == (
+        0.2,
+        0.25,
+        0.7,
+        8,
+    )
     assert plugin.check_config(config) == DSOptions(
         rule="pkpo", rule_options={"k": 4}, gamma_p=0.01, gamma_n=0.01, correct_key="acc"
     )
@@ -100,3 +112,19 @@ def test_verl_loads_our_compute_score_by_the_configs_path():
     score = get_custom_reward_fn(composed("countdown_qwen2.5_3b"))
     row = dict(data_source="countdown", ground_truth=json.dumps({"nums": [4, 8, 10], "target": 48}))
     assert score(solution_str="8*(10-4)", extra_info={"chat": False}, **row) == {"score": 1.0, "acc": 1.0}
+
+
+@pytest.mark.parametrize("name", ["sync", "colocate_async", "separate_async"])
+def test_each_trainer_is_verls_own_of_that_mode(name):
+    """verl compares the mode with its own names: under another one, the synchronous trainer would get an asynchronous buffer."""
+    from verl.trainer.ppo.v1 import get_trainer_cls
+
+    rollout = "actor_rollout_ref.rollout"
+    needed = ["actor_rollout_ref.actor.ppo_mini_batch_size=16", f"{rollout}.nnodes=1", f"{rollout}.checkpoint_engine.backend=nccl"]
+    ours, stock = (
+        get_trainer_cls(mode)(composed("math_qwen2.5_math_1.5b", f"trainer.v1.trainer_mode={mode}", *needed))
+        for mode in (f"dsmooth_{name}", name)
+    )
+    assert ours.trainer_mode == stock.trainer_mode == name
+    assert type(ours.replay_buffer) is type(stock.replay_buffer)
+    assert ours.parameter_sync_step == stock.parameter_sync_step

@@ -18,7 +18,12 @@ from verl_cpu.shared import FILE, OPTIONS, in_verl, padded
 
 from differential_smoothing import ds_grpo_advantages
 from differential_smoothing.integrations.verl import estimator, plugin
-from differential_smoothing.integrations.verl.estimator import Handed, correct_of, final_rows, shaped_advantages
+from differential_smoothing.integrations.verl.estimator import (
+    Handed,
+    correct_of,
+    final_rows,
+    shaped_advantages,
+)
 from differential_smoothing.integrations.verl.options import DSOptions, read_options
 from differential_smoothing.rules import RULES, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
@@ -32,7 +37,9 @@ class Batch:
         group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.group = group[torch.randperm(len(group), generator=draw)]
         rows = len(group)
-        names = [f"{(7 * g) % 11:08x}-uid" for g in range(len(sizes))]  # whose order is another than the groups'
+        names = [
+            f"{(7 * g) % 11:08x}-uid" for g in range(len(sizes))
+        ]  # whose order is another than the groups'
         self.uid = np.array([names[g] for g in self.group], dtype=object)
         length = torch.randint(1, tokens + 1, (rows,), generator=draw)
         self.mask = (torch.arange(tokens) < length[:, None]).long()
@@ -77,7 +84,9 @@ def test_without_smoothing_it_is_verls_own_grpo(seed, norm_by_std):
     batch = Batch(seed, sizes=(4, 8, 1, 5, 8, 1, 3, 6))  # groups of one too
     ours, _ = batch.advantages(norm_by_std)
     arguments = (batch.token_rewards, batch.mask, batch.uid)
-    vectorised, _ = core_algos.compute_grpo_vectorized_outcome_advantage(*arguments, norm_adv_by_std_in_grpo=norm_by_std)
+    vectorised, _ = core_algos.compute_grpo_vectorized_outcome_advantage(
+        *arguments, norm_adv_by_std_in_grpo=norm_by_std
+    )
     assert torch.equal(ours, vectorised)
     looped, _ = core_algos.compute_grpo_outcome_advantage(*arguments, norm_adv_by_std_in_grpo=norm_by_std)
     torch.testing.assert_close(ours, looped, atol=1e-5, rtol=1e-5)
@@ -143,7 +152,12 @@ def test_rows_that_verl_adds_count_nowhere():
     pad[[0, 7, 20]] = True
     batch.mask[pad], batch.correct[pad], batch.rewards[pad] = 0, 1.0, 0.0
     batch.uid[pad.numpy()] = "pad"
-    for options in (dict(gamma_p=0.3, gamma_n=0.1), dict(rule="a_grae"), dict(rule="psr"), dict(schedule="entropy_discrepancy", gamma_p=1.0)):
+    for options in (
+        dict(gamma_p=0.3, gamma_n=0.1),
+        dict(rule="a_grae"),
+        dict(rule="psr"),
+        dict(schedule="entropy_discrepancy", gamma_p=1.0),
+    ):
         whole, metrics = batch.advantages(extra=batch.handed(counts=~pad), **options)
         rest = Batch(3)
         for name in ("group", "mask", "logps", "entropies", "correct", "rewards"):
@@ -203,7 +217,9 @@ def test_what_is_logged_is_what_a_loop_finds():
     assert "ds/logp_correct" not in batch.advantages()[1]  # undefined is left out, never 0
 
 
-@pytest.mark.parametrize("shaping", [s for s in SHAPINGS if s.get("stage") == "reward" or s.get("center")], ids=str)
+@pytest.mark.parametrize(
+    "shaping", [s for s in SHAPINGS if s.get("stage") == "reward" or s.get("center")], ids=str
+)
 def test_the_logged_term_is_what_was_added_wherever_it_was(shaping):
     batch = Batch(7)
     advantages, metrics = batch.advantages(**shaping)
@@ -249,7 +265,9 @@ def test_the_recorded_batch_that_trl_is_given_has_todays_advantages(name):
 
 class TestCorrect:
     def test_is_never_the_sign_of_the_score(self):
-        assert correct_of(torch.tensor([0.1, 1.0, -1.0, math.nan]), None, DSOptions()).nan_to_num(nan=9).tolist() == [0, 1, 0, 9]
+        assert correct_of(torch.tensor([0.1, 1.0, -1.0, math.nan]), None, DSOptions()).nan_to_num(
+            nan=9
+        ).tolist() == [0, 1, 0, 9]
 
     def test_is_the_key_that_was_named(self):
         infos = [{"acc": True, "format": 0}, {"acc": 0.0}, {"format": 1}, {"acc": None}, None]
@@ -298,7 +316,8 @@ def test_verls_own_advantage_step_calls_it():
 
     batch = Batch(9)
     data = DataProto.from_dict(
-        {"token_level_rewards": batch.token_rewards, "response_mask": batch.mask}, non_tensors={"uid": batch.uid}
+        {"token_level_rewards": batch.token_rewards, "response_mask": batch.mask},
+        non_tensors={"uid": batch.uid},
     )
     config = OmegaConf.create({"ds": {"gamma_p": 0.2}, "norm_adv_by_std_in_grpo": False})
     keys = [f"{uid}_{row}_0" for row, uid in enumerate(batch.uid)]

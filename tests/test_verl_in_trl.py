@@ -21,11 +21,17 @@ def test_trl_gives_the_advantages_of_verl(name, tmp_path):
     size = BATCH["uid"].count(BATCH["uid"][0])
     texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in BATCH["prompt_ids"]]
     problems = [countdown.read_prompt(text)[0] for text in texts]
-    rows = [{"prompt": t, "nums": list(p.nums), "target": p.target} for t, p in zip(texts, problems, strict=True)]
+    rows = [
+        {"prompt": t, "nums": list(p.nums), "target": p.target} for t, p in zip(texts, problems, strict=True)
+    ]
 
     def replayed(prompts, trainer):
         assert len(prompts) == len(texts)
-        return {"prompt_ids": BATCH["prompt_ids"], "completion_ids": BATCH["completion_ids"], "logprobs": BATCH["logps"]}
+        return {
+            "prompt_ids": BATCH["prompt_ids"],
+            "completion_ids": BATCH["completion_ids"],
+            "logprobs": BATCH["logps"],
+        }
 
     trainer = DSGRPOTrainer(
         model=str(SHIPPED_BASE),

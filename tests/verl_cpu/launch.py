@@ -22,11 +22,18 @@ def prepare(folder: Path) -> None:
     tokenizer.save_pretrained(folder / "model")
     AutoModelForCausalLM.from_pretrained(SHIPPED_BASE).save_pretrained(folder / "model")
     write_problems(
-        make_task("countdown"), folder / "data", format="verl", sizes={"train": 64, "val": 8}, seed=0, chat=False
+        make_task("countdown"),
+        folder / "data",
+        format="verl",
+        sizes={"train": 64, "val": 8},
+        seed=0,
+        chat=False,
     )
 
 
-def arguments(folder: Path, output: Path, *, mode: str, estimator: str, steps: int, save_every: int = -1) -> list[str]:
+def arguments(
+    folder: Path, output: Path, *, mode: str, estimator: str, steps: int, save_every: int = -1
+) -> list[str]:
     rollout, actor = "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
     return [
         "trainer.device=cpu", "trainer.n_gpus_per_node=2", "trainer.nnodes=1", "trainer.logger=[console]",

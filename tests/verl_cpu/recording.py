@@ -10,7 +10,17 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from differential_smoothing.integrations.verl.plugin import Sync
 
-FIELDS = ["uid", "prompts", "responses", "response_mask", "rm_scores", "old_log_probs", "rollout_log_probs", "entropy", "advantages"]
+FIELDS = [
+    "uid",
+    "prompts",
+    "responses",
+    "response_mask",
+    "rm_scores",
+    "old_log_probs",
+    "rollout_log_probs",
+    "entropy",
+    "advantages",
+]
 
 
 class Writes:
@@ -19,13 +29,17 @@ class Writes:
         self.replay_buffer.poll_interval = 0.05  # 2 seconds otherwise: idle time for a tiny model
 
     def _update_actor(self, batch, metrics):
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[*FIELDS, "extra_fields"])
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=[*FIELDS, "extra_fields"]
+        )
         rows = {name: [row.clone() for row in data[name].unbind()] for name in FIELDS if name != "uid"}
         rows |= {"uid": data["uid"].tolist(), "keys": list(batch.keys)}
         rows["acc"] = [float(row["reward_extra_info"]["acc"]) for row in data["extra_fields"].tolist()]
         rows["padding"] = [bool(tag.get("is_padding", False)) for tag in batch.tags]
         batch = super()._update_actor(batch, metrics)
-        rows["metrics"] = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+        rows["metrics"] = {
+            name: float(value) for name, value in metrics.items() if isinstance(value, int | float)
+        }
         torch.save(rows, Path(os.environ["RECORD"]) / f"{self.global_steps}.pt")
         return batch
 

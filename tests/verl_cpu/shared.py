@@ -37,7 +37,10 @@ def in_verl(batch: dict, options: dict) -> torch.Tensor:
     correct, rows = torch.tensor(batch["correct"]), len(batch["uid"])
     mask = padded([[1] * len(row) for row in batch["completion_ids"]])
     extra = Handed(
-        logps=padded(batch["logps"]), correct=correct, counts=torch.ones(rows, dtype=torch.bool), final=torch.arange(rows)
+        logps=padded(batch["logps"]),
+        correct=correct,
+        counts=torch.ones(rows, dtype=torch.bool),
+        final=torch.arange(rows),
     )
     return shaped_advantages(DSOptions(**options), correct, mask, uid=np.array(batch["uid"]), extra=extra)[0]
 
@@ -45,7 +48,9 @@ def in_verl(batch: dict, options: dict) -> torch.Tensor:
 def write(recorded: Path) -> None:
     rows = torch.load(recorded, weights_only=False)
     assert not any(rows["padding"])
-    order = np.argsort(np.array(rows["uid"], dtype=str), kind="stable").tolist()  # TRL's groups are neighbours
+    order = np.argsort(
+        np.array(rows["uid"], dtype=str), kind="stable"
+    ).tolist()  # TRL's groups are neighbours
     batch = {
         "uid": [str(rows["uid"][i]) for i in order],
         "prompt_ids": [rows["prompts"][i].tolist() for i in order],
@@ -55,7 +60,10 @@ def write(recorded: Path) -> None:
     }
     advantages = {name: in_verl(batch, options) for name, options in OPTIONS.items()}
     batch["advantages"] = {
-        name: [[round(x, 7) for x in row[: len(ids)].tolist()] for row, ids in zip(values, batch["completion_ids"], strict=True)]
+        name: [
+            [round(x, 7) for x in row[: len(ids)].tolist()]
+            for row, ids in zip(values, batch["completion_ids"], strict=True)
+        ]
         for name, values in advantages.items()
     }
     FILE.write_text(json.dumps(batch) + "\n")

@@ -23,7 +23,9 @@ def data(
     val: Annotated[int, typer.Option(help="How many of the dev split; 0 for no file.")] = 1_024,
     test: Annotated[int, typer.Option(help="How many of the test split; 0 for no file.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
-    chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers; else the compact form.")] = True,
+    chat: Annotated[
+        bool, typer.Option(help="Chat prompts with tagged answers; else the compact form.")
+    ] = True,
 ) -> None:
     """Problems of a task as a data set for verl or TRL. The splits share no problem.
 

@@ -185,7 +185,12 @@ def _verls_grpo(rewards: Tensor, group: Tensor, norm_by_std: bool) -> Tensor:
 
 
 def _with_term(
-    base: Tensor, logps: Tensor, mask: Tensor, coefficient: Tensor, options: DSOptions, entropies: Tensor | None
+    base: Tensor,
+    logps: Tensor,
+    mask: Tensor,
+    coefficient: Tensor,
+    options: DSOptions,
+    entropies: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """``base + term`` per token, 0 where masked, and per row: tokens, sum of log-probs, sum of the term. (B, T), (B, 3).
 
@@ -261,7 +266,9 @@ def correct_of(
 
 def _number(value: Any, options: DSOptions) -> float:
     try:
-        return float("nan") if value is None else float(value + 0)  # text has no + 0: a "1" is not read as a number
+        return (
+            float("nan") if value is None else float(value + 0)
+        )  # text has no + 0: a "1" is not read as a number
     except (TypeError, ValueError):
         raise ValueError(
             f"algorithm.ds.correct_key={options.correct_key} must be a number or a bool, or None for unknown; got {value!r:.80}."

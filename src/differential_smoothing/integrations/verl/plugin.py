@@ -22,6 +22,9 @@ from typing import Any
 import torch
 from packaging.version import Version
 
+from differential_smoothing.integrations.verl import estimator
+from differential_smoothing.integrations.verl.options import DSOptions, read_options
+
 __all__ = ["TESTED", "ColocateAsync", "SeparateAsync", "Sync", "check_config", "check_host", "check_trl"]
 
 #: Releases of verl that our tests have run with, and the range whose interface is taken to be the same.
@@ -62,9 +65,6 @@ except ImportError as error:
     )  # fmt: skip
     raise
 
-from differential_smoothing.integrations.verl import estimator
-from differential_smoothing.integrations.verl.options import DSOptions, read_options
-
 register_adv_est("dsmooth")(estimator.estimate)
 
 
@@ -73,7 +73,7 @@ def check_trl() -> None:
     if importlib.util.find_spec("trl") is None:
         return
     try:  # as verl does, in a worker, where the error says little
-        from trl.experimental.ppo import AutoModelForCausalLMWithValueHead  # noqa: F401
+        from trl.experimental.ppo import AutoModelForCausalLMWithValueHead
     except ImportError:
         try:
             from trl import AutoModelForCausalLMWithValueHead  # noqa: F401
@@ -118,7 +118,9 @@ class _Hands:
         self._ds = check_config(config)
         if str(config.actor_rollout_ref.actor.strategy).startswith("fsdp"):
             check_trl()
-        with open_dict(config):  # verl compares the mode with its own names, and takes an asynchronous buffer for others
+        with open_dict(
+            config
+        ):  # verl compares the mode with its own names, and takes an asynchronous buffer for others
             config.trainer.v1.trainer_mode = self._mode
         super().__init__(config)
 
@@ -134,7 +136,9 @@ class _Hands:
 
     def _hand(self, batch: Any) -> estimator.Handed:
         fields = ["response_mask", "old_log_probs", "rm_scores"]
-        fields += ["entropy"] * self._ds.needs_entropies + ["extra_fields"] * (self._ds.correct_key is not None)
+        fields += ["entropy"] * self._ds.needs_entropies + ["extra_fields"] * (
+            self._ds.correct_key is not None
+        )
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         infos = None
         if self._ds.correct_key is not None:
