@@ -68,7 +68,7 @@ def environment(record: Path) -> dict[str, str]:
         "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": ",".join(modules), "RECORD": str(record),
         "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
         "TORCH_COMPILE_DISABLE": "1", "HF_HUB_OFFLINE": "1", "VERL_LOGGING_LEVEL": "WARN", "TOKENIZERS_PARALLELISM": "false",
-        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0",  # Ray is nice by 15 otherwise
     }  # fmt: skip
 
 

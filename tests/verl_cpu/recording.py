@@ -32,9 +32,13 @@ class Writes:
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=[*FIELDS, "extra_fields"]
         )
+        uid, infos = (data.pop(name).tolist() for name in ("uid", "extra_fields"))
         rows = {name: [row.clone() for row in data[name].unbind()] for name in FIELDS if name != "uid"}
-        rows |= {"uid": data["uid"].tolist(), "keys": list(batch.keys)}
-        rows["acc"] = [float(row["reward_extra_info"]["acc"]) for row in data["extra_fields"].tolist()]
+        rows |= {
+            "uid": uid,
+            "keys": list(batch.keys),
+            "acc": [float(info["reward_extra_info"]["acc"]) for info in infos],
+        }
         rows["padding"] = [bool(tag.get("is_padding", False)) for tag in batch.tags]
         batch = super()._update_actor(batch, metrics)
         rows["metrics"] = {
