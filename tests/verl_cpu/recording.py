@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 import transfer_queue as tq
 from verl.trainer.ppo.v1.trainer_base import register_trainer
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from differential_smoothing.integrations.verl.plugin import Sync
 
@@ -50,13 +49,3 @@ class Writes:
 
 @register_trainer("recording_dsmooth")
 class RecordingDS(Writes, Sync): ...
-
-
-@register_trainer("recording_stock")
-class RecordingStock(Writes, PPOTrainerSync):
-    def __init__(self, config):
-        from omegaconf import open_dict
-
-        with open_dict(config):
-            config.trainer.v1.trainer_mode = "sync"
-        super().__init__(config)

@@ -135,7 +135,7 @@ class _Hands:
         return batch
 
     def _hand(self, batch: Any) -> estimator.Handed:
-        fields = ["response_mask", "old_log_probs", "rm_scores"]
+        fields = ["old_log_probs", "rm_scores"]
         fields += ["entropy"] * self._ds.needs_entropies + ["extra_fields"] * (
             self._ds.correct_key is not None
         )
