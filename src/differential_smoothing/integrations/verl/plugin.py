@@ -118,9 +118,8 @@ class _Hands:
         self._ds = check_config(config)
         if str(config.actor_rollout_ref.actor.strategy).startswith("fsdp"):
             check_trl()
-        with open_dict(
-            config
-        ):  # verl compares the mode with its own names, and takes an asynchronous buffer for others
+        # verl compares the mode with its own names, and takes an asynchronous buffer for any other
+        with open_dict(config):
             config.trainer.v1.trainer_mode = self._mode
         super().__init__(config)
 
