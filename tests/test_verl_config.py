@@ -120,7 +120,11 @@ def test_each_trainer_is_verls_own_of_that_mode(name):
     from verl.trainer.ppo.v1 import get_trainer_cls
 
     rollout = "actor_rollout_ref.rollout"
-    needed = ["actor_rollout_ref.actor.ppo_mini_batch_size=16", f"{rollout}.nnodes=1", f"{rollout}.checkpoint_engine.backend=nccl"]
+    needed = [
+        "actor_rollout_ref.actor.ppo_mini_batch_size=16",
+        f"{rollout}.nnodes=1",
+        f"{rollout}.checkpoint_engine.backend=nccl",
+    ]
     ours, stock = (
         get_trainer_cls(mode)(composed("math_qwen2.5_math_1.5b", f"trainer.v1.trainer_mode={mode}", *needed))
         for mode in (f"dsmooth_{name}", name)

@@ -1,6 +1,6 @@
 """One batch of a recorded run of verl, and the advantages of verl's estimator for it under several options, as JSON.
 
-    python tests/verl_cpu/shared.py RECORD/1.pt
+    PYTHONPATH=tests python -m verl_cpu.shared RECORD/1.pt
 
 verl and TRL cannot train in one environment, so the batch travels as a file: ``tests/test_verl_in_trl.py`` gives the same completions
 to the TRL trainer. ``tests/test_verl_estimator.py`` checks that verl's estimator still gives what the file says.
