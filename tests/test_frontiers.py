@@ -1,6 +1,7 @@
 """Frontiers of rules, on made-up counts whose truth is known."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -177,5 +178,14 @@ def test_the_report_says_what_the_tables_say(tmp_path):
     first = (tmp_path / "frontier.svg").read_bytes()
     frontier_figure(means, best, tmp_path / "again.svg", baseline="grpo")
     assert first == (tmp_path / "again.svg").read_bytes()
+    # a measure that is defined nowhere, and points that are all alike
+    nowhere = counts(dict.fromkeys(TRUTH, (0.0, 0.0)))
+    nowhere[["c", "distinct"]], nowhere["differ"] = 0, np.nan
+    flat, chosen = point_means(nowhere, seed=0), best_points(nowhere, "grpo")
+    assert paired_points(nowhere, chosen, "grpo", seed=0)["p"].eq(1).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for measure in ("pass@k", "differ"):
+            frontier_figure(flat, chosen, tmp_path / f"{measure}.svg", baseline="grpo", measure=measure)
     with pytest.raises(ValueError, match="one of the tasks"):
         frontier_figure(means, best, tmp_path / "x.svg", baseline="grpo", task="chess")

@@ -188,4 +188,7 @@ def _difference(held_out: pd.DataFrame, one: pd.Series, other: pd.Series) -> NDA
 
 
 def _standard_errors(values: NDArray[np.float64], seed: int, replications: int = 2000) -> NDArray[np.float64]:
-    return np.nanstd(np.concatenate(list(resampled_means(values, seed, replications))), axis=0, ddof=1)
+    """(measures,), 0 where fewer than two resamples are defined."""
+    draws = np.concatenate(list(resampled_means(values, seed, replications)))
+    defined = [column[~np.isnan(column)] for column in draws.T]
+    return np.array([column.std(ddof=1) if column.size > 1 else 0.0 for column in defined])

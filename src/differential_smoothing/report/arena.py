@@ -65,13 +65,14 @@ def frontier_figure(
         # a run that broke down would press all others into a corner
         least = [0.6 * min(values) for values in zip(*base, strict=True)]
         inside = [(x[key], y[key]) for key in x.index if x[key] >= least[0] and y[key] >= least[1]]
-        low, high = np.min(inside, axis=0), np.max(inside, axis=0)
-        margin = 0.08 * (high - low)
-        panels[0, 0].set_xlim(low[0] - margin[0], high[0] + margin[0])
-        panels[0, 0].set_ylim(low[1] - margin[1], high[1] + margin[1])
+        if inside:  # a measure may be defined nowhere
+            low, high = np.min(inside, axis=0), np.max(inside, axis=0)
+            margin = np.maximum(0.08 * (high - low), 0.01)
+            panels[0, 0].set_xlim(low[0] - margin[0], high[0] + margin[0])
+            panels[0, 0].set_ylim(low[1] - margin[1], high[1] + margin[1])
         for axes, rule in zip(panels.flat, rules, strict=False):
             gone = sum((x[key], y[key]) not in inside for key in x.index if key[1] == rule)
-            if gone:
+            if gone and inside:
                 axes.text(0.03, 0.03, f"{gone} broke down", transform=axes.transAxes, fontsize=7, color="#5A5A5A")
             ours = rule.startswith("ds")
             colour = PALETTE["m1" if ours else "m2"][0]
