@@ -118,7 +118,7 @@ def test_what_is_logged_is_right_and_the_loss_moves(smoothed):
 
 
 def test_the_scores_are_the_tasks_and_our_reader_reads_the_dump(smoothed):
-    from differential_smoothing.rollouts import read_rollouts
+    from differential_smoothing.rollouts import load_rollouts
 
     output = smoothed[2]
     files = sorted((output / "rollouts").glob("*.jsonl"), key=lambda file: int(file.stem))
@@ -129,7 +129,7 @@ def test_the_scores_are_the_tasks_and_our_reader_reads_the_dump(smoothed):
         assert countdown.verify(row["output"], problem["nums"], problem["target"]).correct == bool(
             row["score"]
         )
-    frame = read_rollouts(output / "rollouts")
+    frame = load_rollouts(output / "rollouts")
     assert frame["reward"].tolist() == [row["score"] for row in rows]
     assert frame["correct"].astype(float).tolist() == frame["reward"].tolist()
 
