@@ -351,14 +351,19 @@ class TestHost:
 
     def test_a_trl_that_verls_workers_cannot_stand_is_refused(self, tmp_path, monkeypatch):
         plugin.check_trl()  # the environment of these tests has none
-        (tmp_path / "trl").mkdir()
-        (tmp_path / "trl" / "__init__.py").touch()
-        monkeypatch.syspath_prepend(tmp_path)
-        with pytest.raises(RuntimeError, match="environment of its own, without trl"):
+        old, new = tmp_path / "old", tmp_path / "new"
+        for folder, content in ((new, ""), (old, "class AutoModelForCausalLMWithValueHead: ...")):
+            (folder / "trl").mkdir(parents=True)
+            (folder / "trl" / "__init__.py").write_text(content)
+        try:
+            monkeypatch.syspath_prepend(new)
+            with pytest.raises(RuntimeError, match="environment of its own, without trl"):
+                plugin.check_trl()
+            del sys.modules["trl"]
+            monkeypatch.syspath_prepend(old)
             plugin.check_trl()
-        (tmp_path / "trl" / "__init__.py").write_text("class AutoModelForCausalLMWithValueHead: ...")
-        monkeypatch.delitem(sys.modules, "trl")
-        plugin.check_trl()
+        finally:
+            sys.modules.pop("trl", None)
 
     def test_a_run_without_the_plug_in_stops_before_any_worker(self):
         code = "from verl.trainer.ppo.v1 import get_trainer_cls; get_trainer_cls('dsmooth_sync')"
