@@ -4,10 +4,13 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 
 from reasoning_gym.factory import ProceduralDataset, register_dataset
+
+TEMPORARY = tempfile.gettempdir()  # found by writing, so before the limits hold
 
 
 @dataclass
@@ -102,7 +105,7 @@ class Hostile(ProceduralDataset):
         return "1.0e"
 
     def write(self):
-        with open("/tmp/hostile_gym_was_here", "w") as file:
+        with open(os.path.join(TEMPORARY, "hostile_gym_was_here"), "w") as file:
             file.write("x" * 10)
         return 1.0
 
