@@ -45,15 +45,13 @@ def compare(
     jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
-    from differential_smoothing.study import read_study
+    from differential_smoothing.study import read_study, run_study
     from differential_smoothing.sweep import Sweep, read_costs, read_counts
 
     chosen = read_study(study)
     if not isinstance(chosen, Sweep):
         _compare(chosen, output, jobs)
         return
-    from differential_smoothing.study import run_study
-
     with bars() as advance:
         run_study(chosen, output, jobs=jobs, on_progress=advance)
     results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0)

@@ -278,8 +278,7 @@ class DSGRPOTrainer(GRPOTrainer):
             self._follow_schedule(output)
         logps = _old_logps(output)
         if self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center):
-            if logps is None:
-                logps = output["old_per_token_logps"] = self._current_logps(output)
+            logps = self._needed_logps(output)
             stock, shaped = output["advantages"], self._shaped_by_group(output, logps, correct, mine)
             output["advantages"] = shaped
             mean = shaped if shaped.dim() == 1 else _mean_over_tokens(shaped, _loss_mask(output))
@@ -334,8 +333,7 @@ class DSGRPOTrainer(GRPOTrainer):
         """This process's advantages under the shapings that need the whole group, wherever its completions are."""
         mask = _loss_mask(output)
         logps = self.accelerator.gather(completion_logps(logps, mask, level=self.args.level))
-        size = self.num_generations if self.model.training else self.num_generations_eval
-        group = torch.arange(len(logps), device=logps.device) // size
+        group = self._groups(logps)
         if self.args.center:
             term = smoothing_coefficient(correct, **self._gammas) * centred_logps(
                 logps, correct=correct, group=group
@@ -355,10 +353,7 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _follow_schedule(self, output: dict[str, Any]) -> None:
         """Set the factor of the gammas, and the host's entropy coefficient, from the batch of all processes."""
-        logps = _old_logps(output)
-        if logps is None:
-            logps = output["old_per_token_logps"] = self._current_logps(output)
-        sums = discrepancy_sums(logps.float(), _loss_mask(output), output["ds_correct"])
+        sums = discrepancy_sums(self._needed_logps(output).float(), _loss_mask(output), output["ds_correct"])
         discrepancy = from_sums(self.accelerator.reduce(sums))
         self._factor = max(discrepancy, 0.0)
         self.entropy_coef = self.args.entropy_coef * discrepancy
@@ -373,22 +368,19 @@ class DSGRPOTrainer(GRPOTrainer):
     def _apply_rule(self, output: dict[str, Any], correct: Tensor, mine: slice) -> None:
         """Replace the host's advantages by the rule's, which sees the completions of all processes."""
         mask = _loss_mask(output)
-        logps = _old_logps(output)
-        if self._rule.needs_logps:
-            if logps is None:
-                logps = output["old_per_token_logps"] = self._current_logps(output)
-            everybodys = self._gather_tokens(logps)
-        else:
-            everybodys = None
-        size = self.num_generations if self.model.training else self.num_generations_eval
+        logps = self._gather_tokens(self._needed_logps(output)) if self._rule.needs_logps else None
         advantages = self._rule(
-            self._rewards(), everybodys, self._gather_tokens(mask), correct=correct,
-            group=torch.arange(len(correct), device=correct.device) // size,
+            self._rewards(), logps, self._gather_tokens(mask), correct=correct, group=self._groups(correct),
             progress=self.state.global_step / max(self.state.max_steps, 1), answer=self._answer, where=f"step {self.state.global_step}",
         )[mine]  # fmt: skip
         output["advantages"] = advantages if advantages.dim() == 1 else advantages[:, : mask.size(1)]
         mean = advantages if advantages.dim() == 1 else _mean_over_tokens(output["advantages"], mask)
         self._relog_advantages(output["ds_row"], mean)
+
+    def _groups(self, everybodys: Tensor) -> Tensor:
+        """Ids of the groups of all processes' completions, which the host gathers group by group."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        return torch.arange(len(everybodys), device=everybodys.device) // size
 
     def _gather_tokens(self, values: Tensor) -> Tensor:
         """(batch, tokens) -> (batch of all processes, most tokens of any), padded with 0."""
@@ -415,6 +407,13 @@ class DSGRPOTrainer(GRPOTrainer):
             place += len(log) - generated  # the log is a deque: this generation is at its end
             if place >= 0:
                 log[place] = value
+
+    def _needed_logps(self, output: dict[str, Any]) -> Tensor:
+        """log pi_old per token, by a forward pass of its own if nobody has it; the host's ratio then uses the same."""
+        logps = _old_logps(output)
+        if logps is None:
+            logps = output["old_per_token_logps"] = self._current_logps(output)
+        return logps
 
     @torch.no_grad()
     def _current_logps(self, output: dict[str, Any]) -> Tensor:
