@@ -1,10 +1,13 @@
 """Studies: read, refused, interrupted, continued, reported; through the command line, as a user would."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing import forkserver
 
 import pandas as pd
 import pytest
@@ -12,7 +15,7 @@ import yaml
 
 from differential_smoothing.evaluation.generate import sample_rollouts
 from differential_smoothing.rollouts import read_rollouts
-from differential_smoothing.study import QUICKSTART, Cell, read_study, run_study
+from differential_smoothing.study import QUICKSTART, Cell, _exit_status, read_study, run_study
 from differential_smoothing.tasks import countdown
 
 TINY = {
@@ -104,6 +107,31 @@ def test_the_base_is_the_model_of_the_study(tiny_model, tmp_path):
     problems = countdown.generate(4, split="dev", seed=0)
     expected = sample_rollouts(tiny_model, problems, num_samples=2, seed=1, name="start")
     assert list(given["completion"]) == list(expected["completion"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cells are forks of a server on Linux only")
+def test_a_cell_that_ends_while_another_starts_keeps_its_exit_status(monkeypatch):
+    context = multiprocessing.get_context("forkserver")
+    read = forkserver.read_signed
+    reading = threading.Event()
+
+    def slowly(fd):  # another thread gets every chance to read the same pipe first
+        reading.set()
+        time.sleep(0.2)
+        return read(fd)
+
+    ending, other = context.Process(target=os.getpid), context.Process(target=os.getpid)
+    lock, statuses = threading.Lock(), []
+    ending.start()
+    monkeypatch.setattr(forkserver, "read_signed", slowly)
+    thread = threading.Thread(target=lambda: statuses.append(_exit_status(ending, lock)))
+    thread.start()
+    reading.wait()  # the thread is about to read how the first one ended ...
+    with lock:
+        other.start()  # ... and starting another asks the first one too
+    thread.join()
+    assert statuses == [0] and ending.exitcode == 0
+    other.join()
 
 
 def test_evaluation_follows_the_training_unless_it_says_otherwise(tmp_path):

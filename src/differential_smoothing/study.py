@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -269,11 +269,9 @@ def _run_cells(
                     while True:
                         on_progress(cell.name, *said.recv())
                 except (EOFError, OSError):  # the cell has ended, one way or the other
-                    process.join()
-            if process.exitcode != 0:
-                failures.append(
-                    f"{cell.name} stopped with status {process.exitcode}. {_end_of_log(folder, cell)}"
-                )
+                    status = _exit_status(process, lock)
+            if status != 0:
+                failures.append(f"{cell.name} stopped with status {status}. {_end_of_log(folder, cell)}")
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
     try:
@@ -290,10 +288,22 @@ def _run_cells(
             for process in running:
                 if process.is_alive():
                     process.terminate()
-        for process in running:
-            process.join()
+            for process in running:
+                process.join()
     if failures:
         raise RuntimeError(failures[0])
+
+
+def _exit_status(process: BaseProcess, lock: threading.Lock) -> int | None:
+    """Wait for ``process`` to end; its exit status, read under the ``lock`` that is also held when a process is started.
+
+    A fork server hands an exit status over once, through a pipe, and starting a process asks every other one for its own. Of two
+    threads that read the same pipe one gets nothing, and Python then reports status 255 for a process that ended well.
+    """
+    wait([process.sentinel])  # looks, and does not read
+    with lock:
+        process.join()
+        return process.exitcode
 
 
 @functools.cache
