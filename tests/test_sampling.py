@@ -54,6 +54,23 @@ def test_a_completion_ends_with_its_first_end_of_sequence(model):
         assert len(ids) == 10 or ids[-1] in ends
 
 
+def test_completions_that_end_leave_the_batch_and_the_others_as_they_were(model):
+    ends = list(range(1, 40))
+    whole = [s for group in draw(model, num_samples=50, eos=()) for s in group]
+    batches = []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, inputs: batches.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    try:
+        ended = [s for group in draw(model, num_samples=50, eos=ends) for s in group]
+    finally:
+        hook.remove()
+    assert batches[0] == 3 and batches[1] >= 75 and batches[-1] <= 40, batches  # 150 rows, halved at least twice
+    for (ids, logps), (all_ids, all_logps) in zip(ended, whole, strict=True):
+        assert ids == all_ids[: len(ids)]
+        assert logps == pytest.approx(all_logps[: len(ids)], abs=1e-5)
+
+
 def test_seeds_repeat_and_differ(model):
     assert draw(model, seed=1) == draw(model, seed=1) != draw(model, seed=2)
 

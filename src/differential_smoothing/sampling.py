@@ -78,6 +78,7 @@ def sample(
     ends = torch.tensor(list(eos_token_ids), device=device)
     finished = torch.zeros(len(logits), dtype=torch.bool, device=device)
     tokens, logps, lengths = [], [], torch.zeros(len(logits), dtype=torch.long, device=device)
+    rows = torch.arange(len(logits), device=device)  # those that the model still reads
     for step in range(max_new_tokens):
         distribution = torch.log_softmax(logits.float() / temperature, -1)
         token = torch.multinomial(distribution.exp(), 1, generator=generator)
@@ -87,16 +88,23 @@ def sample(
         finished |= torch.isin(token[:, 0], ends)
         if step + 1 == max_new_tokens or finished.all():
             break
+        # Rows that have ended leave the model's batch in halvings, each of which copies the cache. They are drawn for all the
+        # same, so that what the others draw does not depend on them.
+        unfinished = ~finished[rows]
+        if 2 * int(unfinished.sum()) <= len(rows):
+            keep = unfinished.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            rows, attention, position = rows[keep], attention[keep], position[keep]
         attention = torch.cat([attention, attention.new_ones(len(attention), 1)], 1)
         position = position + 1
         output = model(
-            input_ids=token,
+            input_ids=token[rows],
             attention_mask=attention,
             position_ids=position,
             past_key_values=cache,
             use_cache=True,
         )
-        logits = output.logits[:, -1]
+        logits = logits.index_copy(0, rows, output.logits[:, -1])
     token_rows, logp_rows = torch.cat(tokens, 1).tolist(), torch.cat(logps, 1).tolist()
     samples = [
         Sample(ids[:length], values[:length])
