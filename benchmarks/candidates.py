@@ -8,6 +8,7 @@ import torch
 
 from differential_smoothing import group_advantages
 from differential_smoothing.advantages import centred_logps, completion_logps
+from differential_smoothing.rules import make_rule
 from differential_smoothing.rules.counts import group_counts
 
 
@@ -65,12 +66,13 @@ def solution(rewards, logps, mask, *, correct, group, answer, gamma_p=0.1):
     return group_advantages(rewards, group) + torch.where(kind == 1, -gamma_p * centred, 0.0)
 
 
-def per_answer(rewards, logps, mask, *, correct, group, answer, share=0.5):
+def per_answer(rewards, logps, mask, *, correct, group, answer, share=0.5, on="grpo"):
     """Share the correct answers' advantage equally over *distinct* answers: what UCPO does by likelihood, done by counting.
 
-    ``A_i *= (1 - share) + share * c / (d * m_i)`` for a correct completion whose answer is one of d distinct ones and came m_i times.
+    ``A_i *= (1 - share) + share * c / (d * m_i)`` for a correct completion whose answer is one of d distinct ones and came m_i times;
+    ``A_i`` is that of the rule ``on``, one number per completion.
     """
-    advantages = group_advantages(rewards, group)
+    advantages = make_rule(on)(rewards, None, mask, correct=correct, group=group)
     _, c, _, right = group_counts(rewards, correct, group)
     same = (group[:, None] == group) & (answer[:, None] == answer) & right[:, None] & right
     times = same.sum(1).clamp(min=1).to(rewards.dtype)
