@@ -74,11 +74,14 @@ def per_answer(rewards, logps, mask, *, correct, group, answer, share=0.5, on="g
     """
     advantages = make_rule(on)(rewards, None, mask, correct=correct, group=group)
     _, c, _, right = group_counts(rewards, correct, group)
-    same = (group[:, None] == group) & (answer[:, None] == answer) & right[:, None] & right
-    times = same.sum(1).clamp(min=1).to(rewards.dtype)
-    first = right & ~(same & (torch.arange(len(group), device=group.device) < torch.arange(len(group), device=group.device)[:, None])).any(1)
-    distinct = ((group[:, None] == group) & first).sum(1).clamp(min=1).to(rewards.dtype)
-    weight = (1 - share) + share * c / (distinct * times)
+    numbered = torch.unique(group, return_inverse=True)[1]
+    of, which, times = torch.unique(
+        torch.stack([numbered[right], answer[right]], 1), dim=0, return_inverse=True, return_counts=True
+    )
+    distinct = torch.bincount(of[:, 0], minlength=len(group))[numbered].clamp(min=1)
+    came = torch.ones_like(rewards)
+    came[right] = times.to(rewards.dtype)[which]
+    weight = (1 - share) + share * c / (distinct * came)
     return torch.where(right, weight, 1.0) * advantages
 
 
