@@ -45,6 +45,7 @@ P = TypeVar("P")
 #: Kind of task -> where its class is. ``kind:name`` passes the name to the class, as in ``reasoning_gym:gcd``.
 TASKS = {
     "countdown": "differential_smoothing.tasks.countdown:Countdown",
+    "math": "differential_smoothing.tasks.math:Math",
     "reasoning_gym": "differential_smoothing.tasks.gym:ReasoningGym",
 }
 

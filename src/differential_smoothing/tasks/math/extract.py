@@ -13,7 +13,7 @@ from collections import deque
 
 from differential_smoothing.tasks.math.answers import MAX_ANSWER, closing_brace
 
-__all__ = ["extract"]
+__all__ = ["boxed", "extract"]
 
 TAIL = 20_000  # characters at the end of a completion in which the answer must stand
 
@@ -41,7 +41,7 @@ def extract(completion: str) -> str | None:
     text = completion.rstrip()[-TAIL:]
     after = text.rpartition("</think>")[2]
     text = after if after.strip() else text
-    for find in (_boxed, _marked, _announced):
+    for find in (boxed, _marked, _announced):
         found = find(text)
         if found is not None:
             return found
@@ -53,7 +53,7 @@ def extract(completion: str) -> str | None:
     return _last_formula(text)
 
 
-def _boxed(text: str) -> str | None:
+def boxed(text: str) -> str | None:
     """The last box; "" if it is not closed, which is no answer but hides earlier ones."""
     ends, contents = len(text), []
     for _ in range(20):  # boxes in one list
