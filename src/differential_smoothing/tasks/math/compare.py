@@ -34,7 +34,7 @@ from differential_smoothing.tasks.math.rules import CHOICE, asked, based, by_rul
 from differential_smoothing.tasks.math.working import solution_signature
 from differential_smoothing.tasks.task import Verdict
 
-__all__ = ["Verdict", "canonical", "check_golds", "solution_signature", "verify", "verify_many"]
+__all__ = ["Verdict", "canonical", "check_golds", "solution_signature", "unreadable", "verify", "verify_many"]
 
 CACHE = 50_000  # comparisons remembered, each of two texts of at most MAX_ANSWER characters
 
@@ -101,16 +101,27 @@ def verify_many(completions: Sequence[str], golds: Sequence[str]) -> list[Verdic
             for (equal, reason), gold in zip(outcomes, golds)]  # fmt: skip
 
 
-def check_golds(golds: Iterable[str]) -> None:
-    """ValueError naming the first gold answer that cannot be read. Call it once when problems are loaded."""
-    difficult = {}
+def unreadable(golds: Iterable[str]) -> dict[str, str]:
+    """Those gold answers that cannot be read, each with the reason."""
+    found, difficult = {}, {}
     for gold in dict.fromkeys(golds):
-        answer = _gold(gold)
+        try:
+            answer = _gold(gold)
+        except ValueError as error:
+            found[gold] = str(error)
+            continue
         if not answer.words and plain(answer.text) is None and not based(answer.text):
             difficult[gold] = ["read", asked(answer.text)]
     for gold, (readable, reason) in zip(difficult, _POOL.run(list(difficult.values()))):
         if not readable:
-            raise _unreadable(gold, reason or "it is not mathematics that math-verify reads")
+            found[gold] = str(_unreadable(gold, reason or "it is not mathematics that math-verify reads"))
+    return found
+
+
+def check_golds(golds: Iterable[str]) -> None:
+    """ValueError naming the first gold answer that cannot be read. Call it once when problems are loaded."""
+    for reason in unreadable(golds).values():
+        raise ValueError(reason)
 
 
 def canonical(completion: str, gold: str | None = None) -> str | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from differential_smoothing.tasks.math.sources import MathProblem, check_source
-from differential_smoothing.tasks.task import Split, Task, Verdict
+from differential_smoothing.tasks.math.compare import unreadable, verify_many
+from differential_smoothing.tasks.math.contamination import WORDS, contaminated, normal, unique
+from differential_smoothing.tasks.math.sources import MathProblem, Use, check_columns, check_source, load
+from differential_smoothing.tasks.math.working import solution_signature
+from differential_smoothing.tasks.task import SPLITS, Split, Task, Verdict, split_of_text
 
 __all__ = ["STYLES", "VARIETIES", "Math", "Style"]
 
@@ -63,23 +69,84 @@ class Math(Task[MathProblem]):
         variety: str = "answer",
         overlap: str = "keep",
     ):
-        def names(given):
-            return [check_source(name) for name in ([given] if isinstance(given, str) else given)]
-
-        self._names = {"train": names(train), "test": names(test)}
-        self._style, self._folder, self._columns = STYLES[style], folder and Path(folder), columns
+        for option, value, known in (
+            ("style", style, STYLES), ("variety", variety, VARIETIES), ("overlap", overlap, ("keep", "drop")),
+        ):  # fmt: skip
+            if value not in known:
+                raise ValueError(f"The option {option} of math must be one of {', '.join(known)}; got {value!r}.")
+        if not (folder is None or isinstance(folder, str)):
+            raise ValueError(f"The option folder of math must be the path of a folder; got {folder!r}.")
+        self._names = {"train": _names(train), "test": _names(test)}
+        self._style, self._folder, self._columns = STYLES[style], Path(folder) if folder else None, check_columns(columns)
         self._variety, self._overlap = variety, overlap
+        self._loaded: dict[Use, list[MathProblem]] = {}
 
     def problems(self, count: int, *, split: Split, seed: int) -> list[MathProblem]:
-        """``count`` problems, or all if there are fewer, with a warning."""
-        raise NotImplementedError
+        """``count`` problems, or all of the split if it has fewer, with a warning: data sets end where generators do not.
+
+        ``test``: the test sets in their order; with a smaller ``count`` a subset drawn by ``seed``. ``train`` and ``dev``: the training sets
+        in an order drawn by ``seed``; a hash of the question makes a tenth of them ``dev`` and the rest ``train``. Left out of a split, with a
+        warning that says how many: copies, questions whose copies have different answers, and answers that cannot be read; out of the
+        training sets also what the test sets hold. ValueError if nothing is left or the data cannot be loaded.
+        """
+        if count < 1 or split not in SPLITS:
+            raise ValueError(f"math needs count >= 1 and split train, dev or test; got {count} and {split!r}.")
+        use: Use = "test" if split == "test" else "train"
+        found = self._load(use)
+        if use == "train":
+            # the splits of other tasks have a test tenth too; here the test problems are those of the test sets
+            found = [p for p in found if (split_of_text(normal(p.question)) == "dev") == (split == "dev")]
+        if not found:
+            raise ValueError(f"math has no {split} problems: {_said(self._names[use])} has none left. Name more data sets.")
+        if count > len(found):
+            warnings.warn(
+                f"math: {count:,} {split} problems were asked for and there are {len(found):,}; all are used.", stacklevel=2
+            )
+        places = list(range(len(found)))
+        random.Random(f"math {split} {seed}").shuffle(places)
+        places = sorted(places[:count]) if use == "test" else places[:count]
+        return [found[place] for place in places]
+
+    def _load(self, use: Use) -> list[MathProblem]:
+        if use in self._loaded:
+            return self._loaded[use]
+        names = self._names[use]
+        if not names:
+            raise ValueError(f"math has no {use} sets. Name one in the task's option {use}.")
+        rows = [p for name in names for p in load(name, use, folder=self._folder, columns=self._columns)]
+        kept, copies, disagreeing = unique(rows, within=use == "test")
+        reasons = unreadable(problem.answer for problem in kept)
+        unread = [problem for problem in kept if problem.answer in reasons]
+        kept = [problem for problem in kept if problem.answer not in reasons]
+        left_out = {
+            "copies of another question": len(copies),
+            "questions whose copies have different answers": len(disagreeing),
+            "without an answer that can be read": len(unread),
+        }
+        example = f" The first such answer is {unread[0].answer!r:.80} to {unread[0].question!r:.80}." if unread else ""
+        if use == "train" and self._names["test"]:
+            same, overlapping = contaminated(kept, self._load("test"))
+            left_out["that are test problems"] = len(same)
+            if self._overlap == "drop":
+                left_out[f"that share {WORDS} words in a row with a test problem"] = len(overlapping)
+            elif overlapping:
+                example += f" Of those used, {len(overlapping):,} share {WORDS} words in a row with a test problem."
+            drop = {*same, *(overlapping if self._overlap == "drop" else ())}
+            kept = [problem for problem in kept if problem not in drop]
+        said = "; ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
+        if said or example:
+            counted = f"{len(kept):,} of {len(rows):,} problems are used."
+            said = f" Left out: {said}." if said else ""
+            warnings.warn(f"math, {_said(names)} ({use}): {counted}{said}{example}", stacklevel=3)
+        self._loaded[use] = kept
+        return kept
 
     def problem_id(self, problem: MathProblem) -> str:
-        """The data set and a digest of the normalised question."""
-        raise NotImplementedError
+        """The data set and a digest of the normalised question: ``aime24:0a1b2c3d4e5f``."""
+        return f"{problem.source}:{hashlib.sha256(normal(problem.question).encode()).hexdigest()[:12]}"
 
     def prompt(self, problem: MathProblem, *, chat: bool = False) -> str | list[dict[str, str]]:
-        """What the style says: as messages with ``chat``, else as one text."""
+        """What the style says: as messages with ``chat``, else as one text that ends with a line break."""
         user = self._style.user.replace("{question}", problem.question.strip())
         if not chat:
             return "\n\n".join(part for part in (self._style.system, user) if part) + "\n"
@@ -91,7 +158,10 @@ class Math(Task[MathProblem]):
         return {"question": problem.question, "answer": problem.answer, "source": problem.source}
 
     def problem(self, question: str, answer: str, source: str = "math") -> MathProblem:
-        """The problem of these columns. ValueError if one is not text or the question is empty."""
+        """The problem of these columns. ValueError if one of them is not text, or empty."""
+        for column, value in (("question", question), ("answer", answer), ("source", source)):
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"A math problem needs the text of its {column}; got {value!r:.80}.")
         return MathProblem(question, answer, source)
 
     def verify(self, completion: str, problem: MathProblem, *, chat: bool = False) -> Verdict:
@@ -102,4 +172,25 @@ class Math(Task[MathProblem]):
         self, completions: Sequence[str], problems: Sequence[MathProblem], *, chat: bool | Sequence[bool] = False
     ) -> list[Verdict]:
         """``verify`` for many at once, by processes in parallel."""
-        raise NotImplementedError
+        verdicts = verify_many(completions, [problem.answer for problem in problems])
+        if self._variety == "answer":
+            return verdicts
+        return [
+            verdict._replace(canonical=solution_signature(completion) or "no calculation") if verdict.correct else verdict
+            for verdict, completion in zip(verdicts, completions)
+        ]
+
+    def read_problems(self, path: Path) -> list[MathProblem]:
+        """The problems of a .jsonl or .parquet file, whose columns are named as those of ``train``. Nothing is left out of it."""
+        problems = load(str(path), "train", columns=self._columns)
+        for reason in unreadable(problem.answer for problem in problems).values():
+            raise ValueError(f"{path}: {reason}")
+        return problems
+
+
+def _names(given: object) -> list[str]:
+    return [check_source(name) for name in (given if isinstance(given, (list, tuple)) else [given])]
+
+
+def _said(names: Sequence[str]) -> str:
+    return " and ".join(names)

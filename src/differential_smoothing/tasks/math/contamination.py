@@ -1,0 +1,85 @@
+"""Is a training problem also a test problem? By text alone: what is asked in other words is not seen."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from differential_smoothing.tasks.math.sources import MathProblem
+
+__all__ = ["WORDS", "Contamination", "contaminated", "normal", "unique"]
+
+WORDS = 13  # in a row: the length that GPT-3's authors and many after them used
+
+# what changes how LaTeX looks and not what it says
+_GONE = re.compile(
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits)(?![A-Za-z])|\\q?quad(?![A-Za-z])|\\[,;:! ]|\\[()\[\]]|[$~]"
+)
+_FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+
+
+class Contamination(NamedTuple):
+    """Training problems that are test problems: ``same`` text, or (no others of these) 13 words in a row: ``overlapping``."""
+
+    same: list[MathProblem]
+    overlapping: list[MathProblem]
+
+
+def normal(question: str) -> str:
+    """A question in a spelling that does not depend on case, white space, dollar signs, LaTeX spacing or the full stop at the end."""
+    return "".join(_plain(question).split()).rstrip(".?!:")
+
+
+def _plain(question: str) -> str:
+    text = _FRACTION.sub(r"\\frac", unicodedata.normalize("NFKC", question))
+    return _GONE.sub(" ", text).casefold()
+
+
+def contaminated(
+    train: Iterable[MathProblem], test: Iterable[MathProblem], *, words: int = WORDS
+) -> Contamination:
+    """The problems of ``train`` that occur in ``test``, in the order of ``train``.
+
+    ``same``: equal after ``normal``. ``overlapping``: the two share ``words`` words or numbers in a row, drawings ([asy]) left out; a sign
+    of a copy that was changed, or only of a common phrase, so look at them. Questions of fewer words are compared whole only.
+    """
+    texts, runs = set(), set()
+    for problem in test:
+        texts.add(normal(problem.question))
+        runs.update(_runs(problem.question, words))
+    same, overlapping = [], []
+    for problem in train:
+        if normal(problem.question) in texts:
+            same.append(problem)
+        elif not runs.isdisjoint(_runs(problem.question, words)):
+            overlapping.append(problem)
+    return Contamination(same, overlapping)
+
+
+def _runs(question: str, words: int) -> set[tuple[str, ...]]:
+    text, rest = "", _plain(question)
+    while rest:
+        before, drawing, rest = rest.partition("[asy]")
+        text += before + " "
+        if drawing:
+            rest = rest.partition("[/asy]")[2]
+    found = _WORD.findall(text)
+    return {tuple(found[i : i + words]) for i in range(len(found) - words + 1)}
+
+
+def unique(
+    problems: Sequence[MathProblem], *, within: bool = False
+) -> tuple[list[MathProblem], list[MathProblem], list[MathProblem]]:
+    """The problems once each, the copies, and those whose copies disagree on the answer and none of which is kept.
+
+    ``within``: copies are looked for within a source only, so that every test set stays whole.
+    """
+    groups: dict[tuple[str, str], list[MathProblem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.source if within else "", normal(problem.question)), []).append(problem)
+    agreed = [group for group in groups.values() if len({"".join(p.answer.split()) for p in group}) == 1]
+    disagreeing = [p for group in groups.values() if len({"".join(q.answer.split()) for q in group}) > 1 for p in group]
+    return [group[0] for group in agreed], [p for group in agreed for p in group[1:]], disagreeing
