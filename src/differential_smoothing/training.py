@@ -36,7 +36,7 @@ class RunArguments:
     )
     task: str = field(
         default="countdown",
-        metadata={"help": "'countdown', or 'reasoning_gym:NAME' for a generator of reasoning-gym."},
+        metadata={"help": "'countdown', 'math', or 'reasoning_gym:NAME' for a generator of reasoning-gym."},
     )
     task_options: dict[str, Any] | str | None = field(
         default=None,

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
@@ -49,11 +50,20 @@ def bars() -> Iterator:
         yield advance
 
 
+def _say(message, category, filename, lineno, file=None, line=None) -> None:
+    """A warning of this package as one line for the reader; those of others as Python writes them."""
+    if Path(filename).is_relative_to(Path(__file__).parents[1]):
+        print(f"dsmooth: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: an expected error is one paragraph, an interruption says how to go on."""
     # What ends a job on a cluster ends it here as Ctrl-C does: the processes of a study are stopped with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    warnings.showwarning = _say
     try:
         status = app(standalone_mode=False)  # commands return nothing: a number is typer's exit status
     except (typer.Abort, KeyboardInterrupt):

@@ -11,7 +11,7 @@ import typer
 from . import results
 from .app import app, bars
 
-TASK = "'countdown', or 'reasoning_gym:NAME' for a generator of reasoning-gym."
+TASK = "'countdown', 'math', or 'reasoning_gym:NAME' for a generator of reasoning-gym."
 TASK_OPTIONS = "Options of the task as JSON, such as '{\"max_solutions\": 1}'."
 
 

@@ -155,7 +155,7 @@ class Task(ABC, Generic[P]):
 
 
 def make_task(name: str, **options: Any) -> Task:
-    """The task of that name: ``countdown``, or a kind and a name such as ``reasoning_gym:gcd``.
+    """The task of that name: ``countdown``, ``math``, or a kind and a name such as ``reasoning_gym:gcd``.
 
     ValueError names an unknown task or option, and the known ones.
     """
