@@ -25,7 +25,7 @@ from differential_smoothing.tasks.math.sources import load
 
 pytest.importorskip("math_verify")
 sys.path.insert(0, str(Path(__file__).parent / "data"))
-import math_sets  # noqa: E402
+import math_sets
 
 ROWS = [{"question": f"What is ${i}+{i * i}$?", "answer": str(i + i * i)} for i in range(60)]
 
@@ -393,6 +393,86 @@ def test_the_command_writes_what_there_is_and_says_so(files, tmp_path):
     assert done.stderr == f"dsmooth: math: 20,000 train problems were asked for and there are {count}; all are used.\n" and 40 < count < 60
     done = subprocess.run([*command, "--output", str(tmp_path / "e"), "--task-options", '{"train": "none.jsonl"}'], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "There is no data file 'none.jsonl'" in done.stderr
+
+
+# --- end to end: one architecture; the others are the recipes' -----------------------------------------------------
+
+# the messages between the marks of Qwen2.5's template, with its default for a missing system prompt
+CHATML = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture
+def tiny_qwen(tmp_path):
+    """A random Qwen2 of two small layers, with a tokenizer of the characters that its prompts need and a chat template."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
+
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    used = set("Please reason step by step, and put your final answer within \\boxed{}. Which digit is $0123456789$-?\nsystemuserassistant")
+    words = [*marks, "<unk>", *sorted(used)]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    core.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token=marks[0], eos_token=marks[2], unk_token="<unk>", additional_special_tokens=marks[1:2],
+        padding_side="left", chat_template=CHATML,
+    )  # fmt: skip
+    set_seed(0)
+    network = Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
+        max_position_embeddings=512, pad_token_id=0, bos_token_id=0, eos_token_id=2,
+    ))  # fmt: skip
+    network.save_pretrained(tmp_path / "qwen")
+    tokenizer.save_pretrained(tmp_path / "qwen")
+    return str(tmp_path / "qwen")
+
+
+@pytest.mark.slow
+def test_a_chat_model_trains_samples_and_is_evaluated_on_a_file_of_problems(tiny_qwen, tmp_path):
+    """A random model writes a digit here and there, so single digits as answers make some of its completions right."""
+    pytest.importorskip("trl")
+    from typer.testing import CliRunner
+
+    from differential_smoothing.cli import app
+    from differential_smoothing.rollouts import read_rollouts
+    from differential_smoothing.training import parse_config, train
+
+    rows = [{"question": f"Which digit is ${i}-{i - i % 10}$?", "answer": str(i % 10)} for i in range(60)]
+    options = {"train": jsonl(tmp_path / "digits.jsonl", rows[:50]), "test": jsonl(tmp_path / "test.jsonl", rows[50:]), "style": "qwen_math",
+               "variety": "calculations"}  # fmt: skip
+    run = [
+        "--model", tiny_qwen, "--task", "math", "--task_options", json.dumps(options), "--chat", "true", "--rollout", "host", "--max_steps", "2",
+        "--per_device_train_batch_size", "64", "--num_generations", "16", "--max_completion_length", "24", "--gamma_p", "0.2", "--learning_rate", "1e-3",
+        "--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1", "--problems", "40",
+        "--gradient_checkpointing", "false", "--output_dir", str(tmp_path / "run"),
+    ]  # fmt: skip
+    model = train(*parse_config(run))
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics[:2]] == [1, 2] and 0 < sum(m["rewards/math_correct/mean"] for m in metrics[:2]) < 1
+    for m in metrics[:2]:
+        assert m["ds/correct"] == m["rewards/math_correct/mean"] and (not m["ds/correct"] or m["ds/term_correct"] > 0)
+
+    def command(*arguments):
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.output
+
+    for name, folder in (("before", tiny_qwen), ("after", model)):
+        command("sample", "--model", folder, "--name", name, "--task", "math", "--task-options", json.dumps(options), "--problems", 10,
+                "--samples", 32, "--chat", "--output", tmp_path / f"{name}.parquet")  # fmt: skip
+    frame = read_rollouts(tmp_path / "after.parquet")
+    assert set(frame["task"]) == {"math"} and frame["prompt_id"].str.match("test:[0-9a-f]{12}$").all() and frame["prompt_id"].nunique() == 10
+    assert frame["prompt"].str.startswith("<|im_start|>system\nPlease reason step by step").all() and 0 < frame["correct"].mean() < 0.5
+    assert (frame["canonical"].notna() == frame["correct"]).all()
+    golds = {make_task("math").problem_id(MathProblem(r["question"], r["answer"], "test")): r["answer"] for r in rows[50:]}
+    again = maths.verify_many(list(frame["completion"]), [golds[i] for i in frame["prompt_id"]])
+    assert [v.correct for v in again] == list(frame["correct"])
+    said = command("evaluate", tmp_path / "before.parquet", tmp_path / "after.parquet", "--baseline", "before")
+    assert "Pass@32" in said and "after - before" in said
 
 
 def test_importing_the_task_loads_no_library():

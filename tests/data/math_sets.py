@@ -14,9 +14,9 @@ DAPO = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer (without quotes) "
     'where $Answer is the answer to the problem.\n\n{}\n\nRemember to put your answer on its own line after "Answer:".'
 )
-SUBJECTS = (
-    "algebra counting_and_probability geometry intermediate_algebra number_theory prealgebra precalculus".split()
-)
+SUBJECTS = [
+    "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra", "precalculus",
+]  # fmt: skip
 
 
 def card(*configs):
