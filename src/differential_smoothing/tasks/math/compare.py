@@ -8,7 +8,8 @@ How an answer is compared, the first that applies:
 
 1. **Words** ("yes", "Evelyn", choices A to J) are the same up to case, punctuation and an article, and are compared as nothing else.
 2. **Plain numbers** (integers, decimals, fractions, mixed numbers, a x 10^b, percent) as exact rationals.
-3. **All else** by `math-verify <https://github.com/huggingface/Math-Verify>`_ on sympy, in another process bounded in time and
+3. **Polynomials** in letters, pi and square roots, and tuples and sets of them, exactly (``exact``).
+4. **All else** by `math-verify <https://github.com/huggingface/Math-Verify>`_ on sympy, in another process bounded in time and
    memory (``pool``), gold answer first.
 
 Conventions, those of MATH, GSM8K, AIME and their graders: units, currency and degree signs may be left out, two units that
@@ -28,6 +29,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from differential_smoothing.tasks.math.answers import Spelled, plain, spelled
+from differential_smoothing.tasks.math.exact import shape
 from differential_smoothing.tasks.math.extract import extract
 from differential_smoothing.tasks.math.pool import Pool
 from differential_smoothing.tasks.math.rules import CHOICE, asked, based, by_rule
@@ -110,7 +112,7 @@ def unreadable(golds: Iterable[str]) -> dict[str, str]:
         except ValueError as error:
             found[gold] = str(error)
             continue
-        if not answer.words and plain(answer.text) is None and not based(answer.text):
+        if not (answer.words or plain(answer.text) is not None or based(answer.text) or shape(asked(answer.text))):
             difficult[gold] = ["read", asked(answer.text)]
     for gold, (readable, reason) in zip(difficult, _POOL.run(list(difficult.values()))):
         if not readable:

@@ -1,6 +1,6 @@
 """What can be said about a gold answer and an answer without a library, and what the library has to be asked.
 
-``by_rule`` decides words, choices, units, plain numbers and numbers in other bases. Everything else becomes two texts for math-verify,
+``by_rule`` decides words, choices, units, plain numbers, what ``exact`` reads and numbers in other bases. Everything else becomes two texts for math-verify,
 after what only one of the two says has been taken off ("x =", brackets around a list), and after kinds of answers that it
 takes for the same have been kept apart: {1, 2} and (1, 2), (3, 1) and [3, 1], 11 in two bases.
 """
@@ -12,6 +12,7 @@ import re
 from fractions import Fraction
 
 from differential_smoothing.tasks.math.answers import Spelled, plain, same_words, spelled
+from differential_smoothing.tasks.math.exact import same_exactly
 
 __all__ = ["asked", "based", "by_rule", "same_numbers"]
 
@@ -55,6 +56,10 @@ def by_rule(gold: Spelled, answer: Spelled) -> tuple[bool, str] | tuple[str, str
     exact = same_numbers(one, other, gold.percent, answer.percent)
     if exact is not None:
         return exact, "" if exact else DIFFERS
+    if not (gold.percent or answer.percent):
+        exact = same_exactly(asked(one), asked(other))
+        if exact is not None:
+            return exact, "" if exact else DIFFERS
     percent = ["\\%" * (s.percent and plain(t) is None) for s, t in ((gold, one), (answer, other))]
     return asked(one + percent[0]), asked(other + percent[1])
 
