@@ -14,7 +14,7 @@ import random
 import resource
 from pathlib import Path
 
-from differential_smoothing.tasks import math as maths
+from differential_smoothing.tasks.math import compare as maths
 
 HERE = Path(__file__).parent
 WORKING = (

@@ -18,6 +18,7 @@ import pytest
 from differential_smoothing.tasks.math import answers as math_answers
 from differential_smoothing.tasks.math import canonical, check_golds, solution_signature, verify, verify_many
 from differential_smoothing.tasks.math import compare as maths
+from differential_smoothing.tasks.math import exact as math_exact
 from differential_smoothing.tasks.math import extract as math_extract
 from differential_smoothing.tasks.math import pool as math_pool
 from differential_smoothing.tasks.math import rules as math_rules
@@ -138,6 +139,84 @@ def test_the_fast_path_agrees_with_math_verify():
         said.append(fast)
     replies = maths._POOL.run(asked)
     assert [r[0] for r in replies] == said, [(q, r, s) for q, r, s in zip(asked, replies, said) if r[0] != s]
+
+
+def random_expression(rng, depth):
+    """A LaTeX text, and the same thing made by sympy without reading any text."""
+    import sympy
+
+    if not depth:
+        n, m = rng.randint(1, 9), rng.choice([2, 3, 8, 12])
+        return rng.choice([
+            (str(n), sympy.Integer(n)), (f"\\sqrt{{{m}}}", sympy.sqrt(m)), ("\\pi", sympy.pi), ("x", sympy.Symbol("x")), ("i", sympy.Symbol("i")),
+            (f"\\frac{{{n}}}{{{m}}}", sympy.Rational(n, m)), (f"\\sqrt{{\\frac{{{n}}}{{{m}}}}}", sympy.sqrt(sympy.Rational(n, m))),
+        ])  # fmt: skip
+    (a, one), (b, two), (c, three) = (random_expression(rng, d) for d in (depth - 1, rng.randrange(depth), 0))
+    return rng.choice([
+        (f"{a} + {b}", one + two), (f"({a})({b})", one * two), (f"{c}-({b})", three - two), (f"({a})^2", one**2), (f"-({a})\\cdot {c}", -one * three),
+        (f"\\frac{{{a}}}{{{c}}}", one / three), (f"({a})/{c}", one / three),
+    ])  # fmt: skip
+
+
+def test_exact_answers_are_equal_exactly_when_sympy_expands_their_difference_to_nothing():
+    import sympy
+
+    rng, read, equal = random.Random(3), 0, 0
+    for _ in range(250):
+        text, value = random_expression(rng, 2)
+        change = rng.choice([0, 0, 1, sympy.sqrt(2), sympy.pi / 9])
+        other = sympy.latex(sympy.expand(value + change)).replace("\\left", "").replace("\\right", "")
+        said = math_exact.same_exactly(text, other)
+        assert said in (None, sympy.expand(sympy.expand(value + change) - value) == 0), (text, other)
+        read, equal = read + (said is not None), equal + bool(said)
+    assert read > 150 and equal > 60, (read, equal)
+
+
+def test_what_is_decided_exactly_is_decided_as_math_verify_does(pairs):
+    decided = []
+    for row in pairs:
+        answer = math_extract.extract(row["completion"]) if isinstance(row["completion"], str) and row["note"] != "hostile" else None
+        try:
+            one, other = (math_answers.spelled(math_extract.extract(t) if "boxed" in t else t).text for t in (row["gold"], answer or ""))
+        except ValueError:
+            continue
+        said = math_exact.same_exactly(one, other)
+        if said is not None and one != other:
+            decided.append((["same", one, other], said))
+    assert len(decided) > 100
+    some = random.Random(4).sample(decided, 40)
+    replies = maths._POOL.run([request for request, _ in some])
+    assert [r[0] for r in replies] == [s for _, s in some], [(q, r) for (q, s), r in zip(some, replies) if r[0] != s]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1/2x", "2\\frac{1}{2}", "f(x)", "x^10", "1 2", "x2", "\\sqrt12", "70,00", "i^2", "\\frac{1}{i}", "bus", "2e", "2^{0.5}", "x^n", "\\sqrt{x}", "\\sqrt{-1}",
+     "\\frac{1}{x+1}", "\\frac{1}{0}", "0^0", "--2", "2^3^2", "5!", "x=5", "(1,2", "\\{1\\}\\}", "", "2*", "|x|", "(1,\\infty)"],
+)  # fmt: skip
+def test_what_could_be_read_in_two_ways_or_is_more_is_left_to_the_library(text):
+    assert math_exact.shape(text) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "said"),
+    [("x^2-5x+6", "(x-2)(x-3)", True), ("4\\sqrt{13}", "\\sqrt{208}", True), ("\\frac{\\sqrt{3}}{2}", "\\frac{3}{2\\sqrt{3}}", True), ("2+3i", "3i+2", True),
+     ("2^{2019}-1", "2\\cdot 2^{2018}-1", True), ("2^{2019}-1", "2^{2019}", False), ("(1,\\frac{\\pi}{2})", "(1,\\pi/2)", True), ("(1,2)", "(2,1)", False),
+     ("(1,2)", "(1,2]", None), ("\\{1,2\\}", "2, 1", True), ("1,2", "1,3", False), ("5", "5,6", False), ("5", "5,5", None), ("1,2", "(1,2)", None), ("5", "(5,5)", False),
+     ("2\\pi", "6.28", None), ("0.5x", "\\frac{x}{2}", True), ("-2^2", "-4", True), ("(1,2),(3,4)", "(3,4),(1,2)", True), ("\\sqrt{2}+\\sqrt{3}", "\\sqrt{5}", False)],
+)  # fmt: skip
+def test_exact_answers(gold, answer, said):
+    assert math_exact.same_exactly(gold, answer) is said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(a+b+c+k)^{60}", "9^9" * 60, "(x+y)^2" * 40, "(" * 150, "\\sqrt{99999989}" * 18, "(2^{2000}+a)^2" * 20, "((((a+b)^9)^9)^9)^9", "1," * 149 + "1", "9^{9^{9^9}}"],
+)  # fmt: skip
+def test_hostile_text_is_read_exactly_or_left_within_half_a_second(text):
+    start = time.process_time()
+    math_exact.shape(text)
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(
