@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = [
-    "A100",
+    "GPUS",
     "H100",
     "PUBLISHED",
     "Batch",
@@ -28,6 +28,7 @@ __all__ = [
     "Shape",
     "Share",
     "activations",
+    "at_once",
     "kv_cache",
     "lora_parameters",
     "memory",
@@ -160,8 +161,9 @@ class Gpu:
     bandwidth: float
 
 
-H100 = Gpu("H100 80GB (SXM)", 80e9, 989e12, 3.35e12)
-A100 = Gpu("A100 80GB (SXM)", 80e9, 312e12, 2.04e12)
+H100 = Gpu("H100 80GB", 80e9, 989e12, 3.35e12)
+#: By the name that a user gives; the SXM versions.
+GPUS = {"a100": Gpu("A100 80GB", 80e9, 312e12, 2.04e12), "h100": H100, "h200": Gpu("H200 141GB", 141e9, 989e12, 4.8e12)}
 
 
 @dataclass(frozen=True)
@@ -323,6 +325,17 @@ def memory(shape: Shape, batch: Batch, placement: Placement, gpu: Gpu = H100) ->
     return held
 
 
+def at_once(shape: Shape, batch: Batch, placement: Placement, gpu: Gpu = H100) -> float:
+    """How many completions of full length vLLM has room for on a GPU: ``(reserved * memory - 2P) / kv_cache(prompt + completion)``.
+
+    Negative if its weights do not fit into what is reserved; infinite where another engine samples.
+    """
+    if placement.rollouts != "vllm":
+        return float("inf")
+    room = placement.reserved * gpu.memory - 2 * shape.parameters
+    return room / kv_cache(shape, batch.prompt + batch.completion)
+
+
 def operations(shape: Shape, length: float, *, tokens: float) -> float:
     """Floating-point operations of a forward pass over ``tokens`` tokens in sequences of ``length``.
 
@@ -339,8 +352,9 @@ def seconds(
     """Seconds per step, by what takes them; the low end has short completions and a well used GPU.
 
     - ``sampling``: ``written * completion`` times one decoding step of this GPU's completions, ``n = rollouts / gpus``: it reads the
-      weights (``2 * multiplied`` bytes) and every completion's keys and values (at half length) at ``bandwidth``, or computes ``2 * multiplied * n``
-      operations if that takes longer. The high end waits for a completion of full length.
+      weights (``2 * multiplied`` bytes) and every completion's keys and values (at half length) at ``bandwidth``, or computes
+      ``2 * multiplied * n`` operations if that takes longer. Where vLLM has room for fewer than n at full length (``at_once``) the weights are read
+      more often, ``n / at_once`` times. The high end waits for completions of full length.
     - ``log-probs``: ``extra_forward`` passes, and one of the reference model.
     - ``training``: a backward pass costs two forward ones, one if only an adapter learns; checkpointing adds a forward one.
     """
@@ -355,8 +369,9 @@ def seconds(
         rollouts = batch.rollouts / placement.gpus
         forward = operations(shape, length, tokens=rollouts * length) / (gpu.flops * compute)
         cached = rollouts * kv_cache(shape, 1) * (batch.prompt + completion / 2)
+        rounds = rollouts / min(rollouts, max(1.0, at_once(shape, batch, placement, gpu)))
         decoding = max(
-            (2 * shape.multiplied + cached) / (gpu.bandwidth * bandwidth),
+            (rounds * 2 * shape.multiplied + cached) / (gpu.bandwidth * bandwidth),
             2 * shape.multiplied * rollouts / (gpu.flops * compute),
         )
         ends.append(

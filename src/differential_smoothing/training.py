@@ -66,6 +66,12 @@ class RunArguments:
     lora_r: int = field(
         default=0, metadata={"help": "Rank of a LoRA adapter on all linear layers; 0 trains all."}
     )
+    processes: int = field(
+        default=0,
+        metadata={
+            "help": "How many processes, one per GPU, the config is made for; another number is refused. 0: any."
+        },
+    )
     monitor: bool = field(
         default=True,
         metadata={
@@ -82,12 +88,21 @@ class RunArguments:
         """The task with its options. ValueError names a wrong one."""
         return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
 
+    def read_problems(self, task: Task) -> list[Any]:
+        """The problems to train on, from the file or the task. ValueError if the file holds none or something else."""
+        if self.data_file:
+            return task.read_problems(Path(self.data_file))
+        return task.problems(self.problems, split="train", seed=self.problems_seed)
 
-def parse_config(arguments: Sequence[str]) -> tuple[RunArguments, DSGRPOConfig]:
+
+def parse_config(
+    arguments: Sequence[str], *, elsewhere: bool = False
+) -> tuple[RunArguments, DSGRPOConfig]:
     """``["--config", "x.yaml", "--gamma_p", "0.3", ...]`` -> both argument groups; flags override the file.
 
     Every option of TRL's GRPOConfig is one, under its own name. ValueError names an unknown or unreadable option and
-    the nearest known one.
+    the nearest known one. ``elsewhere``: the run is to be planned and not to be started here, so the GPUs that it needs may be
+    missing, and ``processes`` is believed.
     """
     from trl import TrlParser
 
@@ -110,24 +125,57 @@ def parse_config(arguments: Sequence[str]) -> tuple[RunArguments, DSGRPOConfig]:
     for name in sorted(given - {"config"}):
         if name.removeprefix("no_") not in known:
             raise ValueError(f"Unknown option {'--' + name!r}.{_nearest(name, known)}")
+    file: dict[str, Any] = {}
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
             raise ValueError(
                 "--config needs the path of a YAML file, for example configs/countdown_ds_grpo.yaml."
             )
-        given |= set(_config_file(Path(arguments[at + 1]), known))
+        file = _config_file(Path(arguments[at + 1]), known)
+        given |= set(file)
     if "output_dir" not in given:
         raise ValueError(
             "Say where the run should live: --output_dir runs/mine, or output_dir in the config file."
         )
+    kind = _elsewhere(DSGRPOConfig, _processes(arguments, file)) if elsewhere else DSGRPOConfig
     try:
-        run, config = Parser((RunArguments, DSGRPOConfig)).parse_args_and_config(arguments)
+        run, config = Parser((RunArguments, kind)).parse_args_and_config(arguments)
     except TypeError as error:
         raise ValueError(
             f"The options of the run cannot be read: a value has the wrong type ({error})."
         ) from None
+    except ValueError as error:
+        if "divisible by" not in str(error):
+            raise
+        raise ValueError(
+            f"{error} It is per_device_train_batch_size x gradient_accumulation_steps x processes, counted in completions, and "
+            f"must hold whole groups of num_generations: with groups of 8, for example 4 x 16 x 1."
+        ) from None
     return run, config
+
+
+def _processes(given: Sequence[str], file: dict[str, Any]) -> int:
+    """``processes`` of the flags or the file, before either is parsed; at least 1. The parser complains of one that is no number."""
+    flags = [part for argument in given for part in argument.split("=", 1)]
+    said = dict(zip(flags, flags[1:])).get("--processes", file.get("processes", 1))
+    return max(1, int(said)) if str(said).isdecimal() else 1
+
+
+def _elsewhere(config: type[DSGRPOConfig], processes: int) -> type[DSGRPOConfig]:
+    """``config`` as it would be on a machine with GPUs, launched with so many processes."""
+    import torch
+
+    class Elsewhere(config):
+        world_size = property(lambda self: processes)
+
+        def __post_init__(self):
+            use_cpu = self.use_cpu
+            self.use_cpu = use_cpu or not torch.cuda.is_available()  # the host refuses bf16 without a GPU
+            super().__post_init__()
+            self.use_cpu = use_cpu
+
+    return Elsewhere
 
 
 def _split_config_flag(argument: str) -> list[str]:
@@ -208,10 +256,7 @@ def train(
     # TRL warns that rollout_func may change; our tests hold the contract, so the user need not read it
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     model, task = resolve_model(run.model), run.make_task()
-    if run.data_file:
-        problems = task.read_problems(Path(run.data_file))
-    else:
-        problems = task.problems(run.problems, split="train", seed=run.problems_seed)
+    problems = run.read_problems(task)
     folder = Path(config.output_dir)
     finished = folder / "model"
     with ExitStack() as stack:
@@ -236,7 +281,9 @@ def train(
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
         unfinished = folder / "model.unfinished"
         trainer.save_model(str(unfinished))
+        trainer.create_model_card(model_name=folder.name)
         if trainer.is_world_process_zero():
+            (folder / "README.md").replace(unfinished / "README.md")
             unfinished.rename(finished)
     return finished
 
@@ -245,6 +292,7 @@ def train(
 #: are no part of what a run or a study is, so its old folder is still its own.
 ADDED_LATER = [
     ("task", "countdown"), ("task_options", None), ("rule", "grpo"), ("rule_options", None), ("schedule", "constant"),
+    ("processes", 0),
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -86,16 +87,43 @@ def _compare(study, output: Path, jobs: int) -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def train(context: typer.Context) -> None:
+def train(
+    context: typer.Context,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", "--dry_run", help="Print the plan, its cost and every mistake in it, and start nothing."
+        ),
+    ] = False,
+    gpu: Annotated[
+        str, typer.Option(help="What the dry run estimates memory and time for: a100, h100 or h200.")
+    ] = "h100",
+) -> None:
     """One training run: --config FILE, and every option of TRL's GRPOConfig, ours, and RunArguments as a flag.
 
     The same command continues an interrupted run. Example: dsmooth train --config configs/countdown_ds_grpo.yaml
     --gamma_p 0.3 --output_dir runs/mine
     """
+    from differential_smoothing.cost import GPUS
     from differential_smoothing.training import parse_config
     from differential_smoothing.training import train as run
 
-    arguments, config = parse_config(context.args)
+    if gpu not in GPUS:
+        raise ValueError(f"--gpu must be one of {', '.join(GPUS)}; got {gpu!r}.")
+    arguments, config = parse_config(context.args, elsewhere=dry_run)
+    from differential_smoothing.plan import make_plan  # after the parser, which is quicker to find a wrong flag
+
+    plan = make_plan(arguments, config, here=not dry_run, gpu=GPUS[gpu])
+    if dry_run:
+        print(plan)
+        if plan.mistakes:
+            raise ValueError(f"{len(plan.mistakes)} mistake(s) above. Nothing was started.")
+        print(f"No mistake was found{', as far as could be checked' if plan.unchecked else ''}. Nothing was started.")
+        return
+    if mistakes := plan.mistakes + [u for u in plan.unchecked]:
+        raise ValueError("\n".join(mistakes) + "\nNothing was started.")
+    for note in plan.notes:
+        print(f"dsmooth: {note}", file=sys.stderr)
     print(f"The trained model is in {run(arguments, config)}")
 
 

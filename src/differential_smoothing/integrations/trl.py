@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from math import gcd
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ from differential_smoothing.advantages import (
     smoothing_coefficient,
     smoothing_term,
 )
+from differential_smoothing.integrations import card
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 from differential_smoothing.rules.discrepancy import discrepancy_sums, from_sums
 from differential_smoothing.sampling import sample
@@ -244,6 +246,20 @@ class DSGRPOTrainer(GRPOTrainer):
         self._factor = 1.0  # of the schedule
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The host's card with the rule, its strengths and settings.
+
+        An evaluation that ``card.add_evaluation`` has put into the old card is kept, unless this is a checkpoint within a training, of
+        which it does not speak. So ``push_to_hub`` uploads it.
+        """
+        path = Path(self.args.output_dir) / "README.md"
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        super().create_model_card(*args, **kwargs)
+        if self.is_world_process_zero():
+            card.add_training(path, self.args)
+            if not self.is_in_train:
+                card.keep_evaluation(old, path)
 
     def _calculate_rewards(self, inputs, prompts, completions, *args: Any, **kwargs: Any) -> Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, *args, **kwargs)  # of all processes

@@ -1,0 +1,137 @@
+"""What a trained model's card says of its training and of how it was measured, in words and in the Hub's metadata.
+
+The host writes README.md (its ``create_model_card``); ``add_training`` and ``add_evaluation`` each put one section into it, between
+markers, so that doing it again replaces it and nothing that a person wrote is touched. Files only: nothing is sent anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from differential_smoothing.integrations.trl import DSGRPOConfig
+
+__all__ = ["add_evaluation", "add_training", "in_words", "keep_evaluation"]
+
+_VERSIONS = "\n### Framework versions"  # of the host's card: what stands above it is about the training
+
+_LEVELS = {
+    "token": "each token's own log pi_old",
+    "mean": "the completion's mean log pi_old",
+    "sum": "the completion's summed log pi_old",
+}
+_SETTINGS = (
+    "rule", "rule_options", "gamma_p", "gamma_n", "level", "stage", "center", "schedule", "learning_rate", "num_generations",
+    "generation_batch_size", "max_completion_length", "temperature", "beta", "epsilon", "epsilon_high", "loss_type", "seed",
+)  # fmt: skip
+
+
+def in_words(config: DSGRPOConfig) -> str:
+    """What the configured training does to the advantages, in one or two plain sentences."""
+    from differential_smoothing.rules import PRESETS
+
+    if config.rule == "grpo":
+        base = "GRPO's advantages"
+    elif config.rule in PRESETS:
+        base = f"GRPO's advantages with the host's options of the preset {config.rule}"
+    else:
+        base = f"The advantages of the rule {config.rule}"
+    if config.gamma_p == config.gamma_n == 0:
+        return f"{base}; both gammas are 0, so nothing is added to them."
+    term = _LEVELS[config.level] + (", relative to its average," if config.center else "")
+    where = " to the reward, before the group's mean is taken off" if config.stage == "reward" else ""
+    parts = [
+        f"{sign}{gamma:g} x {term} added{where} for {kind} completions ({effect})"
+        if gamma
+        else f"{kind} completions as they are"
+        for gamma, sign, kind, effect in (
+            (config.gamma_p, "-", "correct", "flattens them, keeps variety"),
+            (config.gamma_n, "+", "incorrect", "sharpens them"),
+        )
+    ]
+    words = f"{base}; {'; '.join(parts)}."
+    if config.schedule != "constant":
+        words += f" The gammas follow the batch: {config.schedule}."
+    return words
+
+
+def add_training(card: Path, config: DSGRPOConfig) -> None:
+    """Put the rule, its strengths and the settings that belong to them into the model card ``card``, a README.md."""
+    rows = [(name, getattr(config, name)) for name in _SETTINGS]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
+    _put(
+        card,
+        "training",
+        f"### The rule and its settings\n\n{in_words(config)}\n\n| option | value |\n|---|---|\n{table}\n",
+    )
+
+
+def add_evaluation(card: Path, markdown: str, summary: pd.DataFrame, *, model: str, task: str) -> None:
+    """Put an evaluation into a model card: the tables for people, and the Hub's ``model-index`` for its search.
+
+    Args:
+        card: the README.md of a model's folder.
+        markdown: the tables, with their intervals.
+        summary: what ``evaluation.summarise`` returns. Of ``model``, the first and last Pass@k and the distinct answers go into
+            the metadata, with their 95% intervals.
+        model: which of the models in ``summary`` the card is of. ValueError if it is not there.
+        task: what the metadata calls the problems.
+    """
+    from huggingface_hub import EvalResult, ModelCard
+
+    mine = summary[(summary["model"] == model) & summary["estimate"].notna()]
+    if mine.empty:
+        raise ValueError(
+            f"The card is of the model {model!r}, and the evaluation has {', '.join(map(repr, summary['model'].unique()))}. Say which of "
+            f"them the card is of."
+        )
+    _put(card, "evaluation", f"## Evaluation\n\n{markdown.strip()}\n")
+    curve = mine[mine["metric"] == "pass@k"].sort_values("k")
+    chosen = [*curve.iloc[[0, -1]].drop_duplicates().itertuples()] if len(curve) else []
+    chosen += mine[mine["metric"] == "distinct"].itertuples()
+    results = []
+    for row in chosen:
+        name = f"pass@{row.k:.0f}" if row.metric == "pass@k" else row.metric
+        results.append(
+            EvalResult(
+                task_type="text-generation", dataset_type=task, dataset_name=task, metric_type=name, metric_name=name,
+                metric_value=round(float(row.estimate), 6),
+                metric_args={"interval_95": [round(float(row.low), 6), round(float(row.high), 6)]},
+            )
+        )  # fmt: skip
+    whole = ModelCard.load(card, ignore_metadata_errors=True)
+    whole.data.model_name, whole.data.eval_results = whole.data.model_name or model, results
+    whole.save(card)
+
+
+def keep_evaluation(old: str, card: Path) -> None:
+    """Put the evaluation that the text ``old`` of a card has, if any, into the card that was written in its place."""
+    from huggingface_hub import ModelCard
+
+    if found := re.search(_section("evaluation"), old, re.DOTALL):
+        _put(card, "evaluation", found[0])
+        before, whole = ModelCard(old, ignore_metadata_errors=True), ModelCard.load(card)
+        whole.data.model_name, whole.data.eval_results = before.data.model_name, before.data.eval_results
+        whole.save(card)
+
+
+def _section(name: str) -> str:
+    return rf"<!-- dsmooth {name} -->.*?<!-- end of dsmooth {name} -->"
+
+
+def _put(card: Path, name: str, text: str) -> None:
+    """Write the section ``name``: in the place of an older one, else before the host's last sections, else at the end."""
+    if not text.startswith("<!--"):
+        text = f"<!-- dsmooth {name} -->\n{text}<!-- end of dsmooth {name} -->"
+    whole = card.read_text(encoding="utf-8") if card.is_file() else ""
+    if re.search(_section(name), whole, re.DOTALL):
+        whole = re.sub(_section(name), lambda _: text, whole, count=1, flags=re.DOTALL)
+    elif _VERSIONS in whole:
+        whole = whole.replace(_VERSIONS, f"\n{text}\n{_VERSIONS}", 1)
+    else:
+        whole = f"{whole.rstrip()}\n\n{text}\n".lstrip()
+    card.write_text(whole, encoding="utf-8")
