@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from differential_smoothing.integrations.trl import DSGRPOConfig
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "make_plan", "placement_of"]
+
+LOOKED_AT = 500  # of problems that are made, not read
 
 
 @dataclass
@@ -62,9 +64,9 @@ def make_plan(run: RunArguments, config: DSGRPOConfig, *, here: bool, gpu: cost.
     _options(plan, run, config, here)
     shape, context, tokenizer = _model(plan, run, config)
     plan.rows.append(("Rule", in_words(config)))
-    lengths = _problems(plan, run, config, tokenizer)
+    count, lengths = _problems(plan, run, config, tokenizer)
     _lengths(plan, config, context, lengths)
-    steps = _steps(plan, run, config, lengths)
+    steps = _steps(plan, run, config, count)
     if shape is not None:
         _cost(plan, run, config, shape, lengths, steps, gpu)
     _output(plan, run, config, shape)
@@ -229,11 +231,16 @@ def _said(error: BaseException) -> str:
 # --- problems ------------------------------------------------------------------------------------------------------
 
 
-def _problems(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: Any) -> list[int] | None:
-    """The length of every prompt in tokens, 0 where it cannot be told; None if the problems are not known."""
+def _problems(
+    plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: Any
+) -> tuple[int | None, list[int]]:
+    """How many problems there are, None if that is not known, and the lengths of prompts in tokens, 0 where they cannot be told."""
     try:
         task = run.make_task()
-        problems = run.read_problems(task)
+        looked = run
+        if task.generated and not run.data_file:  # making them all can take minutes, and they are much alike
+            looked = replace(run, problems=min(run.problems, LOOKED_AT))
+        problems = looked.read_problems(task)
         prompts = [task.prompt(problem, chat=run.chat) for problem in problems]
     except (ValueError, OSError, ImportError, NotImplementedError) as error:
         reason = hub.explain(error, "the data")
@@ -243,8 +250,9 @@ def _problems(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: An
             )
         else:
             plan.mistakes.append(str(error))
-        return None
-    described = f"{len(problems):,} of {run.task}" + (f" ({_short(run.task_options)})" if run.task_options else "")
+        return None, []
+    count = len(problems) + run.problems - looked.problems
+    described = f"{count:,} of {run.task}" + (f" ({_short(run.task_options)})" if run.task_options else "")
     lengths = [0] * len(prompts)
     if tokenizer is not None and not (run.chat and not tokenizer.chat_template):
         try:
@@ -257,31 +265,32 @@ def _problems(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: An
         else:
             lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=not run.chat)["input_ids"]]
             described += f"; prompts of {sum(lengths) / len(lengths):.0f} tokens on average, {max(lengths):,} at most"
+            described += f", of the first {len(lengths)}" if count > len(lengths) else ""
     plan.rows.append(("Problems", described + "."))
-    return lengths
+    return count, lengths
 
 
 def _short(options: dict[str, Any]) -> str:
     return ", ".join(f"{key}: {value}" for key, value in options.items()).replace("'", "").replace("[", "").replace("]", "")
 
 
-def _lengths(plan: Plan, config: DSGRPOConfig, context: int | None, lengths: Sequence[int] | None) -> None:
-    longest = max(lengths, default=0) if lengths else 0
+def _lengths(plan: Plan, config: DSGRPOConfig, context: int | None, lengths: Sequence[int]) -> None:
+    longest = max(lengths, default=0)
     limits = [(context, "the model has positions for"), (config.vllm_max_model_length, "vllm_max_model_length is")]
     for limit, what in limits:
         if not limit or longest + config.max_completion_length <= limit:
             continue
-        over = [n for n in lengths or [] if n + config.max_completion_length > limit]
+        over = [n for n in lengths if n + config.max_completion_length > limit]
         plan.mistakes.append(
             f"A prompt of {longest:,} tokens and a completion of {config.max_completion_length:,} make "
             f"{longest + config.max_completion_length:,}, and {what} {limit:,}. "
-            + (f"{len(over):,} of {len(lengths or []):,} prompts are too long. " if over else "")
+            + (f"{len(over):,} of {len(lengths):,} prompts are too long. " if over else "")
             + f"Lower max_completion_length to {max(0, limit - longest):,}"
             + (" or leave the longest problems out." if over else ".")
         )
 
 
-def _steps(plan: Plan, run: RunArguments, config: DSGRPOConfig, lengths: Sequence[int] | None) -> int | None:
+def _steps(plan: Plan, run: RunArguments, config: DSGRPOConfig, count: int | None) -> int | None:
     """Optimiser steps in all, counted as TRL counts them; writes the rows about batch and steps."""
     prompts = config.generation_batch_size // config.num_generations
     updates = config.num_iterations * config.steps_per_generation / config.gradient_accumulation_steps
@@ -296,16 +305,16 @@ def _steps(plan: Plan, run: RunArguments, config: DSGRPOConfig, lengths: Sequenc
             f"update{'s' if updates != 1 else ''} from them.",
         )
     )
-    if lengths is None:
+    if count is None:
         steps = config.max_steps if config.max_steps > 0 else None
     else:
-        if len(lengths) < prompts:
+        if count < prompts:
             plan.mistakes.append(
-                f"There are {len(lengths)} problems, and every step takes {prompts} ({config.generation_batch_size} completions in groups "
+                f"There are {count} problems, and every step takes {prompts} ({config.generation_batch_size} completions in groups "
                 f"of {config.num_generations}), so no step would be made. Give more problems or a smaller batch."
             )
             return None
-        batches = len(lengths) // prompts * config.num_iterations * config.steps_per_generation  # incomplete ones are left out
+        batches = count // prompts * config.num_iterations * config.steps_per_generation  # incomplete ones are left out
         per_epoch = max(1, batches // config.gradient_accumulation_steps + (batches % config.gradient_accumulation_steps > 0))
         steps = config.max_steps if config.max_steps > 0 else ceil(config.num_train_epochs * per_epoch)
         plan.rows.append(
@@ -326,10 +335,10 @@ def _engine(run: RunArguments, config: DSGRPOConfig) -> str:
 
 
 def _cost(
-    plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Shape, lengths: Sequence[int] | None, steps: int | None,
+    plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Shape, lengths: Sequence[int], steps: int | None,
     gpu: cost.Gpu,
 ) -> None:  # fmt: skip
-    known = [n for n in lengths or [] if n]
+    known = [n for n in lengths if n]
     assumed = 0 if known else min(512, max(0, shape.context - config.max_completion_length))
     mean, longest = (sum(known) / len(known), max(known)) if known else (assumed, assumed)
     batch = cost.Batch(

@@ -111,7 +111,9 @@ def train(
     if gpu not in GPUS:
         raise ValueError(f"--gpu must be one of {', '.join(GPUS)}; got {gpu!r}.")
     arguments, config = parse_config(context.args, elsewhere=dry_run)
-    from differential_smoothing.plan import make_plan  # after the parser, which is quicker to find a wrong flag
+    from differential_smoothing.plan import (
+        make_plan,  # after the parser, which is quicker to find a wrong flag
+    )
 
     plan = make_plan(arguments, config, here=not dry_run, gpu=GPUS[gpu])
     if dry_run:

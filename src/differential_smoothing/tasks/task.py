@@ -73,6 +73,8 @@ class Task(ABC, Generic[P]):
     #: and is no token where it is not among the words. By default every printable ASCII character.
     words: tuple[str, ...] = (*sorted(set(string.printable) - set(string.whitespace)), " ", "\n")
     pattern: str = r"[\s\S]"
+    #: Whether ``problems`` makes as many as it is asked for; False where they are those of a data set.
+    generated: ClassVar[bool] = True
 
     @abstractmethod
     def problems(self, count: int, *, split: Split, seed: int) -> list[P]:

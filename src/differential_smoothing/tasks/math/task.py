@@ -58,6 +58,7 @@ class Math(Task[MathProblem]):
 
     name = "math"
     column_names = ("question", "answer", "source")
+    generated = False
 
     def __init__(
         self,
