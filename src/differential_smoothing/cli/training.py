@@ -153,10 +153,24 @@ def sample(
     temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of so much probability together.")] = 1.0,
+    engine: Annotated[
+        str, typer.Option(help="What draws: shared_prefix (small models), transformers, vllm, or vllm_server.")
+    ] = "shared_prefix",
+    engine_options: Annotated[
+        str, typer.Option(help="Options of the engine as JSON, such as '{\"url\": \"http://host:8000\"}'.")
+    ] = "",
+    shard: Annotated[
+        str, typer.Option(help="i/n: draw every n-th part only, for n machines that share the output's folder.")
+    ] = "1/1",
 ) -> None:
-    """Sample a model on the problems of a task and verify every answer."""
-    from differential_smoothing.evaluation.generate import sample_rollouts
-    from differential_smoothing.rollouts import write_rollouts
+    """Sample a model on the problems of a task and verify every answer.
+
+    Finished parts stand beside the output until all are there, so the same command goes on where it was stopped.
+    """
+    from differential_smoothing.evaluation.generate import Job
+    from differential_smoothing.evaluation.parts import parts_of, read_shard, sample_to_file
+    from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.tasks import configured_task, read_options
     from differential_smoothing.training import resolve_model
 
@@ -164,7 +178,8 @@ def sample(
         raise ValueError(f"--samples must be at least 1, got {samples}.")
     if output.suffix != ".parquet":
         raise ValueError(f"--output must end in .parquet, got {str(output)!r}.")
-    if output.exists():
+    part_of_many = read_shard(shard)
+    if output.exists() and part_of_many == (1, 1) and not parts_of(output).is_dir():
         raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed must be from 0 to 2147483647, got {seed}.")
@@ -176,13 +191,19 @@ def sample(
     folder = resolve_model(model)
     # a run's model lies in <run>/model, and it is the run that has a name
     name = name or (Path(model).parent.name if Path(model).name == "model" else "") or Path(model).name
+    job = Job(
+        folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, task=asked, training_seed=training_seed,
+        temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, chat=chat, engine=engine,
+        engine_options=read_options(engine_options or None, "engine_options"),
+    )  # fmt: skip
     with bars() as advance:
-        frame = sample_rollouts(
-            folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, task=asked, training_seed=training_seed,
-            temperature=temperature, max_new_tokens=max_new_tokens, chat=chat,
-            on_problems=lambda done: advance(name, "sample", done, len(chosen)),
-        )  # fmt: skip
-    write_rollouts(frame, output)
+        whole = sample_to_file(
+            job, output, shard=part_of_many, on_problems=lambda done: advance(name, "sample", done, len(chosen))
+        )
+    if not whole:
+        print(f"Shard {shard} is done; {output} is made by the shard that finishes last.")
+        return
+    frame = read_rollouts(output)
     print(f"{len(frame)} completions, {frame['correct'].mean():.1%} correct, in {output}")
 
 

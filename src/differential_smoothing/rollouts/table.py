@@ -21,21 +21,27 @@
 (`model`, `seed`, `step`, `prompt_id`, `sample`) identifies a row.
 """
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["COLUMNS", "SCHEMA_VERSION", "read_rollouts", "refuse_duplicates", "write_rollouts"]
+__all__ = [
+    "COLUMNS", "SCHEMA_VERSION", "join_rollouts", "read_note", "read_rollouts", "refuse_duplicates", "write_rollouts",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 _VERSION_KEY = b"dsmooth.rollouts.version"
+_NOTE_KEY = b"dsmooth.rollouts.note"
+_ROW_GROUP = 8192  # a reader holds a whole row group: small ones let load_rollouts read tables that do not fit into memory
 
 SCHEMA = pa.schema(
     [
@@ -65,7 +71,9 @@ _TEXT = ("prompt", "completion")
 _IDENTITY = ["model", "seed", "step", "prompt_id", "sample"]
 
 
-def write_rollouts(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def write_rollouts(
+    frame: pd.DataFrame, path: str | os.PathLike[str], *, note: Mapping[str, Any] | None = None
+) -> None:
     """Check `frame` and write it to `path` as Parquet, whole or not at all.
 
     The columns are those of the module's table, in any order; `frame` itself is left as it is. Only
@@ -73,6 +81,8 @@ def write_rollouts(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     completions of a prompt in row order, `task` and `model` become "unknown", `seed` 0, `step` -1, `prompt`
     "", and the rest is unknown (NaN or null). Missing folders are made. A reader of `path` sees the old file
     or the new one, never half of one.
+
+    `note`, plain values, goes into the file's metadata: where the rollouts come from. `read_note` gives it back.
 
     Raises ValueError for a missing or unknown column, values of the wrong type, a null where none is allowed,
     a number below its least value, a canonical form on a row that is not correct, and for two rows with the
@@ -82,13 +92,65 @@ def write_rollouts(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     where = f"Cannot write rollouts to {path}"
     table = _to_table(frame, where)
     _check_values(_to_frame(table), where)
+    with _replacing(path) as temporary:
+        schema = _noted(note)
+        pq.write_table(table.cast(schema), temporary, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def join_rollouts(
+    parts: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str], *, note: Mapping[str, Any] | None = None
+) -> None:
+    """Write the rows of `parts`, files of `write_rollouts`, in that order into `path`: the file that it would write of all of them.
+
+    Holds a few thousand rows at once. Raises ValueError as `read_rollouts` does, and if two parts have rows of the same
+    model, seed, step and problem.
+    """
+    path, seen = Path(path), set()
+    schema = _noted(note)
+    with _replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        waiting: list[pa.RecordBatch] = []
+        for part in map(Path, parts):
+            problems = set()
+            for batch in read_batches(part):
+                problems |= set(zip(*(batch[name].to_pylist() for name in _IDENTITY[:-1]), strict=True))
+                waiting.append(batch)
+                table = pa.Table.from_batches(waiting)
+                while len(table) >= _ROW_GROUP:
+                    writer.write_table(table.slice(0, _ROW_GROUP).cast(schema), row_group_size=_ROW_GROUP)
+                    table = table.slice(_ROW_GROUP)
+                waiting = table.to_batches()
+            if problems & seen:
+                raise ValueError(
+                    f"Cannot join rollouts into {path}: {part} has completions of {len(problems & seen)} problems (such as "
+                    f"{min(problems & seen)[-1]!r}) that an earlier part has, expected whole problems in each. Give each part once."
+                )
+            seen |= problems
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting).cast(schema), row_group_size=_ROW_GROUP)
+
+
+def read_note(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The note that `write_rollouts` put into the file's metadata; None if there is none. ValueError as `read_rollouts`."""
+    with _opened(Path(path)) as file:
+        note = (file.schema_arrow.metadata or {}).get(_NOTE_KEY)
+    return None if note is None else json.loads(note)
+
+
+def _noted(note: Mapping[str, Any] | None) -> pa.Schema:
+    if note is None:
+        return SCHEMA
+    return SCHEMA.with_metadata({**SCHEMA.metadata, _NOTE_KEY: json.dumps(note, sort_keys=True).encode()})
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[str]:
+    """The name of a temporary file that takes the place of `path` if the block ends well, and goes away if it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The temporary file is a sibling because os.replace is atomic only inside one file system.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     try:
-        # A reader holds a whole row group: small ones let load_rollouts read tables that do not fit into memory.
-        pq.write_table(table, temporary, compression="zstd", row_group_size=8192)
+        yield temporary
         # mkstemp makes the file private; a results file gets the permissions that any new file would have.
         umask = os.umask(0)
         os.umask(umask)

@@ -199,17 +199,17 @@ def configured_task(
     return make_task(name, **(short | options if name == "countdown" else options))
 
 
-def read_options(options: Any) -> dict[str, Any] | None:
-    """``task_options`` as a mapping, from JSON where it came as text; None if there are none. ValueError otherwise."""
+def read_options(options: Any, name: str = "task_options") -> dict[str, Any] | None:
+    """``task_options``, or those of that ``name``, as a mapping, from JSON where it came as text; None if there are none. ValueError otherwise."""
     given = options
     if isinstance(options, str):
         try:
             options = json.loads(options)
         except ValueError as error:
-            raise ValueError(f"task_options cannot be read as JSON ({error}); got {given!r:.200}.") from None
+            raise ValueError(f"{name} cannot be read as JSON ({error}); got {given!r:.200}.") from None
     if not (options is None or isinstance(options, dict)):
         raise ValueError(
-            f'task_options must be a mapping such as {{"max_solutions": 1}}; got {given!r:.200}.'
+            f'{name} must be a mapping such as {{"max_solutions": 1}}; got {given!r:.200}.'
         )
     return options or None
 
