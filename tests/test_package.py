@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "report": {"_version", "evaluation"},
     "training": {"base_model", "tasks", "integrations"},
     "tabular": {"advantages"},
-    "study": {"evaluation", "rollouts", "sweep", "tasks", "training"},
+    "study": {"engines", "evaluation", "rollouts", "sweep", "tasks", "training"},
     "sweep": {"evaluation", "study"},
     "cli": {"base_model", "evaluation", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
     "__main__": {"cli"},

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -233,28 +234,38 @@ def test_wrong_jobs_are_named(tiny_model):
         Job(tiny_model, [], num_samples=1, seed=0, name="x")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the process that is killed is a fork of this one")
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes come from a fork server")
 def test_kills_at_random_cost_no_more_than_the_part_in_work(tiny_model, whole, tmp_path):
-    """SIGKILL, which nothing can catch, at random moments, until the job has come through."""
+    """SIGKILL, which nothing can catch, at a random moment after each new part, until the job has come through."""
     path, rng, kills = tmp_path / "x.parquet", random.Random(0), 0
+    context = multiprocessing.get_context("forkserver")  # a fork of this process could wait for a thread that it has not
+    context.set_forkserver_preload(["differential_smoothing.evaluation.parts", "transformers.models.llama.modeling_llama"])
+
+    def parts():
+        return {file: file.read_bytes() for file in parts_of(path).glob("*.parquet")}
+
     while not path.exists():
-        before = {file: file.read_bytes() for file in parts_of(path).glob("*.parquet")}
-        process = multiprocessing.get_context("fork").Process(target=sample_to_file, args=(job(tiny_model), path))
+        before = parts()
+        process = context.Process(target=sample_to_file, args=(job(tiny_model), path))
         process.start()
-        if kills < 10:
-            process.join(0.1 + 0.7 * rng.random())
+        if kills < 3:
+            while process.is_alive() and len(parts()) == len(before):
+                time.sleep(0.005)
+            time.sleep(0.4 * rng.random())
             process.kill()
             kills += 1
-        process.join(60)
+        process.join(300)
         assert process.exitcode in (0, -signal.SIGKILL)
-        for file, content in before.items():  # what was done is as it was, and the next process took it as it is
+        for file, content in before.items():  # what was done is as it was
             assert path.exists() or file.read_bytes() == content
-        for file in parts_of(path).glob("*.parquet"):
+        for file in parts():
             assert len(read_rollouts(file)) in (8 * SAMPLES, 3 * SAMPLES)  # whole or not at all
-    assert kills == 10 and same(path, whole)
+    assert kills >= 2 and same(path, whole)
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_where_it_was_stopped(tiny_model, whole, tmp_path):
     data, path = tmp_path / "problems.jsonl", tmp_path / "x.parquet"
     data.write_text("".join(json.dumps({"nums": p.nums, "target": p.target}) + "\n" for p in problems()))

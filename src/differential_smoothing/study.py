@@ -37,6 +37,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from differential_smoothing.engines import ENGINES
 from differential_smoothing.tasks import configured_task, read_options
 
 __all__ = ["QUICKSTART", "Cell", "Evaluation", "Study", "read_study", "run_study"]
@@ -72,15 +73,21 @@ class Evaluation:
     chat: bool = False
     task: str = "countdown"
     task_options: Mapping[str, Any] | None = None
+    top_p: float = 1.0
+    engine: str = "shared_prefix"
+    engine_options: Mapping[str, Any] | None = None
 
     def make_task(self):
         """The task that the models are sampled on. ValueError names a wrong option."""
         return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
 
     def __post_init__(self):
-        object.__setattr__(self, "task_options", read_options(self.task_options))
+        for name in ("task_options", "engine_options"):
+            object.__setattr__(self, name, read_options(getattr(self, name), name))
+        if self.engine not in ENGINES:
+            raise ValueError(f"evaluation: there is no engine {self.engine!r}. Known: {', '.join(ENGINES)}.")
         for f in fields(self):
-            if f.name == "task_options":
+            if f.name in ("task_options", "engine_options"):
                 continue
             value = getattr(self, f.name)
             allowed = {"str": str, "int": int, "float": (int, float), "bool": bool}[f.type]
@@ -103,6 +110,8 @@ class Evaluation:
                 )
         if not self.temperature > 0:
             raise ValueError(f"evaluation: temperature must be above 0, got {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"evaluation: top_p must be above 0 and at most 1, got {self.top_p}.")
 
 
 @dataclass(frozen=True)
@@ -387,8 +396,9 @@ def _work_on(
     log = os.open(_log(folder, cell), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    from differential_smoothing.evaluation.generate import sample_rollouts
-    from differential_smoothing.rollouts import write_rollouts
+    from differential_smoothing.evaluation.generate import Job
+    from differential_smoothing.evaluation.parts import sample_to_file
+    from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.training import parse_config, resolve_model, train
 
     model = resolve_model(base)
@@ -396,23 +406,27 @@ def _work_on(
         model = str(
             train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: says.send(("train", *at)))
         )
-    seconds, frames = time.process_time(), {}
+    seconds, tables = time.process_time(), {}
     for name, evaluation in evaluations.items():
-
-        def sampled(done: int, total: int = evaluation.problems) -> None:
-            says.send(("sample", done, total))
-
         task = evaluation.make_task()
         problems = task.problems(evaluation.problems, split=evaluation.split, seed=evaluation.seed)
-        frames[name] = sample_rollouts(
+
+        def sampled(done: int, total: int = len(problems)) -> None:
+            says.send(("sample", done, total))
+
+        job = Job(
             model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model, task=task,
-            training_seed=cell.seed, temperature=evaluation.temperature, chat=evaluation.chat,
-            max_new_tokens=evaluation.max_completion_length,
-            on_problems=sampled,
+            training_seed=cell.seed, temperature=evaluation.temperature, top_p=evaluation.top_p, chat=evaluation.chat,
+            max_new_tokens=evaluation.max_completion_length, engine=evaluation.engine, engine_options=evaluation.engine_options,
         )  # fmt: skip
-    if "selection" in frames:
+        # A cell that leaves a table is sampled into it; one that leaves counts only, into tables that go again.
+        tables[name] = result if list(evaluations) == ["evaluation"] else result.with_name(f"{cell.name}.{name}.rollouts")
+        if not tables[name].is_file():
+            sample_to_file(job, tables[name], on_problems=sampled)
+    if "selection" in tables:
         from differential_smoothing.sweep import write_counts
 
+        frames = {name: read_rollouts(table) for name, table in tables.items()}
         write_counts(frames, cell, result, seconds=seconds)
-    else:
-        write_rollouts(frames["evaluation"], result)
+        for table in tables.values():
+            table.unlink()

@@ -292,7 +292,9 @@ def train(
 #: are no part of what a run or a study is, so its old folder is still its own.
 ADDED_LATER = [
     ("task", "countdown"), ("task_options", None), ("rule", "grpo"), ("rule_options", None), ("schedule", "constant"),
-    ("processes", 0),
+    ("processes", 0), ("engine", "shared_prefix"), ("engine_options", None),
+    # a run has a top_p of its own, TRL's, that always was part of it
+    ("evaluation.top_p", 1.0), ("selection.top_p", 1.0),
 ]  # fmt: skip
 
 
@@ -314,7 +316,7 @@ def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = Fals
             f"Choose another output folder."
         )
     definition = _flat(json.loads(json.dumps(definition, default=str)))
-    definition = {k: v for k, v in definition.items() if (k.rpartition(".")[2], v) not in ADDED_LATER}
+    definition = {k: v for k, v in definition.items() if not _added_later(k, v)}
     existing = definition
     if path.is_file() and others:
         try:
@@ -341,6 +343,10 @@ def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = Fals
             ) from None
         write_atomically(path, json.dumps(definition, indent=1, sort_keys=True) + "\n")
         yield
+
+
+def _added_later(key: str, value: Any) -> bool:
+    return any(value == default and f".{key}".endswith(f".{name}") for name, default in ADDED_LATER)
 
 
 def _flat(definition: dict[str, Any], prefix: str = "") -> dict[str, Any]:
