@@ -7,7 +7,7 @@ import torch
 from test_trl import even_length, make
 
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
-from differential_smoothing.rules.discrepancy import discrepancy_sums, entropy_discrepancy, from_sums
+from differential_smoothing.rules.discrepancy import entropy_discrepancy
 
 
 def slow(logps, mask, correct, positive, negative):
@@ -43,11 +43,6 @@ def test_the_formula(seed, positive, negative):
     logps, mask, correct = batch(seed)
     given = entropy_discrepancy(logps, mask, correct, positive=positive, negative=negative)
     assert given == pytest.approx(slow(logps, mask, correct, positive, negative), abs=1e-12)
-    # processes add their sums up
-    parts = sum(
-        discrepancy_sums(logps[rows], mask[rows], correct[rows]) for rows in (slice(0, 5), slice(5, 12))
-    )
-    assert from_sums(parts, positive=positive, negative=negative) == pytest.approx(given, abs=1e-12)
 
 
 def test_equal_sides_cancel_and_the_more_uncertain_right_answers_give_a_bonus():

@@ -44,7 +44,7 @@ from differential_smoothing.advantages import (
 )
 from differential_smoothing.integrations import card
 from differential_smoothing.rules import PRESETS, RULES, make_rule
-from differential_smoothing.rules.discrepancy import discrepancy_sums, from_sums
+from differential_smoothing.rules.discrepancy import entropy_discrepancy
 from differential_smoothing.sampling import sample
 
 __all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
@@ -337,9 +337,10 @@ class DSGRPOTrainer(GRPOTrainer):
         if self._smooths:
             mask = _loss_mask(inputs)
             coefficient = smoothing_coefficient(inputs["ds_correct"], **self._gammas)
-            term = smoothing_term(
-                logps, mask, coefficient=coefficient, level=self.args.level, entropies=entropies
-            )
+            values = logps
+            if self.args.level != "token":
+                values = self._completion_logps(logps, mask)[:, None].expand_as(logps)
+            term = smoothing_term(values, mask, coefficient=coefficient, entropies=entropies)
             stock = inputs["advantages"]
             inputs["advantages"] = (stock if stock.dim() == 2 else stock[:, None]) + term
             self._relog_advantages(inputs["ds_row"], _mean_over_tokens(inputs["advantages"], mask))
@@ -347,8 +348,7 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice) -> Tensor:
         """This process's advantages under the shapings that need the whole group, wherever its completions are."""
-        mask = _loss_mask(output)
-        logps = self.accelerator.gather(completion_logps(logps, mask, level=self.args.level))
+        logps = self.accelerator.gather(self._completion_logps(logps, _loss_mask(output)))
         group = self._groups(logps)
         if self.args.center:
             term = smoothing_coefficient(correct, **self._gammas) * centred_logps(
@@ -363,14 +363,19 @@ class DSGRPOTrainer(GRPOTrainer):
             scale=self.scale_rewards, **self._gammas,
         )[mine, 0]  # fmt: skip
 
+    def _completion_logps(self, logps: Tensor, mask: Tensor) -> Tensor:
+        """(batch,) of this process, padded as wide as any process's batch: the last bit of a sum depends on the padding."""
+        wide = [self.accelerator.pad_across_processes(values, dim=1) for values in (logps, mask)]
+        return completion_logps(*wide, level=self.args.level)
+
     @property
     def _gammas(self) -> dict[str, float]:
         return {"gamma_p": self.args.gamma_p * self._factor, "gamma_n": self.args.gamma_n * self._factor}
 
     def _follow_schedule(self, output: dict[str, Any]) -> None:
         """Set the factor of the gammas, and the host's entropy coefficient, from the batch of all processes."""
-        sums = discrepancy_sums(self._needed_logps(output).float(), _loss_mask(output), output["ds_correct"])
-        discrepancy = from_sums(self.accelerator.reduce(sums))
+        tokens = [self._gather_tokens(t) for t in (self._needed_logps(output).float(), _loss_mask(output))]
+        discrepancy = entropy_discrepancy(*tokens, self.accelerator.gather(output["ds_correct"]))
         self._factor = max(discrepancy, 0.0)
         self.entropy_coef = self.args.entropy_coef * discrepancy
         self._metrics["train"]["ds/entropy_discrepancy"].append(discrepancy)

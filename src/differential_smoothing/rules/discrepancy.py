@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["discrepancy_sums", "entropy_discrepancy", "from_sums"]
+__all__ = ["entropy_discrepancy"]
 
 
 def entropy_discrepancy(
@@ -28,28 +28,13 @@ def entropy_discrepancy(
         logps, mask: (batch, tokens) of the sampling policy, nats; NaN counts as masked.
         correct: (batch,) in {0, 1, NaN}; completions of unknown correctness count on neither side.
     """
-    return from_sums(discrepancy_sums(logps, mask, correct), positive=positive, negative=negative)
-
-
-def discrepancy_sums(logps: Tensor, mask: Tensor, correct: Tensor) -> Tensor:
-    """(6,) sums that several processes can add up: for correct, then incorrect, ``count``, ``sum e^l``, ``sum e^l l``.
-
-    The factor e^-m of the formula cancels in J, so no mean is needed first.
-    """
     known = correct.to(logps.dtype)
     counts = (mask != 0) & ~logps.isnan()
     l_t = torch.where(counts, logps, 0.0)
-    sums = []
+    sides = []
     for side in (1, 0):
-        here = counts & (known == side)[:, None]
-        weight = torch.where(here, l_t.exp(), 0.0)
-        sums += [here.sum().to(logps.dtype), weight.sum(), (weight * l_t).sum()]
-    return torch.stack(sums)
-
-
-def from_sums(sums: Tensor, *, positive: float = 1.0, negative: float = 1.0) -> float:
-    """``entropy_discrepancy`` from what ``discrepancy_sums`` gave, added up over processes."""
-    _, weight_p, total_p, _, weight_n, total_n = sums.tolist()
-    j_p = total_p / weight_p if weight_p > 0 else 0.0
-    j_n = total_n / weight_n if weight_n > 0 else 0.0
-    return -positive * j_p + negative * j_n
+        # the factor e^-m of the formula cancels, so no mean is needed first
+        weight = torch.where(counts & (known == side)[:, None], l_t.exp(), 0.0)
+        total = weight.sum().item()
+        sides.append((weight * l_t).sum().item() / total if total > 0 else 0.0)
+    return -positive * sides[0] + negative * sides[1]
