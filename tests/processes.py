@@ -12,12 +12,11 @@ from accelerate.utils import gather_object
 from test_trl import make
 from torch.distributed.tensor import DTensor
 
-from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
+from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
 
 COMPLETIONS, GROUP = 12, 4  # of a step, on all processes: with two, the second group lies across both
-PLAIN = dict(
-    optim="sgd", learning_rate=0.1
-)  # AdamW turns the rounding of a gradient near 0 into a whole step
+# AdamW turns the rounding of a gradient near 0 into a whole step, so most cases go without
+PLAIN = dict(optim="sgd", learning_rate=0.1)
 CASES = {
     "token": dict(gamma_p=0.3, gamma_n=0.1, learning_rate=1e-4),  # AdamW
     "token, log-probs of the loss": dict(gamma_p=0.3, gamma_n=0.1, sampler_logps=False, **PLAIN),
@@ -28,10 +27,7 @@ CASES = {
     "schedule": dict(gamma_p=1.0, schedule="entropy_discrepancy", **PLAIN),
     "rule": dict(gamma_p=0.3, rule="ucpo", **PLAIN),
 }
-RESUMED, SHARDED = (
-    "token",
-    "mean, centred",
-)  # the case that is resumed from a checkpoint, and the one that runs with FSDP2
+RESUMED, SHARDED = "token", "mean, centred"  # from a checkpoint in the middle; with FSDP2
 FSDP = {"model_init_kwargs": {"distributed_config": {"fsdp_size": 2}}}
 
 
@@ -107,6 +103,10 @@ def main(model: str, folder: Path, what: str) -> None:
         found["fsdp"], trainer = trained(model, folder / "fsdp", SHARDED, 2, **FSDP)
         found["fsdp"]["sharded"] = all(isinstance(p, DTensor) for p in trainer.model.parameters())
         trainer.save_model(str(folder / "model"))
+        if trainer.accelerator.is_main_process:  # whose completions end at once, whatever their first token
+            trainer.eos_token_ids = list(range(len(trainer.processing_class)))
+        sampled = shared_prefix_rollout(["1 2 3 4 = 10 :"] * 2, trainer)
+        found["lengths"] = gather_object([len(ids) for ids in sampled["completion_ids"]])
     else:
         checkpoint = str(folder / "run" / "checkpoint-2")
         found[RESUMED], trainer = trained(model, folder / "resumed", RESUMED, 2, checkpoint=checkpoint)

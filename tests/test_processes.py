@@ -76,3 +76,9 @@ def test_fsdp2_ends_with_the_weights_of_one_process_and_saves_them(one, two):
     assert found["fsdp"]["seen"] == found[SHARDED]["seen"]
     torch.testing.assert_close(found["fsdp"]["weights"], one[SHARDED]["weights"], rtol=0, atol=1e-6)
     assert torch.equal(weights_of(folder / "model"), found["fsdp"]["weights"])
+
+
+def test_sharded_weights_are_sampled_in_step(two):
+    # each forward pass needs all processes: without that this test waits for ever
+    first, second = two[1]["lengths"][:2], two[1]["lengths"][2:]
+    assert first == [1, 1] and max(second) > 1

@@ -34,6 +34,7 @@ def sample(
     eos_token_ids: Sequence[int],
     pad_token_id: int,
     generator: torch.Generator | None = None,
+    in_step: bool = False,
 ) -> list[list[Sample]]:
     """Draw ``num_samples`` completions for every prompt.
 
@@ -42,6 +43,8 @@ def sample(
         prompt_ids: token ids of each prompt; lengths may differ.
         temperature: > 0; log-probs are those of the temperature-scaled distribution.
         generator: for draws that can be repeated; None uses torch's global state, as a trainer does.
+        in_step: whether all processes of torch.distributed make equally many forward passes, as they must where the model's
+            weights are sharded over them: each waits for the others' layers.
 
     Returns:
         For each prompt, in order, its ``num_samples`` samples.
@@ -86,12 +89,16 @@ def sample(
         logps.append(distribution.gather(1, token))
         lengths += ~finished
         finished |= torch.isin(token[:, 0], ends)
-        if step + 1 == max_new_tokens or finished.all():
+        waiting = (~finished).any()
+        if in_step:
+            waiting = waiting.int()
+            torch.distributed.all_reduce(waiting)
+        if step + 1 == max_new_tokens or not waiting:
             break
         # Rows that have ended leave the model's batch in halvings, each of which copies the cache. They are drawn for all the
         # same, so that what the others draw does not depend on them.
         unfinished = ~finished[rows]
-        if 2 * int(unfinished.sum()) <= len(rows):
+        if 0 < 2 * int(unfinished.sum()) <= len(rows):
             keep = unfinished.nonzero()[:, 0]
             cache.batch_select_indices(keep)
             rows, attention, position = rows[keep], attention[keep], position[keep]

@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
@@ -524,10 +525,12 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
         trainer.accelerator,
         gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
     ) as model:
+        sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         groups = sample(
             model, prompt_ids, num_samples=copies, max_new_tokens=args.max_completion_length,
             temperature=args.temperature, eos_token_ids=trainer.eos_token_ids,
             pad_token_id=trainer._tokenizer.pad_token_id,
+            in_step=sharded or any(isinstance(p, DTensor) for p in model.parameters()),
         )  # fmt: skip
     samples = [drawn for group in groups for drawn in group]
     return {
