@@ -22,6 +22,8 @@ sees its completions. ``center`` of tokens takes their entropies from the loss's
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
@@ -44,11 +46,14 @@ from differential_smoothing.advantages import (
     smoothing_term,
 )
 from differential_smoothing.integrations import card
+from differential_smoothing.integrations.launch import lone_process
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
 from differential_smoothing.sampling import sample
 
 __all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -247,6 +252,15 @@ class DSGRPOTrainer(GRPOTrainer):
         self._factor = 1.0  # of the schedule
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
+        self._say_if_alone(args[0] if args else kwargs.get("model"))
+
+    def _say_if_alone(self, model: Any) -> None:
+        told = not isinstance(model, str) or "device_map" in (self.args.model_init_kwargs or {})
+        placed = told and self.is_model_parallel  # its layers lie on several GPUs because the user put them there
+        seen = torch.cuda.device_count() if self.accelerator.device.type == "cuda" and not placed else 0
+        notice = lone_process(os.environ, processes=self.accelerator.num_processes, gpus=seen)
+        if notice is not None:
+            _log.warning(notice)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """The host's card with the rule, its strengths and settings.
