@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -343,11 +344,14 @@ class TestHost:
         assert get_trainer_cls("dsmooth_colocate_async") is plugin.ColocateAsync
         assert get_trainer_cls("dsmooth_separate_async") is plugin.SeparateAsync
 
-    @pytest.mark.parametrize("version", ["0.8.0", "0.10.0", "1.2"])
-    def test_another_verl_is_refused_aloud(self, version, capsys):
-        with pytest.raises(ImportError, match="pip|Install verl=="):
+    @pytest.mark.parametrize("version", ["0.8.0", "0.10.0", "0.10.0.dev0", "0.10.0rc1", "1.2", "unknown", ""])
+    def test_another_verl_is_refused(self, version):
+        with pytest.raises(ImportError, match="Install verl=="):
             plugin.check_host(version)
-        assert version in capsys.readouterr().err
+
+    def test_the_verl_of_the_tests_and_its_repairs_are_not(self):
+        for version in (*plugin.TESTED, "0.9.0", "0.9.2", "0.9.1.post1"):
+            plugin.check_host(version)
 
     def test_a_trl_that_verls_workers_cannot_stand_is_refused(self, tmp_path, monkeypatch):
         plugin.check_trl()  # the environment of these tests has none
@@ -365,10 +369,39 @@ class TestHost:
         finally:
             sys.modules.pop("trl", None)
 
-    def test_a_run_without_the_plug_in_stops_before_any_worker(self):
-        code = "from verl.trainer.ppo.v1 import get_trainer_cls; get_trainer_cls('dsmooth_sync')"
-        environment = {k: v for k, v in os.environ.items() if k != "VERL_USE_EXTERNAL_MODULES"}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment | {"VERL_USE_EXTERNAL_PLUGINS": "none"}, capture_output=True, text=True
-        )  # fmt: skip
+    @pytest.mark.parametrize("wrong", ["version", "interface"])
+    def test_a_plug_in_that_verl_could_not_load_says_so_although_verl_does_not(self, wrong, tmp_path):
+        """verl's own loading of the entry point, in a copy of verl (of links) with one file changed."""
+        import verl
+
+        copy = tmp_path / "verl"
+        shutil.copytree(os.path.dirname(verl.__file__), copy, copy_function=os.symlink,
+                        ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+        if wrong == "version":
+            changed, text = copy / "version" / "version", "0.10.0.dev0"
+        else:
+            changed = copy / "trainer" / "ppo" / "v1" / "trainer_base.py"
+            of_today = "def _compute_advantage(self, batch: KVBatchMeta, metrics: dict)"
+            text = changed.read_text().replace(of_today, of_today[:-1] + ", timing: dict | None = None)")
+        changed.unlink()
+        changed.write_text(text)
+        done = run_trainer_of_the_name("dsmooth_sync", {"PYTHONPATH": str(tmp_path)})
+        assert str(copy) in done.stdout
+        assert "could not be loaded as a plug-in of verl" in done.stderr and "VERL_USE_EXTERNAL_PLUGINS" in done.stderr
+        assert ("found 0.10.0.dev0" if wrong == "version" else "_compute_advantage has another signature") in done.stderr
         assert done.returncode and "Unknown trainer 'dsmooth_sync'" in done.stderr
+
+    def test_a_run_without_the_plug_in_stops_before_any_worker(self):
+        """``get_trainer_cls`` is the first that verl's runner does."""
+        done = run_trainer_of_the_name("dsmooth_sync", {"VERL_USE_EXTERNAL_PLUGINS": "none"})
+        assert done.returncode and "Unknown trainer 'dsmooth_sync'" in done.stderr
+        assert "could not be loaded" not in done.stderr
+        done = run_trainer_of_the_name("dsmooth_sync", {})
+        assert done.returncode == 0 and "could not be loaded" not in done.stderr
+
+
+def run_trainer_of_the_name(name, environment):
+    """A process that imports verl, which loads the plug-in by its entry point or not, and asks verl for the trainer."""
+    code = f"import verl; print(verl.__file__); from verl.trainer.ppo.v1 import get_trainer_cls; get_trainer_cls({name!r})"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("VERL_USE_EXTERNAL")}
+    return subprocess.run([sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True)

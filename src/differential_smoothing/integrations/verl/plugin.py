@@ -7,7 +7,11 @@
 The trainers are verl's own with one method extended, ``_compute_advantage``, which calls ``super()``: they fetch what verl does not hand
 to an estimator, and log ``ds/...``. They are needed until verl passes the batch to estimators (its pull request 7473).
 
-verl logs a plug-in that fails to load at DEBUG only, so a failure here is also printed.
+In the asynchronous modes old_log_probs, and so log pi_old of the term, are those of the weights that the step starts from, as in verl's
+own ratio; a completion may come from older weights. With algorithm.rollout_correction.bypass_mode=true they are the sampler's.
+
+verl logs a plug-in that fails to load at DEBUG only, so a failure here is also printed. What no plug-in can see is a run that sets
+algorithm.ds beside one of verl's own trainers and estimators: that is verl's own run.
 """
 
 from __future__ import annotations
@@ -16,14 +20,11 @@ import importlib.util
 import inspect
 import sys
 import warnings
-from importlib.metadata import version as installed_version
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from packaging.version import Version
-
-from differential_smoothing.integrations.verl import estimator
-from differential_smoothing.integrations.verl.options import DSOptions, read_options
+from packaging.version import InvalidVersion, Version
 
 __all__ = ["TESTED", "ColocateAsync", "SeparateAsync", "Sync", "check_config", "check_host", "check_trl"]
 
@@ -33,20 +34,38 @@ _OLDEST, _NEWER = "0.9.0", "0.10"
 
 
 def check_host(version: str) -> None:
-    """ImportError, printed as well, if this is no verl that we know."""
-    if not Version(_OLDEST) <= Version(version) < Version(_NEWER):
-        message = (
-            f"differential_smoothing knows verl >= {_OLDEST}, < {_NEWER} (tested with {', '.join(TESTED)}) and found {version}: the "
-            f"estimator and the trainers dsmooth were not registered. Install verl=={TESTED[-1]}, or a newer differential_smoothing. If "
-            f"you do not use them in this run, set VERL_USE_EXTERNAL_PLUGINS=none."
+    """ImportError if this is no verl that we know. A development version of the next release is none."""
+    try:
+        known = Version(_OLDEST) <= Version(version) and Version(version).release < Version(_NEWER).release
+    except InvalidVersion:
+        known = False
+    if not known:
+        raise ImportError(
+            f"it knows verl >= {_OLDEST}, < {_NEWER} (tested with {', '.join(TESTED)}) and found {version}. Install verl=={TESTED[-1]}, "
+            f"or a newer differential_smoothing"
         )
-        print(message, file=sys.stderr, flush=True)
-        raise ImportError(message)
 
 
-check_host(installed_version("verl"))
+@contextmanager
+def _aloud():
+    try:
+        yield
+    except Exception as error:  # whatever it is, verl would swallow it
+        print(
+            f"differential_smoothing could not be loaded as a plug-in of verl: {type(error).__name__}: {error}. Neither the estimator nor "
+            f"the trainers dsmooth were registered. verl's wheel leaves some of its dependencies out, "
+            f"pip install 'differential-smoothing[verl]' brings them. If you do not use dsmooth in this run, set "
+            f"VERL_USE_EXTERNAL_PLUGINS=none.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        raise
 
-try:
+
+with _aloud():
+    import verl  # which is in the middle of its own import, if it is what loads this
+
+    check_host(verl.__version__)
+
     import transfer_queue as tq
     from omegaconf import open_dict
     from verl.trainer.ppo.core_algos import register_adv_est
@@ -55,18 +74,11 @@ try:
     from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+    from differential_smoothing.integrations.verl import estimator
+    from differential_smoothing.integrations.verl.options import DSOptions, read_options
+
     if list(inspect.signature(PPOTrainer._compute_advantage).parameters) != ["self", "batch", "metrics"]:
         raise ImportError("PPOTrainer._compute_advantage has another signature")
-except ImportError as error:
-    print(
-        f"differential_smoothing could not be loaded as a plug-in of verl {installed_version('verl')}: {error}. Nothing named dsmooth "
-        f"was registered. verl's wheel leaves some of its dependencies out: pip install 'differential-smoothing[verl]'.",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
-    raise
-
-register_adv_est("dsmooth")(estimator.estimate)
-
 
 def check_trl() -> None:
     """RuntimeError if verl's FSDP workers could not start: beside a TRL they patch a class that newer ones do not have."""
@@ -79,7 +91,7 @@ def check_trl() -> None:
             from trl import AutoModelForCausalLMWithValueHead  # noqa: F401
         except ImportError:
             raise RuntimeError(
-                f"verl {installed_version('verl')} cannot start its FSDP workers beside the TRL that is installed here: it patches "
+                f"verl {verl.__version__} cannot start its FSDP workers beside the TRL that is installed here: it patches "
                 f"AutoModelForCausalLMWithValueHead, which newer TRLs do not have. Give verl an environment of its own, without trl."
             ) from None
 
@@ -155,22 +167,25 @@ class _Hands:
         )
 
 
-@register_trainer("dsmooth_sync")
 class Sync(_Hands, PPOTrainerSync):
     """verl's ``sync`` trainer with the estimator ``dsmooth``."""
 
     _mode = "sync"
 
 
-@register_trainer("dsmooth_colocate_async")
 class ColocateAsync(_Hands, PPOTrainerColocateAsync):
     """verl's ``colocate_async`` trainer with the estimator ``dsmooth``."""
 
     _mode = "colocate_async"
 
 
-@register_trainer("dsmooth_separate_async")
 class SeparateAsync(_Hands, PPOTrainerSeparateAsync):
     """verl's ``separate_async`` trainer with the estimator ``dsmooth``."""
 
     _mode = "separate_async"
+
+
+with _aloud():
+    register_adv_est("dsmooth")(estimator.estimate)
+    for _trainer in (Sync, ColocateAsync, SeparateAsync):
+        register_trainer(f"dsmooth_{_trainer._mode}")(_trainer)
