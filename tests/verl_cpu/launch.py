@@ -60,23 +60,24 @@ def arguments(
     ]  # fmt: skip
 
 
-def environment(record: Path) -> dict[str, str]:
+def environment(record: Path, seconds_per_token: float = 0.0) -> dict[str, str]:
     modules = ["verl_cpu.platform", "differential_smoothing.integrations.verl.plugin", "verl_cpu.recording"]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent / "src"), os.environ.get("PYTHONPATH", "")]),
         "VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": ",".join(modules), "RECORD": str(record),
+        "VERL_CPU_SECONDS_PER_TOKEN": str(seconds_per_token),
         "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
         "TORCH_COMPILE_DISABLE": "1", "HF_HUB_OFFLINE": "1", "VERL_LOGGING_LEVEL": "WARN", "TOKENIZERS_PARALLELISM": "false",
         "RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0",  # Ray is nice by 15 otherwise
     }  # fmt: skip
 
 
-def start(folder: Path, output: Path, *overrides: str, **options) -> subprocess.Popen:
-    """Start a run that writes ``output/record/STEP.pt`` and ``output/log.txt``."""
+def start(folder: Path, output: Path, *overrides: str, seconds_per_token: float = 0.0, **options) -> subprocess.Popen:
+    """Start a run that writes ``output/record/STEP.pt`` and ``output/log.txt``. ``seconds_per_token``: wait in the rollout server."""
     (output / "record").mkdir(parents=True, exist_ok=True)
     with (output / "log.txt").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *arguments(folder, output, **options), *overrides],
-            env=environment(output / "record"), cwd=output, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env=environment(output / "record", seconds_per_token), cwd=output, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip

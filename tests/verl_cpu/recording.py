@@ -1,4 +1,4 @@
-"""Our synchronous trainer, and what reached its actor written down: the batch as the workers fetch it, step by step."""
+"""Our trainers, and what reached its actor written down: the batch as the workers fetch it, step by step."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 import transfer_queue as tq
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 
-from differential_smoothing.integrations.verl.plugin import Sync
+from differential_smoothing.integrations.verl.plugin import ColocateAsync, Sync
 
 FIELDS = [
     "uid",
@@ -38,6 +38,7 @@ class Writes:
             "keys": list(batch.keys),
             "acc": [float(info["reward_extra_info"]["acc"]) for info in infos],
         }
+        rows["versions"] = [(tag["min_global_steps"], tag["max_global_steps"]) for tag in batch.tags]
         rows["padding"] = [bool(tag.get("is_padding", False)) for tag in batch.tags]
         batch = super()._update_actor(batch, metrics)
         rows["metrics"] = {
@@ -49,3 +50,7 @@ class Writes:
 
 @register_trainer("recording_dsmooth")
 class RecordingDS(Writes, Sync): ...
+
+
+@register_trainer("recording_dsmooth_colocate_async")
+class RecordingColocateAsync(Writes, ColocateAsync): ...
