@@ -14,20 +14,32 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from differential_smoothing.cli import app
 from differential_smoothing.integrations.verl.reward import compute_score
 from differential_smoothing.tasks import make_task
 from differential_smoothing.tasks import math as maths
 from differential_smoothing.tasks.export import write_problems
-from differential_smoothing.tasks.math import SOURCES, STYLES, MathProblem, contaminated, solution_signature
+from differential_smoothing.tasks.math import (
+    SOURCES,
+    STYLES,
+    MathProblem,
+    contaminated,
+    solution_signature,
+    sources,
+)
 from differential_smoothing.tasks.math.contamination import normal, unique
-from differential_smoothing.tasks.math.sources import load
 
 pytest.importorskip("math_verify")
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 import math_sets
 
 ROWS = [{"question": f"What is ${i}+{i * i}$?", "answer": str(i + i * i)} for i in range(60)]
+
+
+def load(*arguments, **named):
+    return list(sources.load(*arguments, **named))
 
 
 def jsonl(path, rows):
@@ -225,6 +237,7 @@ def test_a_seed_draws_an_order_and_fewer_are_its_beginning(files):
 def test_what_is_left_out_is_counted_and_said(files, tmp_path):
     extra = [
         {"question": "what is  1 + 1?", "answer": "2"},  # a copy in another spelling
+        *[ROWS[3]] * 4,
         {"question": "What is $2+4$?", "answer": "7"},  # a copy with another answer
         {"question": "What is nothing?", "answer": ""},
         {"question": "What is a broken answer?", "answer": "\\frac{1}{"},
@@ -235,7 +248,7 @@ def test_what_is_left_out_is_counted_and_said(files, tmp_path):
     with pytest.warns(UserWarning) as said:
         problems = task.problems(1000, split="train", seed=0)
     assert [str(w.message) for w in said][0] == (
-        f"math, {train} (train): 59 of 65 problems are used. Left out: 1 copies of another question; 2 questions whose copies have different "
+        f"math, {train} (train): 59 of 69 problems are used. Left out: 5 copies of another question; 2 questions whose copies have different "
         "answers; 2 without an answer that can be read; 1 that are test problems. The first such answer is '' to 'What is nothing?'."
     )
     left = {p.question for p in problems}
@@ -391,8 +404,8 @@ def test_the_command_writes_what_there_is_and_says_so(files, tmp_path):
     assert done.returncode == 0, done.stderr
     count = len((tmp_path / "d" / "train.jsonl").read_text().splitlines())
     assert done.stderr == f"dsmooth: math: 20,000 train problems were asked for and there are {count}; all are used.\n" and 40 < count < 60
-    done = subprocess.run([*command, "--output", str(tmp_path / "e"), "--task-options", '{"train": "none.jsonl"}'], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "There is no data file 'none.jsonl'" in done.stderr
+    done = CliRunner().invoke(app, [*command[3:], "--output", str(tmp_path / "e"), "--task-options", '{"train": "none.jsonl"}'])
+    assert "There is no data file 'none.jsonl'" in str(done.exception) and not (tmp_path / "e").exists()
 
 
 # --- end to end: one architecture; the others are the recipes' -----------------------------------------------------
@@ -435,9 +448,6 @@ def tiny_qwen(tmp_path):
 def test_a_chat_model_trains_samples_and_is_evaluated_on_a_file_of_problems(tiny_qwen, tmp_path):
     """A random model writes a digit here and there, so single digits as answers make some of its completions right."""
     pytest.importorskip("trl")
-    from typer.testing import CliRunner
-
-    from differential_smoothing.cli import app
     from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.training import parse_config, train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from differential_smoothing.tasks.math.sources import MathProblem
@@ -71,7 +71,7 @@ def _runs(question: str, words: int) -> set[tuple[str, ...]]:
 
 
 def unique(
-    problems: Sequence[MathProblem], *, within: bool = False
+    problems: Iterable[MathProblem], *, within: bool = False
 ) -> tuple[list[MathProblem], list[MathProblem], list[MathProblem]]:
     """The problems once each, the copies, and those whose copies disagree on the answer and none of which is kept.
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from differential_smoothing.tasks.math.extract import boxed
 from differential_smoothing.tasks.task import read_rows
 
-__all__ = ["SOURCES", "MathProblem", "Source", "Use", "check_columns", "check_source", "load"]
+__all__ = ["SOURCES", "MathProblem", "Source", "check_columns", "check_source", "load"]
 
 Use = Literal["train", "test"]
 
@@ -57,7 +57,7 @@ SOURCES = {
     "math": Source("EleutherAI/hendrycks_math", "problem", "solution", configs=_SUBJECTS, worked="\\boxed"),
     "math500": Source("HuggingFaceH4/MATH-500", "problem", "answer", train="test"),
     "dapo_17k": Source("BytedTsinghua-SIA/DAPO-Math-17k", "prompt", "reward_model.ground_truth", test="train"),
-    # the English ones of dapo_17k, 14,116, without its copies
+    # the 14,116 English ones of dapo_17k once each; there the Hub's file holds every question about a hundred times, and takes minutes
     "dapo_14k": Source("open-r1/DAPO-Math-17k-Processed", "prompt", "solution", test="train", configs=("en",)),
     "deepscaler": Source("agentica-org/DeepScaleR-Preview-Dataset", "problem", "answer", test="train"),
     "gsm8k": Source("openai/gsm8k", "question", "answer", configs=("main",), worked="####"),
@@ -108,8 +108,8 @@ def check_columns(columns: object) -> Mapping[str, Any]:
 
 def load(
     name: str, use: Use, *, folder: Path | None = None, columns: Mapping[str, Any] | None = None
-) -> list[MathProblem]:
-    """The problems of a data set or file, in its order. A problem without an answer has the answer "".
+) -> Iterator[MathProblem]:
+    """The problems of a data set or file, one after the other. A problem without an answer has the answer "".
 
     Args:
         name: of ``SOURCES``, or a path.
@@ -118,14 +118,16 @@ def load(
 
     ValueError if it cannot be loaded, holds no problem, lacks a column, or a row is no problem.
     """
-    source = SOURCES.get(name)
     columns = columns or {}
-    named = columns.get(name, {}) if source or name in columns or not columns.keys() <= _USUAL.keys() else columns
+    known = name in SOURCES or name in columns or not columns.keys() <= _USUAL.keys()
+    named = columns.get(name, {}) if known else columns
     where, rows = _rows(name, use, folder)
-    problems = [_problem(row, f"{where}, {place}", name, named) for place, row in rows]
-    if not problems:
+    empty = True
+    for place, row in rows:
+        yield _problem(row, f"{where}, {place}", name, named)
+        empty = False
+    if empty:
         raise ValueError(f"{where} holds no problems.")
-    return problems
 
 
 # --- a row ----------------------------------------------------------------------------------------------------------
