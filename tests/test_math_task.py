@@ -202,7 +202,7 @@ def test_a_folder_without_the_split_and_a_folder_that_is_not_there_are_named(dat
     ("options", "words"),
     [({"train": "maths"}, "There is no mathematical data set 'maths'. Known are math, math500"), ({"test": ["math500", 3]}, "no mathematical data set 3"),
      ({"style": "loud"}, "style of math must be one of boxed, qwen_math, question; got 'loud'"), ({"variety": None}, "variety of math"),
-     ({"overlap": True}, "overlap of math"), ({"folder": 3}, "folder of math"), ({"columns": ["question"]}, "columns must say"),
+     ({"overlap": True}, "overlap of math"), ({"style": ["boxed"]}, "style of math"), ({"folder": 3}, "folder of math"), ({"columns": ["question"]}, "columns must say"),
      ({"columns": {"question": 3}}, "columns must say"), ({"columns": {"aime24": {"solution": "x"}}}, "columns must say"), ({"sets": "math"}, "no option 'sets'")],
 )  # fmt: skip
 def test_a_wrong_option_is_named_before_anything_is_loaded(options, words):

@@ -86,7 +86,7 @@ class Task(ABC, Generic[P]):
 
     @abstractmethod
     def prompt(self, problem: P, *, chat: bool = False) -> Prompt:
-        """The compact form for small models, or with ``chat`` messages that ask for ``<answer>...</answer>``."""
+        """The compact form for small models, or with ``chat`` messages; most tasks ask for ``<answer>...</answer>`` there."""
 
     @abstractmethod
     def columns(self, problem: P) -> dict[str, Any]:

@@ -23,7 +23,7 @@ Use = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class MathProblem:
-    """A question, its right answer as text, and the data set or file that it is from. Equal by question and answer."""
+    """A question, its right answer as text, and the data set or file that it is from."""
 
     question: str
     answer: str

@@ -47,8 +47,8 @@ class Math(Task[MathProblem]):
         train, test: a data set of ``SOURCES`` or the path of a .jsonl or .parquet file, or a list of them.
         style: how the model is asked, one of ``STYLES``.
         folder: where the data sets lie as files; what is not there is loaded from the Hub.
-        columns: what the columns ``question`` and ``answer`` are called in files named by path; or a mapping of such mappings, by
-            the name of a data set or path.
+        columns: what the columns ``question`` and ``answer`` are called in files named by path, as in ``{"answer": "key"}``; a point stands
+            for a field in a column, ``reward_model.ground_truth``. Or a mapping of such mappings, by the name of a data set or path.
         variety: what ``canonical`` tells apart among right completions: their ``answer`` (one per problem, however it is written) or
             the ``calculations`` in their working (see ``solution_signature`` and its limits).
         overlap: what happens to training problems that share 13 words in a row with a test problem: ``keep`` or ``drop``.
@@ -74,7 +74,7 @@ class Math(Task[MathProblem]):
         for option, value, known in (
             ("style", style, STYLES), ("variety", variety, VARIETIES), ("overlap", overlap, ("keep", "drop")),
         ):  # fmt: skip
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise ValueError(f"The option {option} of math must be one of {', '.join(known)}; got {value!r}.")
         if not (folder is None or isinstance(folder, str)):
             raise ValueError(f"The option folder of math must be the path of a folder; got {folder!r}.")
