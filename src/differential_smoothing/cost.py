@@ -273,7 +273,7 @@ def activations(shape: Shape, tokens: int, *, checkpointing: bool) -> Range:
 def memory(shape: Shape, batch: Batch, placement: Placement, gpu: Gpu = H100) -> dict[str, Range]:
     """Bytes per GPU at full length, by what holds them. Sum what is there at once: see ``peak``.
 
-    - ``weights``: ``weight_bytes * P``, and as many again in bf16 (``2P``) for a reference model; P all parameters.
+    - ``weights``: ``weight_bytes * P``, and as many again for a reference model (an adapter needs none); P all parameters.
     - ``gradients``: as wide as what is trained, ``weight_bytes * trained`` (4 for an adapter), with DDP up to twice that (its buckets).
       ``optimizer``: two moments, ``2 * weight_bytes * trained``. So 16 bytes per trained parameter in float32.
     - FSDP divides these by the number of GPUs and gathers the embedding and one or two layers at a time in bf16.
@@ -293,7 +293,7 @@ def memory(shape: Shape, batch: Batch, placement: Placement, gpu: Gpu = H100) ->
         gathered = (
             Range(1, 2) * (2 * shape.layer_matrices) + Range(1, 2) * 2 * shape.vocabulary * shape.hidden
         )
-    reference = 2 * p if placement.reference and not placement.lora_rank else 0
+    reference = placement.weight_bytes * p if placement.reference and not placement.lora_rank else 0
     length = batch.prompt + batch.completion
     tokens = batch.micro * length
     held = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -175,9 +176,9 @@ def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: A
     """End of sequence and chat template: what would go wrong without an error, or with one that says little."""
     ends = loaded.eos_token_id if isinstance(loaded.eos_token_id, list) else [loaded.eos_token_id]
     ends = {i for i in [*ends, tokenizer.eos_token_id] if i is not None}
-    if not ends:
+    if tokenizer.eos_token_id is None:
         plan.mistakes.append(
-            f"{run.model!r} has no end-of-sequence token, so every completion would run to its full length. Set eos_token in its "
+            f"The tokenizer of {run.model!r} has no end-of-sequence token, so no completion would end. Set eos_token in its "
             f"tokenizer_config.json."
         )
     if not run.chat:
@@ -240,13 +241,16 @@ def _problems(
         looked = run
         if task.generated and not run.data_file:  # making them all can take minutes, and they are much alike
             looked = replace(run, problems=min(run.problems, LOOKED_AT))
-        problems = looked.read_problems(task)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            problems = looked.read_problems(task)
+        plan.notes += [str(warning.message) for warning in said if warning.category is UserWarning]
         prompts = [task.prompt(problem, chat=run.chat) for problem in problems]
     except (ValueError, OSError, ImportError, NotImplementedError) as error:
         reason = hub.explain(error, "the data")
         if isinstance(reason, hub.Unreachable):
             plan.unchecked.append(
-                f"The problems of {run.task} cannot be loaded from here, so their number and lengths are not known: {_said(error)}"
+                f"The problems of {run.task} cannot be loaded from here, so their number and lengths are not known. {error}"
             )
         else:
             plan.mistakes.append(str(error))
@@ -366,15 +370,15 @@ def _cost(
     room = cost.at_once(shape, batch, placement, gpu)
     if held["peak"].low > gpu.memory:
         plan.notes.append(
-            f"This does not fit a {gpu.name} of {gpu.memory / 1e9:.0f} GB. "
-            + ("Spread it: fsdp: full_shard, more processes; " if placement.sharding == "ddp" else "More processes; ")
-            + "or lora_r: 32, a smaller per_device_train_batch_size, gradient_checkpointing: true."
+            f"This does not fit one {gpu.name}. "
+            + ("Spread it (fsdp: true, more processes), " if placement.sharding == "ddp" else "Take more processes, ")
+            + "or lora_r: 32, or a smaller per_device_train_batch_size or vllm_gpu_memory_utilization."
         )
     elif held["peak"].high > gpu.memory:
-        plan.notes.append(f"This may not fit a {gpu.name} of {gpu.memory / 1e9:.0f} GB: the high estimate does not.")
+        plan.notes.append(f"This may not fit one {gpu.name}: the high estimate does not.")
     if room < 1:
         plan.notes.append(
-            f"vLLM gets {placement.reserved:.0%} of a {gpu.name}, too little for the weights ({2 * shape.parameters / 1e9:.1f} GB in bf16) and "
+            f"vLLM gets {placement.reserved:.0%} of one {gpu.name}, too little for the weights ({2 * shape.parameters / 1e9:.1f} GB in bf16) and "
             f"one completion. Raise vllm_gpu_memory_utilization."
         )
     parts = cost.seconds(shape, batch, placement, gpu)

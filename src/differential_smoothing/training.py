@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,7 @@ def parse_config(
 def _processes(given: Sequence[str], file: dict[str, Any]) -> int:
     """``processes`` of the flags or the file, before either is parsed; at least 1. The parser complains of one that is no number."""
     flags = [part for argument in given for part in argument.split("=", 1)]
-    said = dict(zip(flags, flags[1:])).get("--processes", file.get("processes", 1))
+    said = dict(pairwise(flags)).get("--processes", file.get("processes", 1))
     return max(1, int(said)) if str(said).isdecimal() else 1
 
 

@@ -194,6 +194,41 @@ def report(
 
 
 @app.command()
+def card(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/x/model.")],
+    rollouts: Files,
+    baseline: Annotated[
+        str, typer.Option(help="Compare the other models to this one, on the same problems.")
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="What the rollouts call the model. Default: the name of its run.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
+    correct: Correct = None,
+    threshold: Threshold = 0.5,
+    step: Step = None,
+    canonical: Form = "file",
+    skip_bad_rows: SkipBadRows = False,
+) -> None:
+    """Put an evaluation with its intervals into a model's README.md, for people and for the Hub. Nothing is sent."""
+    from differential_smoothing import report
+    from differential_smoothing.integrations.card import add_evaluation
+
+    if not any((model / file).is_file() for file in ("config.json", "adapter_config.json")):
+        raise ValueError(f"{model} is no folder of a model: it has no config.json. A run's is RUN/model, once it is finished.")
+    frame = results.load(
+        rollouts, text=False, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        skip_bad_rows=skip_bad_rows,
+    )  # fmt: skip
+    summary, differences = results.measure(frame, baseline, seed=seed)
+    add_evaluation(
+        model / "README.md", report.to_markdown(summary, differences), summary,
+        model=name or results.model_name(model), task=", ".join(sorted(frame["task"].unique())),
+    )  # fmt: skip
+    print(f"The evaluation is in {model / 'README.md'}. To publish the folder: hf upload OWNER/NAME {model}")
+
+
+@app.command()
 def tabular(
     instances: Annotated[int, typer.Option(help="Random prompts that each claim is checked on.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the prompts and of every draw.")] = 0,

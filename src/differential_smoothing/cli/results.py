@@ -7,7 +7,13 @@ import tempfile
 import warnings
 from pathlib import Path
 
-__all__ = ["arena", "diagnosis", "folder", "load", "measure", "report"]
+__all__ = ["arena", "diagnosis", "folder", "load", "measure", "model_name", "report"]
+
+
+def model_name(model: str | Path) -> str:
+    """What a table calls a model that nobody named: its folder, and of ``<run>/model`` the run, which is what has a name."""
+    path = Path(model)
+    return (path.parent.name if path.name == "model" else "") or path.name
 
 
 def load(arguments: list[str], **options):

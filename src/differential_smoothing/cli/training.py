@@ -122,7 +122,7 @@ def train(
             raise ValueError(f"{len(plan.mistakes)} mistake(s) above. Nothing was started.")
         print(f"No mistake was found{', as far as could be checked' if plan.unchecked else ''}. Nothing was started.")
         return
-    if mistakes := plan.mistakes + [u for u in plan.unchecked]:
+    if mistakes := plan.mistakes + plan.unchecked:
         raise ValueError("\n".join(mistakes) + "\nNothing was started.")
     for note in plan.notes:
         print(f"dsmooth: {note}", file=sys.stderr)
@@ -189,8 +189,7 @@ def sample(
     else:
         chosen = asked.problems(problems, split=split, seed=seed)
     folder = resolve_model(model)
-    # a run's model lies in <run>/model, and it is the run that has a name
-    name = name or (Path(model).parent.name if Path(model).name == "model" else "") or Path(model).name
+    name = name or results.model_name(model)
     job = Job(
         folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, task=asked, training_seed=training_seed,
         temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, chat=chat, engine=engine,

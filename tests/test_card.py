@@ -1,0 +1,155 @@
+"""The model card: what training writes, what an evaluation adds, and which files an upload takes along."""
+
+import sys
+
+import pandas as pd
+import pytest
+import transformers.trainer
+from huggingface_hub import ModelCard
+from test_trl import trained
+
+from differential_smoothing import cli
+from differential_smoothing.evaluation import summarise
+from differential_smoothing.integrations.card import add_evaluation, in_words
+from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
+from differential_smoothing.report import to_markdown
+from differential_smoothing.rollouts import write_rollouts
+
+
+def config(**options):
+    return DSGRPOConfig(output_dir="x", use_cpu=True, bf16=False, **options)
+
+
+def test_the_rule_in_words():
+    assert in_words(config()) == "GRPO's advantages; both gammas are 0, so nothing is added to them."
+    assert in_words(config(gamma_p=0.2)) == (
+        "GRPO's advantages; -0.2 x each token's own log pi_old added for correct completions (flattens them, keeps variety); incorrect "
+        "completions as they are."
+    )
+    words = in_words(config(gamma_p=0.1, gamma_n=0.3, level="sum", stage="reward", rule="grpo"))
+    assert "-0.1 x the completion's summed log pi_old added to the reward, before the group's mean is taken off for correct" in words
+    assert "+0.3 x the completion's summed log pi_old" in words and "incorrect completions (sharpens them)" in words
+    words = in_words(config(gamma_p=1, center=True, rule="maxrl", schedule="entropy_discrepancy"))
+    assert "rule maxrl" in words and "relative to its average" in words and "entropy_discrepancy" in words
+    assert "preset clip_higher" in in_words(config(rule="clip_higher"))
+
+
+def rollouts(right=2, model="run"):
+    rows = [
+        {"prompt_id": f"p{p}", "sample": s, "completion": str(s % 3), "correct": s < right + p % 2, "model": model, "task": "toy",
+         "canonical": str(s % 3) if s < right + p % 2 else None}
+        for p in range(8) for s in range(4)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def trainer(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cards") / "run"
+    return trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, folder, max_steps=1, gamma_p=0.3, level="mean", save_strategy="steps", save_steps=1)
+
+
+def test_a_checkpoint_s_card_carries_paper_rule_gammas_and_level(trainer):
+    path = f"{trainer.args.output_dir}/README.md"
+    card = ModelCard.load(path)
+    assert {"ds-grpo", "grpo", "trl"} <= set(card.data.tags)
+    assert "huggingface.co/papers/2511.19942" in card.text and "gai2025differential" in card.text
+    assert in_words(trainer.args) in card.text
+    assert "| gamma_p | 0.3 |" in card.text and "| level | mean |" in card.text and "| rule | grpo |" in card.text
+    assert card.text.index("| gamma_p |") < card.text.index("### Framework versions")
+
+
+def test_an_evaluation_can_be_put_in_again_and_nothing_else_changes(trainer, tmp_path):
+    path = tmp_path / "README.md"
+    trainer.create_model_card(model_name="run")
+    original = open(f"{trainer.args.output_dir}/README.md").read() + "\nWritten by hand: \\1 {{ x }}.\n"
+    path.write_text(original)
+    for right in (1, 2):
+        frame = rollouts(right)
+        summary = summarise(frame, seed=0)
+        add_evaluation(path, to_markdown(summary, None), summary, model="run", task="toy")
+    text = path.read_text()
+    assert text.count("## Evaluation") == 1 and "Written by hand: \\1 {{ x }}." in text
+    assert to_markdown(summary, None).strip() in text
+    rows = {(row.metric, row.k): row for row in summary.itertuples()}
+    results = {r.metric_name: r for r in ModelCard(text).data.eval_results}
+    assert set(results) == {"pass@1", "pass@4", "distinct"}
+    first = rows["pass@k", 1]
+    assert results["pass@1"].metric_value == pytest.approx(first.estimate, abs=1e-6) == 0.625
+    assert results["pass@1"].metric_args["interval_95"] == pytest.approx([first.low, first.high], abs=1e-6)
+    assert results["pass@1"].dataset_name == "toy"
+    # without the section and its metadata it is what it was
+    start, end = text.index("<!-- dsmooth evaluation"), text.index("<!-- end of dsmooth evaluation -->")
+    rest = ModelCard(text[:start] + text[end + len("<!-- end of dsmooth evaluation -->") :]).text
+    assert rest.split() == ModelCard(original).text.split()
+
+
+def test_the_wrong_model_is_named(tmp_path):
+    summary = summarise(rollouts(), seed=0)
+    with pytest.raises(ValueError, match="The card is of the model 'other', and the evaluation has 'run'"):
+        add_evaluation(tmp_path / "README.md", "x", summary, model="other", task="toy")
+    assert not (tmp_path / "README.md").exists()
+
+
+class NoHub:
+    """In the place of the Hub, which cannot be had here: keeps what upload_folder is asked to take along."""
+
+    def upload_folder(self, *, folder_path, ignore_patterns, **kwargs):
+        from pathlib import Path
+
+        from huggingface_hub.utils import filter_repo_objects
+
+        files = [str(p.relative_to(folder_path)) for p in Path(folder_path).rglob("*") if p.is_file()]
+        self.files = set(filter_repo_objects(files, ignore_patterns=ignore_patterns))
+        self.card = (Path(folder_path) / "README.md").read_text()
+
+
+def test_push_to_hub_takes_the_card_and_its_evaluation_along(trainer, monkeypatch):
+    from pathlib import Path
+
+    path, hub = Path(trainer.args.output_dir) / "README.md", NoHub()
+    summary = summarise(rollouts(), seed=0)
+    add_evaluation(path, to_markdown(summary, None), summary, model="run", task="toy")
+    monkeypatch.setattr(transformers.trainer, "hf_api", lambda: hub)
+    trainer.hub_model_id = "owner/run"
+    trainer.push_to_hub()
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= hub.files
+    assert not [name for name in hub.files if name.startswith("checkpoint-")]
+    assert to_markdown(summary, None).strip() in hub.card and in_words(trainer.args) in hub.card
+    card = ModelCard(hub.card)
+    assert {r.metric_name for r in card.data.eval_results} == {"pass@1", "pass@4", "distinct"}
+    assert "ds-grpo" in card.data.tags
+
+
+def test_a_checkpoint_of_further_training_does_not_keep_an_old_evaluation(trainer):
+    from pathlib import Path
+
+    path = Path(trainer.args.output_dir) / "README.md"
+    summary = summarise(rollouts(), seed=0)
+    add_evaluation(path, "an old table", summary, model="run", task="toy")
+    trainer.args.max_steps = 2
+    trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-1")
+    assert "an old table" not in path.read_text() and in_words(trainer.args) in path.read_text()
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    def dsmooth(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dsmooth", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code, capsys.readouterr()
+
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    write_rollouts(rollouts(), files[0])
+    write_rollouts(rollouts(1, "base"), files[1])
+    model = tmp_path / "run" / "model"
+    status, said = dsmooth("card", model, *files)
+    assert status == 2 and "is no folder of a model" in said.err and not model.exists()
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    status, said = dsmooth("card", model, *files, "--baseline", "base")
+    assert status == 0 and f"hf upload OWNER/NAME {model}" in said.out
+    text = (model / "README.md").read_text()
+    assert "| run | 62.5 [" in text and "run - base" in text
+    status, said = dsmooth("card", model, *files, "--name", "nobody")
+    assert status == 2 and "The card is of the model 'nobody'" in said.err and (model / "README.md").read_text() == text
