@@ -1,6 +1,7 @@
 """The model card: what training writes, what an evaluation adds, and which files an upload takes along."""
 
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -36,7 +37,7 @@ def test_the_rule_in_words():
 
 def rollouts(right=2, model="run"):
     rows = [
-        {"prompt_id": f"p{p}", "sample": s, "completion": str(s % 3), "correct": s < right + p % 2, "model": model, "task": "toy",
+        {"prompt_id": f"p{p}", "sample": s, "completion": str(s % 3), "correct": s < right + p % 2, "model": model, "task": "toy", "seed": 0, "step": -1,
          "canonical": str(s % 3) if s < right + p % 2 else None}
         for p in range(8) for s in range(4)
     ]  # fmt: skip
@@ -62,7 +63,7 @@ def test_a_checkpoint_s_card_carries_paper_rule_gammas_and_level(trainer):
 def test_an_evaluation_can_be_put_in_again_and_nothing_else_changes(trainer, tmp_path):
     path = tmp_path / "README.md"
     trainer.create_model_card(model_name="run")
-    original = open(f"{trainer.args.output_dir}/README.md").read() + "\nWritten by hand: \\1 {{ x }}.\n"
+    original = Path(trainer.args.output_dir, "README.md").read_text() + "\nWritten by hand: \\1 {{ x }}.\n"
     path.write_text(original)
     for right in (1, 2):
         frame = rollouts(right)
@@ -95,8 +96,6 @@ class NoHub:
     """In the place of the Hub, which cannot be had here: keeps what upload_folder is asked to take along."""
 
     def upload_folder(self, *, folder_path, ignore_patterns, **kwargs):
-        from pathlib import Path
-
         from huggingface_hub.utils import filter_repo_objects
 
         files = [str(p.relative_to(folder_path)) for p in Path(folder_path).rglob("*") if p.is_file()]
@@ -105,8 +104,6 @@ class NoHub:
 
 
 def test_push_to_hub_takes_the_card_and_its_evaluation_along(trainer, monkeypatch):
-    from pathlib import Path
-
     path, hub = Path(trainer.args.output_dir) / "README.md", NoHub()
     summary = summarise(rollouts(), seed=0)
     add_evaluation(path, to_markdown(summary, None), summary, model="run", task="toy")
@@ -122,8 +119,6 @@ def test_push_to_hub_takes_the_card_and_its_evaluation_along(trainer, monkeypatc
 
 
 def test_a_checkpoint_of_further_training_does_not_keep_an_old_evaluation(trainer):
-    from pathlib import Path
-
     path = Path(trainer.args.output_dir) / "README.md"
     summary = summarise(rollouts(), seed=0)
     add_evaluation(path, "an old table", summary, model="run", task="toy")

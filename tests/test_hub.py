@@ -85,7 +85,7 @@ EXPECTED = {
     "owner/absent": ("ValueError", "There is no 'owner/absent' on the Hub", "Did you mean 'owner/absentee'?"),
     "owner/private": ("ValueError", "or it is private", "hf auth login"),
     "owner/expired": ("ValueError", "refuses this machine's token", "status 401"),
-    "owner/gguf": ("ValueError", "format", "owner/gguf"),
+    "owner/gguf": ("ValueError", "transformers' format", "'owner/gguf' has no "),
     "owner/down": ("Unreachable", "a fault of its own (503)", "Try again"),
     "owner/often": ("Unreachable", "too many requests (429)", "Try again"),
     "no/such/name": ("ValueError", "neither a folder nor a name on the Hub", "owner/name"),

@@ -65,7 +65,7 @@ def make_plan(run: RunArguments, config: DSGRPOConfig, *, here: bool, gpu: cost.
     _options(plan, run, config, here)
     shape, context, tokenizer = _model(plan, run, config)
     plan.rows.append(("Rule", in_words(config)))
-    count, lengths = _problems(plan, run, config, tokenizer)
+    count, lengths = _problems(plan, run, config, tokenizer, here)
     _lengths(plan, config, context, lengths)
     steps = _steps(plan, run, config, count)
     if shape is not None:
@@ -136,7 +136,8 @@ def _model(
         except ValueError as error:
             plan.notes.append(f"{error} So memory and time are not estimated.")
         tokenizer = hub.load_tokenizer(name, known=list(cost.PUBLISHED))
-        _tokenizer(plan, run, config, tokenizer, loaded)
+        if not _tokenizer(plan, run, config, tokenizer, loaded):
+            tokenizer = None
     except hub.Unreachable as error:
         plan.unchecked.append(f"{error} Not looked at: its tokenizer, chat template and the lengths of prompts.")
         if shape is None and (shape := cost.PUBLISHED.get(run.model)):
@@ -172,8 +173,8 @@ def _architecture(plan: Plan, name: str, loaded: Any) -> None:
         plan.mistakes.append(f"The folder {name!r} has a config but no weights (*.safetensors).")
 
 
-def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: Any, loaded: Any) -> None:
-    """End of sequence and chat template: what would go wrong without an error, or with one that says little."""
+def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: Any, loaded: Any) -> bool:
+    """End of sequence and chat template: what would go wrong without an error, or with one that says little. Can prompts be made?"""
     ends = loaded.eos_token_id if isinstance(loaded.eos_token_id, list) else [loaded.eos_token_id]
     ends = {i for i in [*ends, tokenizer.eos_token_id] if i is not None}
     if tokenizer.eos_token_id is None:
@@ -182,13 +183,13 @@ def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: A
             f"tokenizer_config.json."
         )
     if not run.chat:
-        return
+        return True
     if not tokenizer.chat_template:
         plan.mistakes.append(
             f"chat: true, but the tokenizer of {run.model!r} has no chat template: it is a base model's. Take the model's instruct "
             f"version, leave chat out, or put a template into the folder as chat_template.jinja."
         )
-        return
+        return False
     probe, answer = [{"role": "user", "content": "Hello"}], "Certainly not"
     try:
         bare, prompt, whole = (
@@ -199,7 +200,7 @@ def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: A
         )  # fmt: skip
     except Exception as error:
         plan.mistakes.append(f"The chat template of {run.model!r} fails on a plain question: {_said(error)}")
-        return
+        return False
     at = whole.find(answer)
     # Templates such as Mistral's need no generation prompt: there the answer follows the question at once.
     if prompt == bare and at >= 0 and whole[: len(bare)] == bare and whole[len(bare) : at].strip():
@@ -216,6 +217,7 @@ def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: A
             f"{', '.join(repr(tokenizer.decode([i])) for i in sorted(ends))} unless its generation_config.json says more. Base models "
             f"do that; if completions run to their full length, this is why."
         )
+    return True
 
 
 def _rendered(tokenizer: Any, config: DSGRPOConfig, messages: Any, generate: bool = True) -> str:
@@ -233,7 +235,7 @@ def _said(error: BaseException) -> str:
 
 
 def _problems(
-    plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: Any
+    plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: Any, here: bool
 ) -> tuple[int | None, list[int]]:
     """How many problems there are, None if that is not known, and the lengths of prompts in tokens, 0 where they cannot be told."""
     try:
@@ -244,7 +246,8 @@ def _problems(
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", UserWarning)
             problems = looked.read_problems(task)
-        plan.notes += [str(warning.message) for warning in said if warning.category is UserWarning]
+        if not here:  # the training will say them
+            plan.notes += [str(warning.message) for warning in said if warning.category is UserWarning]
         prompts = [task.prompt(problem, chat=run.chat) for problem in problems]
     except (ValueError, OSError, ImportError, NotImplementedError) as error:
         reason = hub.explain(error, "the data")
@@ -258,7 +261,7 @@ def _problems(
     count = len(problems) + run.problems - looked.problems
     described = f"{count:,} of {run.task}" + (f" ({_short(run.task_options)})" if run.task_options else "")
     lengths = [0] * len(prompts)
-    if tokenizer is not None and not (run.chat and not tokenizer.chat_template):
+    if tokenizer is not None:
         try:
             texts = [_rendered(tokenizer, config, p) if run.chat else p for p in prompts]
         except Exception as error:
