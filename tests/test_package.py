@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "tabular": {"advantages"},
     "study": {"engines", "evaluation", "rollouts", "sweep", "tasks", "training"},
     "sweep": {"evaluation", "study"},
-    "cli": {"base_model", "cost", "evaluation", "integrations", "plan", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
+    "paper": {"cost", "hub", "plan", "study", "training"},
+    "cli": {"base_model", "cost", "evaluation", "integrations", "paper", "plan", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
     "__main__": {"cli"},
     "__init__": {"_version", "advantages"},
 }

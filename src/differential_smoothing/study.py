@@ -25,6 +25,8 @@ import json
 import multiprocessing
 import os
 import re
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -40,7 +42,7 @@ from typing import Any, NamedTuple
 from differential_smoothing.engines import ENGINES
 from differential_smoothing.tasks import configured_task, read_options
 
-__all__ = ["QUICKSTART", "Cell", "Evaluation", "Study", "read_study", "run_study"]
+__all__ = ["QUICKSTART", "Cell", "Evaluation", "Study", "make_study", "read_study", "run_arguments", "run_study"]
 
 #: The study of ``dsmooth quickstart``.
 QUICKSTART = Path(__file__).parent / "data" / "quickstart.yaml"
@@ -56,6 +58,9 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.model}-seed{self.seed}"
+
+
+_MAPPINGS = ("task_options", "engine_options", "chat_template_kwargs")
 
 
 @dataclass(frozen=True)
@@ -76,18 +81,19 @@ class Evaluation:
     top_p: float = 1.0
     engine: str = "shared_prefix"
     engine_options: Mapping[str, Any] | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     def make_task(self):
         """The task that the models are sampled on. ValueError names a wrong option."""
         return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
 
     def __post_init__(self):
-        for name in ("task_options", "engine_options"):
+        for name in _MAPPINGS:
             object.__setattr__(self, name, read_options(getattr(self, name), name))
         if self.engine not in ENGINES:
             raise ValueError(f"evaluation: there is no engine {self.engine!r}. Known: {', '.join(ENGINES)}.")
         for f in fields(self):
-            if f.name in ("task_options", "engine_options"):
+            if f.name in _MAPPINGS:
                 continue
             value = getattr(self, f.name)
             allowed = {"str": str, "int": int, "float": (int, float), "bool": bool}[f.type]
@@ -158,13 +164,18 @@ def read_study(path: Path, **changes: Any) -> Study:
         from differential_smoothing.sweep import make_sweep
 
         return make_sweep(path, {**content, **changes})
+    return make_study(path, content, **changes)
+
+
+def make_study(path: Path, content: Any, **changes: Any) -> Study:
+    """A study from what its file holds, ``changes`` replacing its top-level entries. ValueError says what is wrong with it."""
     expected = {"common": dict, "models": dict, "seeds": list, "baseline": str, "evaluation": dict}
     if not isinstance(content, dict) or not content.get("models") or set(content) - set(expected):
         raise ValueError(
             f"{path} is not a study. Expected the entries {', '.join(expected)}, with models a mapping from a name to "
             f"the options of its training; got {list(content) if isinstance(content, dict) else content!r}."
         )
-    content.update(changes)
+    content = {**content, **changes}
     for name, kind in expected.items():
         if name in content and not isinstance(content[name], kind):
             raise ValueError(f"{path}: {name} must be a {kind.__name__}, got {content[name]!r}.")
@@ -216,7 +227,7 @@ def make_evaluation(
     if unknown:
         known = ", ".join(f.name for f in fields(Evaluation))
         raise ValueError(f"{path}: {name} has an unknown entry {sorted(unknown)[0]!r}. It knows {known}.")
-    inherited = ("task", "task_options", "numbers", "max_number", "max_completion_length", "chat")
+    inherited = ("task", "task_options", "numbers", "max_number", "max_completion_length", "chat", "chat_template_kwargs")
     try:
         return Evaluation(**{k: training[k] for k in inherited if k in training} | dict(options))
     except ValueError as error:
@@ -241,7 +252,7 @@ def run_study(
     # A wrong option should be heard of now, not from the log of a process in ten minutes.
     for cell in cells:
         if cell.options is not None:
-            parse_config(_arguments(cell, folder))[0].make_task()
+            parse_config(run_arguments(cell, folder), elsewhere=_launched(cell))[0].make_task()
         for evaluation in study.evaluations(cell).values():
             evaluation.make_task()
     with claim_folder(folder, asdict(study)):
@@ -269,7 +280,7 @@ def _run_cells(
                 cell = waiting.pop(0)
                 try:
                     process, said = _start(cell, study, folder)
-                except (OSError, RuntimeError) as error:
+                except (OSError, RuntimeError, EOFError) as error:  # EOFError: interrupted while the server of processes starts
                     failures.append(f"{cell.name} could not be started: {error}.")
                     return
                 running.append(process)
@@ -371,7 +382,8 @@ def _end_of_log(folder: Path, cell: Cell) -> str:
     return "\n".join([f"The end of {log}:", *lines])
 
 
-def _arguments(cell: Cell, folder: Path) -> list[str]:
+def run_arguments(cell: Cell, folder: Path) -> list[str]:
+    """The arguments of `dsmooth train` that train ``cell`` into its place in ``folder``."""
     options = {**(cell.options or {}), "output_dir": str(folder / cell.name)}
     arguments: list[str] = []
     for key, value in options.items():
@@ -382,6 +394,32 @@ def _arguments(cell: Cell, folder: Path) -> list[str]:
         else:
             arguments += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
     return arguments
+
+
+def _launched(cell: Cell) -> bool:
+    """Whether several processes train the cell together."""
+    return int((cell.options or {}).get("processes") or 0) > 1
+
+
+def _launch(cell: Cell, folder: Path) -> Path:
+    """Train ``cell`` with `accelerate launch`, and end that when this process is told to end. Never run here on GPUs."""
+    finished = folder / cell.name / "model"
+    if finished.is_dir():
+        return finished
+    number = cell.options["processes"]
+    command = ["-m", "accelerate.commands.launch", "--num_processes", str(number)]
+    command += [*(["--cpu"] if cell.options.get("use_cpu") else []), "-m", "differential_smoothing", "train"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    process = subprocess.Popen([sys.executable, *command, *run_arguments(cell, folder)])
+    try:
+        status = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if status != 0 or not finished.is_dir():
+        raise RuntimeError(f"The training of {cell.name} with {number} processes ended with status {status}.")
+    return finished
 
 
 def _work_on(
@@ -403,9 +441,11 @@ def _work_on(
 
     model = resolve_model(base)
     if cell.options is not None:
-        model = str(
-            train(*parse_config(_arguments(cell, folder)), on_step=lambda *at: says.send(("train", *at)))
-        )
+        if _launched(cell):
+            model = str(_launch(cell, folder))
+        else:
+            run, config = parse_config(run_arguments(cell, folder))
+            model = str(train(run, config, on_step=lambda *at: says.send(("train", *at))))
     seconds, tables = time.process_time(), {}
     for name, evaluation in evaluations.items():
         task = evaluation.make_task()
@@ -418,6 +458,7 @@ def _work_on(
             model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model, task=task,
             training_seed=cell.seed, temperature=evaluation.temperature, top_p=evaluation.top_p, chat=evaluation.chat,
             max_new_tokens=evaluation.max_completion_length, engine=evaluation.engine, engine_options=evaluation.engine_options,
+            chat_template_kwargs=evaluation.chat_template_kwargs,
         )  # fmt: skip
         # A cell that leaves a table is sampled into it; one that leaves counts only, into tables that go again.
         tables[name] = result if list(evaluations) == ["evaluation"] else result.with_name(f"{cell.name}.{name}.rollouts")

@@ -294,8 +294,9 @@ def train(
 ADDED_LATER = [
     ("task", "countdown"), ("task_options", None), ("rule", "grpo"), ("rule_options", None), ("schedule", "constant"),
     ("processes", 0), ("engine", "shared_prefix"), ("engine_options", None),
-    # a run has a top_p of its own, TRL's, that always was part of it
-    ("evaluation.top_p", 1.0), ("selection.top_p", 1.0),
+    # a run has options of these names, TRL's, that always were part of it
+    ("evaluation.top_p", 1.0), ("selection.top_p", 1.0), ("evaluation.chat_template_kwargs", None),
+    ("selection.chat_template_kwargs", None),
 ]  # fmt: skip
 
 

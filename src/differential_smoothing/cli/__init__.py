@@ -3,6 +3,7 @@
 # Commands register themselves; --help lists them in the order of these lines.
 # ruff: isort: off
 from . import training  # noqa: F401
+from . import paper  # noqa: F401
 from . import data  # noqa: F401
 from . import measuring  # noqa: F401
 from .app import app, main

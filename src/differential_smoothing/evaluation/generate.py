@@ -59,6 +59,7 @@ class Job:
         name, training_seed: what the table says in ``model`` and ``seed``: which rule trained it, from which seed.
         temperature: > 0; ``logp`` is that of the distribution that is left by the temperature and by ``top_p``, in (0, 1].
         max_new_tokens: longest completion.
+        chat_template_kwargs: what the chat template takes besides, such as ``{"enable_thinking": False}``.
         engine, engine_options: what draws, of ``engines.ENGINES``, and its options.
 
     ValueError for a wrong option, repeated problems, or ``chat`` without a chat template.
@@ -77,6 +78,7 @@ class Job:
     chat: bool = False
     engine: str = "shared_prefix"
     engine_options: Mapping[str, Any] | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         if self.task is None:
@@ -133,8 +135,8 @@ class Job:
             raise ValueError(
                 f"The tokenizer in {self.model} has no chat template. Leave chat out, or give it a template."
             )
-        template = self._tokenizer.apply_chat_template
-        return [template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts]
+        template, more = self._tokenizer.apply_chat_template, self.chat_template_kwargs or {}
+        return [template(prompt, add_generation_prompt=True, tokenize=False, **more) for prompt in prompts]
 
     def identity(self) -> dict[str, Any]:
         """What makes two jobs the same: plain values, equal on every machine that has the same model and problems."""

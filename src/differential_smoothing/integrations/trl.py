@@ -137,6 +137,8 @@ class DSGRPOConfig(GRPOConfig):
             for name, value in PRESETS[self.rule].items():
                 if getattr(self, name) == default[name]:  # what the user set otherwise stays
                     setattr(self, name, value)
+        if str(self.fsdp).lower() == "true":  # from a flag it is text, which the host takes for a list of options
+            self.fsdp = True
         super().__post_init__()
         self._check_rule()
         smoothing_coefficient(

@@ -3,6 +3,7 @@
 from .arena import arena_markdown, frontier_figure
 from .figures import pass_at_k_figure
 from .html import Limits, page, write_page
+from .sets import sets_markdown
 from .tables import comparison_table, diagnosis_table, savings, to_markdown, verdict
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "page",
     "pass_at_k_figure",
     "savings",
+    "sets_markdown",
     "to_markdown",
     "verdict",
     "write_page",
