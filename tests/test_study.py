@@ -1,5 +1,6 @@
 """Studies: read, refused, interrupted, continued, reported; through the command line, as a user would."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from multiprocessing import forkserver
 
 import pandas as pd
@@ -17,6 +19,7 @@ from differential_smoothing.evaluation.generate import sample_rollouts
 from differential_smoothing.rollouts import read_rollouts
 from differential_smoothing.study import QUICKSTART, Cell, _exit_status, read_study, run_study
 from differential_smoothing.tasks import countdown
+from differential_smoothing.training import claim_folder
 
 TINY = {
     "common": {
@@ -145,6 +148,28 @@ def test_evaluation_follows_the_training_unless_it_says_otherwise(tmp_path):
     assert evaluation.max_completion_length == 99
 
 
+def test_options_added_later_leave_old_folders_their_own(tmp_path):
+    """What defines a study or a run that does not use them is what it was before there were engines."""
+    with claim_folder(tmp_path / "study", asdict(read_study(QUICKSTART))):
+        keys = json.loads((tmp_path / "study" / "config.json").read_text())
+    assert {key for key in keys if key.startswith("evaluation.")} == {
+        f"evaluation.{name}"
+        for name in (
+            "split", "problems", "samples", "seed", "temperature", "numbers", "max_number", "max_completion_length", "chat",
+        )
+    }  # fmt: skip
+    with claim_folder(tmp_path / "run", {"top_p": 1.0, "chat_template_kwargs": None, "task": "countdown", "engine": "shared_prefix"}):
+        kept = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert kept == {"top_p": 1.0, "chat_template_kwargs": None}  # a run always had these
+    path = tmp_path / "study.yaml"
+    evaluation = {"engine": "vllm_server", "engine_options": {"url": "http://host:1"}, "top_p": 0.9}
+    path.write_text(yaml.safe_dump({"models": {"grpo": {}}, "evaluation": evaluation}))
+    with claim_folder(tmp_path / "other", asdict(read_study(path))):
+        keys = json.loads((tmp_path / "other" / "config.json").read_text())
+    assert keys["evaluation.engine"] == "vllm_server" and keys["evaluation.top_p"] == 0.9
+    assert keys["evaluation.engine_options.url"] == "http://host:1"
+
+
 def test_a_mistake_in_one_model_is_found_before_anything_is_written(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump({**TINY, "models": {"grpo": {}, "ds": {"gama_p": 1}}}))
@@ -177,6 +202,9 @@ def test_trained_cells_come_first_in_pairs():
         ({"models": {"grpo": {}}, "seeds": [1, 1]}, "seeds must be different whole numbers"),
         ({"models": {"grpo": {}}, "evaluation": {"split": "tset"}}, "split must be train, dev or test"),
         ({"models": {"grpo": {}}, "evaluation": {"samples": 0}}, "samples must be at least 1"),
+        ({"models": {"grpo": {}}, "evaluation": {"engine": "vlm"}}, "there is no engine 'vlm'. Known: shared_prefix"),
+        ({"models": {"grpo": {}}, "evaluation": {"top_p": 0}}, "top_p must be above 0 and at most 1"),
+        ({"models": {"grpo": {}}, "evaluation": {"engine_options": 3}}, "engine_options must be a mapping"),
         ({"models": {"grpo": {}}, "evaluation": {"samples": "many"}}, "samples must be of type int"),
         ({"models": {"grpo": {}}, "evaluation": {"temprature": 2}}, "unknown entry 'temprature'"),
         ({"models": {"a": {}}, "baseline": "b"}, "baseline 'b' is not one of the models a"),

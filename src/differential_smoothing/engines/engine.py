@@ -35,10 +35,8 @@ class Draw(NamedTuple):
 class Engine(ABC):
     """Draws completions of one model. ``model`` is a folder or Hub name; the other arguments are the engine's options."""
 
-    #: Completions of one ``draw``, and so of one part of a large table. Part of what is drawn where ``seeds_parts`` is true.
+    #: Completions of one ``draw``, and so of one part of a table. Draws are seeded by it: another number, other completions.
     rows_at_once: int = 2048
-    #: Whether draws depend on which prompts are drawn together: one seed for a part, not one per prompt.
-    seeds_parts: bool = True
 
     def __init__(self, model: str):
         self.model = model

@@ -37,12 +37,10 @@ class VLLMServer(Engine):
         concurrency: prompts at once.
         logp: False leaves log-probs unknown, for servers that report those of another distribution than the one drawn from.
 
-    The environment variable VLLM_API_KEY is sent as the key, if there is one. Every prompt has a seed of its own, so a table does not
-    depend on its parts.
+    The environment variable VLLM_API_KEY is sent as the key, if there is one. Every prompt is a request with a seed of its own.
     """
 
     rows_at_once = 16_384
-    seeds_parts = False
 
     def __init__(
         self,

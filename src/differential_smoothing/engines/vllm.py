@@ -15,12 +15,10 @@ __all__ = ["VLLM"]
 class VLLM(Engine):
     """``vllm.LLM``. ``options`` are its arguments: ``tensor_parallel_size``, ``max_model_len``, ``gpu_memory_utilization``, ...
 
-    Every prompt has a seed of its own, so a table does not depend on its parts. vLLM repeats draws only as far as its kernels do:
-    another batch may round another way.
+    Every prompt has a seed of its own. vLLM repeats draws only as far as its kernels do: another batch may round another way.
     """
 
     rows_at_once = 16_384
-    seeds_parts = False
 
     def __init__(self, model: str, **options: Any):
         super().__init__(model)

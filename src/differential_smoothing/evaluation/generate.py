@@ -1,7 +1,7 @@
 """Sample a model on problems and verify every answer: a model in, a rollouts table out.
 
-A job is cut into parts, each a few problems with all their completions. Draws are seeded part by part (``shared_prefix``) or prompt by
-prompt (vLLM), so a part is the same whoever draws it and whenever; ``parts`` writes them one by one.
+A job is cut into parts, each a few problems with all their completions. Draws are seeded part by part, so a part is the same whoever draws
+it and whenever; ``parts`` writes them one by one.
 """
 
 from __future__ import annotations
