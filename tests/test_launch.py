@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from test_trl import make
 
 from differential_smoothing.integrations.launch import lone_process
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
+from differential_smoothing.training import parse_config
 
 ROOT = Path(__file__).parents[1]
 # what the trainer asks, without the ten seconds that loading TRL takes
@@ -78,3 +82,47 @@ def test_the_trainer_says_it_and_trains(tiny_model, tmp_path, monkeypatch, caplo
     assert "one process" in said and "torchrun --nproc_per_node N" in said and "\n" not in said
     trainer.train()
     assert trainer.state.global_step == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "environment"),
+    [
+        ("ddp", {}),
+        ("fsdp2", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}),
+        ("zero3", {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+                   "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true"}),
+    ],
+)  # fmt: skip
+def test_the_configs_of_accelerate_mean_what_they_say(name, environment):
+    path = ROOT / "configs" / "accelerate" / f"{name}.yaml"
+    assert load_config_from_file(str(path)).num_processes == 8  # refuses an unknown key
+    words = ["--config_file", str(path), "-m", "differential_smoothing", "train"]
+    args, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    args.deepspeed_fields_from_accelerate_config = ",".join(getattr(defaults, "deepspeed_config", None) or {})
+    prepare = prepare_deepspeed_cmd_env if name == "zero3" else lambda a: (a, prepare_multi_gpu_env(a))
+    launched, given = prepare(args)
+    assert given["ACCELERATE_MIXED_PRECISION"] == "bf16" and args.num_processes == 8
+    assert {k: given.get(k, "").removeprefix("FSDP_") for k in environment} == environment
+
+
+def test_a_config_is_launched_by_the_commands_of_the_page():
+    page = (ROOT / "configs" / "README.md").read_text()
+    for path in sorted((ROOT / "configs" / "accelerate").glob("*.yaml")):
+        assert path.name in page
+        assert f"--config_file configs/accelerate/{path.name}" in path.read_text()
+
+
+def test_vllm_as_a_server_is_an_option_of_the_config():
+    flags = ["--config", str(ROOT / "configs" / "countdown_qwen2.5_3b.yaml"), "--vllm_mode", "server",
+             "--vllm_server_base_url", "http://10.0.0.2:8000", "--use_cpu", "true", "--bf16", "false"]  # fmt: skip
+    run, config = parse_config(flags)
+    assert (config.use_vllm, config.vllm_mode, run.rollout) == (True, "server", "host")
+    assert config.vllm_server_base_url == "http://10.0.0.2:8000"
+
+
+def test_fsdp2_of_transformers_is_an_option_of_the_config(tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        f"output_dir: {tmp_path}\nuse_cpu: true\nbf16: false\nmodel_init_kwargs: {{distributed_config: {{fsdp_size: 2}}}}\n"
+    )
+    _, config = parse_config(["--config", str(tmp_path / "run.yaml")])
+    assert config.model_init_kwargs == {"distributed_config": {"fsdp_size": 2}}
