@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-verl lint benchmark base bases clean
+.PHONY: quickstart test test-verl test-tinker lint benchmark base bases clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/dsmooth quickstart $(ARGS)
@@ -14,6 +14,10 @@ test: $(VENV)/.ready
 # verl has an environment of its own: it pins an older transformers, and its workers do not start beside TRL.
 test-verl: $(VENV)-verl/.ready
 	OMP_NUM_THREADS=1 $(VENV)-verl/bin/python -m pytest tests/test_verl_estimator.py tests/test_verl_config.py tests/test_verl_run.py $(ARGS)
+
+# So has SkyRL's engine, which speaks the Tinker API; uv is how its server starts its worker.
+test-tinker: $(VENV)-tinker/.ready
+	OMP_NUM_THREADS=1 $(VENV)-tinker/bin/python -m pytest tests/test_tinker.py $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -47,5 +51,12 @@ $(VENV)-verl/.ready: pyproject.toml constraints-verl.txt
 	$(VENV)-verl/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-verl.txt --editable '.[verl]' pytest
 	touch $@
 
+$(VENV)-tinker/.ready: pyproject.toml
+	test -x $(VENV)-tinker/bin/python || $(PYTHON) -m venv $(VENV)-tinker
+	$(VENV)-tinker/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-tinker/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 \
+	  'skyrl[tinker,jax]==0.3.0' tinker==0.38.0 uv pytest --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-verl
+	rm -rf $(VENV) $(VENV)-verl $(VENV)-tinker

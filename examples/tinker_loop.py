@@ -3,7 +3,8 @@
 Each step the client samples a group of completions for each of a few prompts, with the log-probs that the API returns; scores them;
 calls `ds_grpo_advantages` for one advantage per token; and sends tokens, log-probs and advantages back as the inputs of the
 `importance_sampling` loss, followed by an optimiser step. The model is elsewhere: at Tinker, or at SkyRL, whose server
-speaks the same API and runs on a CPU (Python 3.12; `pip install torch 'skyrl[tinker,jax]' uv`):
+speaks the same API and runs on a CPU (`pip install torch 'skyrl[tinker,jax]' uv`, and on Python 3.11 the lines of SHIM in
+`tests/test_tinker.py` as a sitecustomize.py on the path):
 
     uv run --no-project --active -- python -m skyrl.tinker.api --base-model MODEL_FOLDER --backend jax --host 127.0.0.1
     TINKER_API_KEY=tml-none TINKER_BASE_URL=http://127.0.0.1:8000 python examples/tinker_loop.py --model MODEL_FOLDER
