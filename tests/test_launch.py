@@ -105,7 +105,7 @@ def test_the_configs_of_accelerate_mean_what_they_say(name, environment):
     assert {k: given.get(k, "").removeprefix("FSDP_") for k in environment} == environment
 
 
-def test_a_config_is_launched_by_the_commands_of_the_page():
+def test_the_page_names_every_config_of_accelerate():
     page = (ROOT / "configs" / "README.md").read_text()
     for path in sorted((ROOT / "configs" / "accelerate").glob("*.yaml")):
         assert path.name in page

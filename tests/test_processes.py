@@ -82,3 +82,14 @@ def test_sharded_weights_are_sampled_in_step(two):
     # each forward pass needs all processes: without that this test waits for ever
     first, second = two[1]["lengths"][:2], two[1]["lengths"][2:]
     assert first == [1, 1] and max(second) > 1
+
+
+@pytest.mark.slow
+def test_dsmooth_train_on_two_processes_with_fsdp2(tiny_model, tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        f"output_dir: {tmp_path / 'run'}\nmodel: {tiny_model}\nmodel_init_kwargs: {{distributed_config: {{fsdp_size: 2}}}}\n"
+        "save_strategy: 'no'\nproblems: 20\nper_device_train_batch_size: 8\nnum_generations: 4\nmax_completion_length: 8\n"
+        "max_steps: 1\nlearning_rate: 1.0e-2\ngamma_n: 0.2\nuse_cpu: true\nbf16: false\nreport_to: none\n"
+    )
+    torchrun("-m", "differential_smoothing", "train", "--config", tmp_path / "run.yaml")
+    assert (weights_of(tmp_path / "run" / "model") - weights_of(tiny_model)).abs().max() > 1e-4

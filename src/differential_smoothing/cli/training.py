@@ -124,9 +124,12 @@ def train(
         return
     if mistakes := plan.mistakes + plan.unchecked:
         raise ValueError("\n".join(mistakes) + "\nNothing was started.")
-    for note in plan.notes:
+    speaks = os.environ.get("RANK", "0") == "0"  # under torchrun the first process speaks for all
+    for note in plan.notes if speaks else ():
         print(f"dsmooth: {note}", file=sys.stderr)
-    print(f"The trained model is in {run(arguments, config)}")
+    folder = run(arguments, config)
+    if speaks:
+        print(f"The trained model is in {folder}")
 
 
 @app.command()
