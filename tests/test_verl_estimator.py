@@ -174,9 +174,10 @@ def test_unscored_completions_get_nothing_and_leave_their_group_alone():
     unscored = torch.zeros(len(batch.rewards), dtype=torch.bool)
     unscored[[1, 9, 30]] = True
     batch.rewards[unscored] = batch.correct[unscored] = torch.nan
-    ours, _ = batch.advantages(gamma_p=0.3, gamma_n=0.2)
+    ours, metrics = batch.advantages(gamma_p=0.3, gamma_n=0.2)
     torch.testing.assert_close(ours, batch.expected(gamma_p=0.3, gamma_n=0.2), atol=1e-6, rtol=1e-6)
     assert (ours[unscored] == 0).all() and ours.isfinite().all()
+    assert metrics["ds/unknown"] == pytest.approx(3 / len(unscored)) and "ds/unknown" not in Batch(4).advantages()[1]
 
 
 @pytest.mark.parametrize("shaping", SHAPINGS, ids=str)

@@ -107,7 +107,8 @@ def shaped_advantages(
     Returns:
         (B, T) advantages, 0 where masked, unscored or padding; and metrics ``ds/...``, without those that are undefined:
         ``ds/correct`` (share of completions), ``ds/logp_correct`` and ``ds/logp_incorrect`` (mean per token, nats),
-        ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what the gammas added per token).
+        ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what the gammas added per token), and, where there are any, ``ds/unknown``:
+        the share of completions whose correctness nobody said, as where one of several data sources has no ``correct_key``.
 
     A session with several outputs is one completion of its group, as in verl's own GRPO: the last output's advantage is that of all of
     them, and the term of each is that of its own tokens.
@@ -116,6 +117,8 @@ def shaped_advantages(
     rewards = torch.where(extra.counts, rewards.float(), torch.nan)
     correct = torch.where(extra.counts, extra.correct.to(rewards.dtype), torch.nan)
     logps, metrics = extra.logps, {}
+    if (unknown := float(correct[extra.counts].isnan().float().mean())) > 0:
+        metrics["ds/unknown"] = unknown
     gammas = {"gamma_p": options.gamma_p, "gamma_n": options.gamma_n}
     if options.schedule != "constant":
         discrepancy = entropy_discrepancy(logps.float(), mask, correct)
