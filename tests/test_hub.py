@@ -55,17 +55,16 @@ def hub():
 
 
 LOAD = """
-import json, sys, time
+import json, sys
 from differential_smoothing.hub import load_config, load_tokenizer
 for name in sys.argv[1:]:
     for load in (load_config, load_tokenizer):
-        start = time.monotonic()
         try:
             load(name, known=["owner/absentee"])
             said = ["nothing", ""]
         except Exception as error:
             said = [type(error).__name__, str(error)]
-        print(json.dumps([name, load.__name__, *said, time.monotonic() - start]))
+        print(json.dumps([name, load.__name__, *said]))
 """
 
 
@@ -75,6 +74,7 @@ def said_of(names, tmp_path, **environment):
     environment = {**clean, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", **environment}
     done = subprocess.run([sys.executable, "-c", LOAD, *names], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "Retrying" not in done.stderr  # huggingface_hub would, for half a minute a file
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == 2 * len(names)
     return rows
@@ -93,21 +93,20 @@ EXPECTED = {
 
 
 def test_each_answer_of_the_hub_is_one_paragraph(hub, tmp_path):
-    for name, load, kind, message, took in said_of(EXPECTED, tmp_path, HF_ENDPOINT=hub):
+    for name, load, kind, message in said_of(EXPECTED, tmp_path, HF_ENDPOINT=hub):
         expected, *parts = EXPECTED[name]
         assert kind == expected and all(part in message for part in parts), (name, load, kind, message)
         assert len(message) < 600 and "\n" not in message and "Traceback" not in message
-        assert took < 8, f"{name} took {took:.1f} s"
 
 
-def test_no_network_is_said_at_once_and_is_no_mistake(tmp_path):
+def test_no_network_is_said_without_retries_and_is_no_mistake(tmp_path):
     with socket.socket() as closed:  # bound and not listening: connections are refused
         closed.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        for _, _, kind, message, took in said_of(["owner/model"], tmp_path, HF_ENDPOINT=endpoint):
-            assert kind == "Unreachable" and "cannot be reached from here" in message and took < 8
-    for _, _, kind, message, took in said_of(["owner/model"], tmp_path, HF_HUB_OFFLINE="1"):
-        assert kind == "Unreachable" and "HF_HUB_OFFLINE" in message and took < 8
+        for _, _, kind, message in said_of(["owner/model"], tmp_path, HF_ENDPOINT=endpoint):
+            assert kind == "Unreachable" and "cannot be reached from here" in message
+    for _, _, kind, message in said_of(["owner/model"], tmp_path, HF_HUB_OFFLINE="1"):
+        assert kind == "Unreachable" and "HF_HUB_OFFLINE" in message
 
 
 def test_a_folder_needs_no_network_and_says_what_it_lacks(tiny_model, tmp_path):
