@@ -40,7 +40,8 @@ def test_help_names_every_command(dsmooth):
     status, out, _ = dsmooth("--help")
     assert status == 0
     for command in (
-        "quickstart", "compare", "train", "sample", "evaluate", "convert", "diagnose", "report", "base", "tabular", "card",
+        "quickstart", "compare", "reproduce", "train", "sample", "evaluate", "convert", "diagnose", "report", "base", "tabular",
+        "card",
     ):  # fmt: skip
         assert command in out
 
