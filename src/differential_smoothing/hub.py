@@ -72,7 +72,6 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
 
     Reads the exceptions of huggingface_hub behind those of transformers and datasets, whose own texts are the same for several causes.
     """
-    import httpx2
     from huggingface_hub import constants, errors
 
     chain = list(_chain(error))
@@ -117,7 +116,7 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
             f"{name!r} is not in this machine's cache, and HF_HUB_OFFLINE forbids to ask the Hub. Unset it, or fetch it where there is "
             f"a network: hf download {name}."
         )
-    if among(errors.LocalEntryNotFoundError, httpx2.TransportError, ConnectionError, TimeoutError):
+    if among(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) or any(_of_transport(e) for e in chain):
         return Unreachable(
             f"The Hub cannot be reached from here, and {name!r} is not in this machine's cache. Check the network (and HF_ENDPOINT, "
             f"HTTPS_PROXY if you set them), or fetch it elsewhere with hf download {name} and name the folder."
@@ -141,6 +140,14 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
             f"kind newer than that. Upgrade transformers, or name another model. (Its words: {said:.200})"
         )
     return ValueError(f"{name!r} cannot be loaded: {said:.400}")
+
+
+def _of_transport(error: BaseException) -> bool:
+    """Whether an HTTP library could not reach anybody. Which library it is depends on the version of huggingface_hub."""
+    return any(
+        kind.__name__ in ("TransportError", "RequestException") and kind.__module__.split(".")[0] in ("httpx", "httpx2", "requests")
+        for kind in type(error).__mro__
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
