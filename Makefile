@@ -55,7 +55,7 @@ $(VENV)-tinker/.ready: pyproject.toml
 	test -x $(VENV)-tinker/bin/python || $(PYTHON) -m venv $(VENV)-tinker
 	$(VENV)-tinker/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(VENV)-tinker/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 \
-	  'skyrl[tinker,jax]==0.3.0' tinker==0.38.0 uv pytest --editable .
+	  'skyrl[tinker,jax]==0.3.0' tinker==0.16.1 uv pytest --editable .
 	touch $@
 
 clean:

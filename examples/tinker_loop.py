@@ -3,13 +3,14 @@
 Each step the client samples a group of completions for each of a few prompts, with the log-probs that the API returns; scores them;
 calls `ds_grpo_advantages` for one advantage per token; and sends tokens, log-probs and advantages back as the inputs of the
 `importance_sampling` loss, followed by an optimiser step. The model is elsewhere: at Tinker, or at SkyRL, whose server
-speaks the same API and runs on a CPU (`pip install torch 'skyrl[tinker,jax]' uv`, and on Python 3.11 the lines of SHIM in
-`tests/test_tinker.py` as a sitecustomize.py on the path):
+speaks the same API and runs on a CPU (`pip install torch 'skyrl[tinker,jax]==0.3.0' tinker==0.16.1 uv`, and on Python 3.11 the lines of
+SHIM in `tests/test_tinker.py` as a sitecustomize.py on the path):
 
     uv run --no-project --active -- python -m skyrl.tinker.api --base-model MODEL_FOLDER --backend jax --host 127.0.0.1
     TINKER_API_KEY=tml-none TINKER_BASE_URL=http://127.0.0.1:8000 python examples/tinker_loop.py --model MODEL_FOLDER
 
-Run against SkyRL 0.3.0 on a CPU with the base model of this package (`tests/test_tinker.py`); never against Tinker itself. The two
+Run against SkyRL 0.3.0 on a CPU with the base model of this package (`tests/test_tinker.py`); never against Tinker itself. SkyRL 0.3.0
+answers samples as JSON, which version 0.38.0 of the SDK refuses and 0.16.1 reads. The two
 weigh a batch differently: Tinker's loss is a sum over tokens, SkyRL's a mean over each sequence and then over sequences.
 """
 
@@ -22,6 +23,11 @@ from transformers import AutoTokenizer
 from differential_smoothing import ds_grpo_advantages
 from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.tasks import countdown
+
+
+def ready(client):
+    """Newer versions of the SDK give a future of a client, older ones the client."""
+    return client.result() if hasattr(client, "result") else client
 
 
 def padded(rows):
@@ -59,7 +65,7 @@ def train(training, tokenizer, steps, prompts_per_step=8, group_size=8, gamma_p=
     problems = countdown.generate(steps * prompts_per_step, split="train", seed=seed)
     history = []
     for step in range(steps):
-        sampler = training.save_weights_and_get_sampling_client().result()
+        sampler = ready(training.save_weights_and_get_sampling_client())
         chosen = problems[step * prompts_per_step : (step + 1) * prompts_per_step]
         prompts = [tokenizer(countdown.prompt(p))["input_ids"] for p in chosen]
         drawing = [
@@ -98,5 +104,5 @@ if __name__ == "__main__":
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     options = vars(parser.parse_args())
     model = options.pop("model")
-    client = tinker.ServiceClient().create_lora_training_client(base_model=model, rank=8, seed=0).result()
+    client = ready(tinker.ServiceClient().create_lora_training_client(base_model=model, rank=8, seed=0))
     train(client, AutoTokenizer.from_pretrained(model), **options)

@@ -48,7 +48,7 @@ def client(tmp_path_factory):
     }  # fmt: skip
     # sampling requests arrive one by one: a fixed batch is compiled once
     words = ["--base-model", str(SHIPPED_BASE), "--backend", "jax", "--host", "127.0.0.1", "--port", str(port),
-             "--backend-config", '{"max_lora_adapters": 3, "max_lora_rank": 8, "sample_max_num_sequences": 8}',
+             "--backend-config", '{"max_lora_adapters": 5, "max_lora_rank": 8, "sample_max_num_sequences": 8}',
              "--database-url", f"sqlite:///{folder}/engine.db", "--checkpoints-base", str(folder / "checkpoints")]  # fmt: skip
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
@@ -59,9 +59,9 @@ def client(tmp_path_factory):
         url = f"http://127.0.0.1:{port}"
         _wait(server, url, folder / "log")
         os.environ.update(TINKER_API_KEY="tml-none", TINKER_BASE_URL=url)
-        yield lambda: tinker.ServiceClient().create_lora_training_client(
-            base_model=str(SHIPPED_BASE), rank=8, seed=0
-        ).result()  # fmt: skip
+        yield lambda: loop.ready(
+            tinker.ServiceClient().create_lora_training_client(base_model=str(SHIPPED_BASE), rank=8, seed=0)
+        )
     finally:
         os.killpg(server.pid, signal.SIGKILL)
 
@@ -88,7 +88,7 @@ def drawn(training, tokenizer, count=8):
     parameters = tinker.SamplingParams(
         max_tokens=16, temperature=1.0, seed=0, stop=[tokenizer.eos_token_id]
     )
-    sampler = training.save_weights_and_get_sampling_client().result()
+    sampler = loop.ready(training.save_weights_and_get_sampling_client())
     future = sampler.sample(
         prompt=tinker.ModelInput.from_ints(prompt), num_samples=count, sampling_params=parameters
     )
