@@ -95,8 +95,9 @@ def frontier_figure(
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(color="#ECECEC", linewidth=0.6)
             axes.set_axisbelow(True)
-        for axes in panels.flat[len(rules) :]:
-            axes.set_visible(False)
+        for number in range(len(rules), panels.size):
+            panels.flat[number].set_visible(False)
+            panels.flat[number - columns].tick_params(labelbottom=True)  # the panel above is the lowest of its column
         figure.supxlabel(_AXES["pass@1"], fontsize=8.5)
         figure.supylabel(_AXES[measure].format(k=k), fontsize=8.5)
         path.parent.mkdir(parents=True, exist_ok=True)
