@@ -235,6 +235,17 @@ def test_a_small_difference_is_a_difference_at_every_size(zeros):
     assert verify(f"{tiny}1", f"10^{{-{zeros + 1}}}").correct
 
 
+@pytest.mark.parametrize(
+    ("completion", "right", "wrong"),
+    [("\\boxed{1} and \\boxed{200}", "1, 200", "1200"), ("The answer is $1$ and $200$.", "1, 200", "1200"), ("\\boxed{10,100}", "10, 100", "10, 1000"),
+     ("\\boxed{10,100}", "10100", "10, 100, 0"), ("\\boxed{1,000} and \\boxed{2,000}", "1,000, 2,000", "10002000"), ("\\boxed{0,100}", "0, 100", "100"),
+     ("\\boxed{1000,2000}", "1,000, 2,000", "1000"), ("\\boxed{x=1\\text{ or }x=200}", "1, 200", "1200"), ("\\boxed{1\\,200}", "1200", "1, 200"),
+     ("\\boxed{(10, 100)}", "(10,100)", "10100"), ("\\boxed{(10,100)}", "(10, 100)", "(100, 10)"), ("\\boxed{100}", "100", "(0,100)")],
+)  # fmt: skip
+def test_a_comma_between_thousands_is_not_one_between_answers(completion, right, wrong):
+    assert verify(completion, right).correct and not verify(completion, wrong).correct
+
+
 # --- what is no answer, and gold answers that are none --------------------------------------------------------------
 
 

@@ -63,7 +63,10 @@ _TRIG = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _CURRENCY = re.compile(r"[€£¥]|\bUSD\b|\bRs\.?\s|(?<=\d)\s*dollars?\b|(?<=\d)\s*euros?\b")
 _PERCENT = re.compile(r"\s*(?:\\?%|\bpercent(?:age)?(?: points)?\b)\s*$")
 _SCIENTIFIC = re.compile(r"(?<![\w.])(-?\d{1,20}(?:\.\d{1,20})?)\s?[eE]\s?\^?\{?([-+]?\d{1,3})\}?(?![\w.])")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|,|,\\!|\\,|\\;| )\d{3})+(?![\d])(?!,)")
+_THOUSANDS = re.compile(
+    r"(?:[(\[]|\\\{)\s?\d{1,3}(?:,\d{3})+\s?(?:\\right\s?)?(?:[)\]]|\\\})"  # alone in brackets: (10,100) is a pair
+    r"|(?<![\d.,])[1-9]\d{0,2}(?:(?:\{,\}|,|,\\!|\\,|\\;| )\d{3})+(?![\d])(?!,\d)"
+)
 _MIXED = re.compile(r"(-?\d{1,20}) (\d{1,20})/(\d{1,20})")
 _UNIT = re.compile(
     r"(.{0,900}?(?:[\d})]|\\pi))(\s*)((?:square |cubic |sq\.? |cu\.? )?[A-Za-z][A-Za-z .'/^{}\d²³-]{0,40})"
@@ -119,8 +122,11 @@ class Spelled(NamedTuple):
     words: bool = False
 
 
-def spelled(answer: str) -> Spelled:
-    """``answer`` in the one spelling. ValueError with a reason in plain words if it is empty or too long."""
+def spelled(answer: str, *, thousands: bool = True) -> Spelled:
+    """``answer`` in the one spelling. ValueError with a reason in plain words if it is empty or too long.
+
+    ``thousands``: 10,100 is one number and not two.
+    """
     if len(answer) > MAX_ANSWER:
         raise ValueError(f"too long: an answer of {len(answer)} characters, at most {MAX_ANSWER} are read")
     text = "".join(c for c in answer.translate(_SIGNS).translate(_FULLWIDTH) if c >= " " or c in "\n\t")
@@ -135,7 +141,8 @@ def spelled(answer: str) -> Spelled:
     if "matrix" not in text and "array" not in text:
         text = text.replace("\\\\", "\\").replace("\\[", " ").replace("\\]", " ")
     text = text.replace("\\\\", _ROW)  # the end of a row is no escaped blank
-    text = _THOUSANDS.sub(lambda m: re.sub(r"\D", "", m.group()), text)
+    if thousands:
+        text = _THOUSANDS.sub(lambda m: re.sub(r"\D", "", m.group()) if m.group()[0].isdigit() else m.group(), text)
     text = _GONE.sub(lambda m: " " if m.group().isspace() or m.group()[-1:] in " ~" else "", text)
     for _ in range(3):  # a text command in a text command
         text, found = _TEXT.subn(lambda m: f"\\{m[1]} " if m[1] in _FUNCTIONS else f" {m[1]} ", text)

@@ -24,6 +24,7 @@ comparison that needs them waits for sympy to load). A gold answer is data: Valu
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,7 @@ from differential_smoothing.tasks.task import Verdict
 
 __all__ = ["Verdict", "canonical", "check_golds", "solution_signature", "unreadable", "verify", "verify_many"]
 
+_LIST = re.compile(r"\d, \d")  # a gold answer of several numbers: "10,100" may be two of them
 CACHE = 50_000  # comparisons remembered, each of two texts of at most MAX_ANSWER characters
 
 
@@ -177,6 +179,8 @@ def _compare(
         if known is None:
             try:
                 known = by_rule(golds[key[0]], spelled(key[1]))
+                if known[0] is False and _LIST.search(key[0]):
+                    known = by_rule(golds[key[0]], spelled(key[1], thousands=False))
             except ValueError as error:
                 known = False, str(error)
             if isinstance(known[0], bool):

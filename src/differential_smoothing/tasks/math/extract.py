@@ -75,7 +75,7 @@ def boxed(text: str) -> str | None:
         if content not in contents:
             contents.append(content)
         ends = start
-    return ",".join(reversed(contents)) if contents else None
+    return ", ".join(reversed(contents)) if contents else None  # "1,200" would be one number
 
 
 def _marked(text: str) -> str | None:
@@ -114,7 +114,7 @@ def _joined(text: str, formula: re.Match) -> str:
         formula = following
         parts.append(_inside(formula))
     unit = re.match(r"\s?(?:\\?%|percent\b)", text[formula.end() : formula.end() + 12])
-    return ",".join(parts) + (unit.group() if unit else "")
+    return ", ".join(parts) + (unit.group() if unit else "")
 
 
 def _inside(formula: re.Match) -> str:

@@ -81,7 +81,7 @@ def _same_kind(gold: str, answer: str) -> tuple[str, str] | tuple[None, None]:
         parts = [p.strip() for part in _top_level(answer) for p in re.split(r" (?:or|and) ", part)]
         named = [_NAMED.match(part) for part in parts]
         if len(parts) > 1 and all(named) and len({m[1] for m in named}) == 1:  # x = 1 or x = 2
-            answer = ",".join(part[m.end() :] for part, m in zip(parts, named))
+            answer = ", ".join(part[m.end() :] for part, m in zip(parts, named))
         elif len(parts) == 1 and not _RELATION.search(answer):
             answer = _EQUALS.split(answer)[-1].strip()
             answer = answer[m.end() :] if (m := _NAMED.match(answer)) else answer
