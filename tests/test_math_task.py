@@ -288,13 +288,40 @@ def asked(*questions):
     ["What is $\\frac{1}{2}+x$?", "what is \\(\\dfrac{1}{2} + x\\) ?", "What is\n$$\\tfrac{1}{2}\\, + \\left. x $$", "WHAT IS \\frac{1}{2}+x."],
 )  # fmt: skip
 def test_a_question_is_the_same_in_another_spelling(question):
-    assert normal(question.replace("\\left.", "")) == "whatis\\frac{1}{2}+x"
+    assert normal(question.replace("\\left.", "")) == "whatis\\frac12+x"
 
 
 def test_questions_that_differ_in_a_sign_a_digit_or_a_point_are_different():
     questions = ["What is 1+2?", "What is 1-2?", "What is 12?", "What is 1.2?", "What is 1,2?", "What is 1/2?", "What is 1+3?"]
     assert len({normal(q) for q in questions}) == len(questions)
     assert contaminated(asked(*questions[1:]), asked(questions[0])) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Compute 5!", "Compute 5."), ("Find 1 23", "Find 12 3"), ("What is 2 1/2 + 1?", "What is 21/2+1?"), ("Find $1$ $2$", "Find $12$"),
+     ("x^{23}", "x^23"), ("2^{3}4", "2^{34}"), ("\\frac{12}{3}", "\\frac{1}{23}"), ("\\{2\\}", "2"), ("Find 5{3}", "Find 53!")],
+)  # fmt: skip
+def test_questions_that_only_look_alike_are_different(one, other):
+    assert normal(one) != normal(other) and contaminated(asked(one), asked(other)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Solve x^{2} = 4", "Solve x^2=4."), ("\\frac{1}{2}", "\\frac12"), ("90^{\\circ}", "90^\\circ"), ("2  1/2 + 1", "2 1/2+1"), ("10,\\!000", "10,000"), ("\\sqrt{x}", "\\sqrt x")],
+)
+def test_braces_around_one_token_and_blanks_hide_no_copy(one, other):
+    assert normal(one) == normal(other)
+
+
+def test_a_whole_test_question_in_a_training_question_is_found():
+    test = asked("Let $a$ and $b$ be two positive integers with sum 30 and product 200. What is the larger of $a$ and $b$, plus $x^{2}$?", "What is 1+2?")
+    question = test[0].question
+    held = [question + " Give your answer as an integer.", "Problem 5. " + question, question.replace("{2}?", "2") + " Answer as an integer: ", question + "\n5"]
+    assert contaminated(asked(*held), test) == (asked(*held), [])
+    other = [question.replace("plus", "minus"), question.replace("?", "+1?"), question.replace("$?", "y$?"), question.replace("$?", "!$?"), question.replace("?", ".5?")]
+    assert contaminated(asked(*other), test) == ([], asked(*other))
+    assert contaminated(asked("What is 1+2? Give your answer as an integer."), test) == ([], [])  # too short to tell
 
 
 def test_training_problems_that_are_test_problems_are_found_both_ways():

@@ -18,24 +18,28 @@ _GONE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits)(?![A-Za-z])|\\q?quad(?![A-Za-z])|\\[,;:! ]|\\[()\[\]]|[$~]"
 )
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_BRACES = re.compile(r"\{\s*(\w|\\[a-z]+)\s*\}")  # x^{2} is x^2
 _WORD = re.compile(r"[^\W\d_]+|\d+")
+_TOKEN = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")  # with the signs
 
 
 class Contamination(NamedTuple):
-    """Training problems that are test problems: ``same`` text, or (no others of these) 13 words in a row: ``overlapping``."""
+    """Training problems that are test problems or hold one: ``same``; or (no others of these) share 13 words in a row: ``overlapping``."""
 
     same: list[MathProblem]
     overlapping: list[MathProblem]
 
 
 def normal(question: str) -> str:
-    """A question in a spelling that does not depend on case, white space, dollar signs, LaTeX spacing or the full stop at the end."""
-    return "".join(_plain(question).split()).rstrip(".?!:")
+    """A question in a spelling that does not depend on case, dollar signs, LaTeX spacing, braces around one letter, digit or command,
+    the full stop at the end, or white space other than between two digits. A number before it ("Problem 5.") makes another question.
+    """
+    return re.sub(r"(?<!\d) | (?!\d)", "", " ".join(_plain(question).split())).rstrip(".?:")  # not "!": 5! is 120
 
 
 def _plain(question: str) -> str:
     text = _FRACTION.sub(r"\\frac", unicodedata.normalize("NFKC", question))
-    return _GONE.sub(" ", text).casefold()
+    return _BRACES.sub(r"\1", _GONE.sub(" ", text).casefold())
 
 
 def contaminated(
@@ -43,20 +47,40 @@ def contaminated(
 ) -> Contamination:
     """The problems of ``train`` that occur in ``test``, in the order of ``train``.
 
-    ``same``: equal after ``normal``. ``overlapping``: the two share ``words`` words or numbers in a row, drawings ([asy]) left out; a sign
+    ``same``: equal after ``normal``, or a test question of at least ``words`` words, with all its signs, stands whole in the training question
+    and ends there or is followed by other words ("Give your answer as an integer."). ``overlapping``: the two share ``words`` words or numbers in a row, drawings ([asy]) left out; a sign
     of a copy that was changed, or only of a common phrase, so look at them. Questions of fewer words are compared whole only.
     """
-    texts, runs = set(), set()
+    texts, runs, whole = set(), set(), {}
     for problem in test:
         texts.add(normal(problem.question))
         runs.update(_runs(problem.question, words))
+        tokens = _tokens(problem.question)
+        if sum(token.isalnum() for token in tokens) >= words:
+            whole.setdefault(tuple(tokens[:words]), []).append(tokens)
     same, overlapping = [], []
     for problem in train:
-        if normal(problem.question) in texts:
+        if normal(problem.question) in texts or _holds(_tokens(problem.question), whole, words):
             same.append(problem)
         elif not runs.isdisjoint(_runs(problem.question, words)):
             overlapping.append(problem)
     return Contamination(same, overlapping)
+
+
+def _tokens(question: str) -> list[str]:
+    return _TOKEN.findall(_plain(question).strip().rstrip(".?:"))
+
+
+def _holds(tokens: list[str], whole: dict[tuple[str, ...], list[list[str]]], words: int) -> bool:
+    """Whether one of the token lists ``whole``, by their first ``words`` tokens, is in ``tokens`` and what follows is no part of its formula."""
+    for start in range(len(tokens) - words + 1):
+        for asked in whole.get(tuple(tokens[start : start + words]), ()):
+            end = start + len(asked)
+            following = [*tokens[end : end + 2], "", ""]
+            ended = following[0] in ("", "?", ":") or (following[0] == "." and not following[1].isdigit())
+            if tokens[start:end] == asked and (ended or (following[0].isalpha() and len(following[0]) > 1)):
+                return True
+    return False
 
 
 def _runs(question: str, words: int) -> set[tuple[str, ...]]:
