@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -25,7 +26,8 @@ from differential_smoothing.rollouts import (
     write_rollouts,
 )
 from differential_smoothing.sampling import sample
-from differential_smoothing.tasks import countdown
+from differential_smoothing.tasks import countdown, make_task
+from differential_smoothing.tasks.math.sources import MathProblem
 
 SAMPLES, PER_PART = 256, 8  # 2,048 completions at once
 
@@ -167,6 +169,31 @@ def test_a_part_of_other_weights_is_refused(half, tiny_model, tmp_path):
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"belongs to another job: weights is 'sha256:"):
         sample_to_file(job(str(tmp_path)), half)
+
+
+def test_a_part_with_another_answer_or_option_is_refused(tiny_model, tmp_path):
+    """A mended answer, and another view of variety: the prompts are the same, and the verdicts are not."""
+    before = [MathProblem(f"{n} + 1?", str(n + 1), "own") for n in range(3)]
+    path, options = tmp_path / "x.parquet", {"num_samples": 2048, "max_new_tokens": 2, "problems": before}
+    assert not sample_to_file(job(tiny_model, **options, task=make_task("math")), path, shard=(1, 3))
+    mended = [before[0], replace(before[1], answer="7"), before[2]]
+    with pytest.raises(ValueError, match="problems_sha256 is"):
+        sample_to_file(job(tiny_model, **{**options, "problems": mended}, task=make_task("math")), path, shard=(2, 3))
+    with pytest.raises(ValueError, match="task_variety is 'answer' there and 'calculations' here"):
+        sample_to_file(job(tiny_model, **options, task=make_task("math", variety="calculations")), path, shard=(2, 3))
+    assert not sample_to_file(job(tiny_model, **options, task=make_task("math")), path, shard=(2, 3))
+
+
+def test_the_identity_has_every_option_of_a_generator(tiny_model):
+    """Their entries are what an answer is scored against; a question is the same with other options."""
+    found = []
+    for options in ({}, {"threshold": 0.5}, {"edge_probability": 0.5}):
+        task = make_task("reasoning_gym:graph_color", min_num_vertices=5, max_num_vertices=6, **options)
+        found.append(task.identity())
+        assert json.loads(json.dumps(found[-1])) == found[-1]
+    assert len({json.dumps(identity) for identity in found}) == 3 and found[1]["threshold"] == 0.5
+    one = job(tiny_model, task=task, problems=task.problems(2, split="dev", seed=0))
+    assert one.identity()["task_options"] == {"min_num_vertices": 5, "max_num_vertices": 6, "edge_probability": 0.5}
 
 
 def test_stray_and_broken_parts_are_refused(half, tiny_model, tmp_path):

@@ -7,6 +7,7 @@ it and whenever; ``parts`` writes them one by one.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,14 +142,16 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What makes two jobs the same: plain values, equal on every machine that has the same model and problems."""
         problems = hashlib.sha256()
-        for name, text in zip(self.prompt_ids, self.texts, strict=True):
-            problems.update(f"{len(name)} {len(text)}\n{name}{text}".encode())
+        for problem, name, text in zip(self.problems, self.prompt_ids, self.texts, strict=True):
+            columns = json.dumps(self.task.columns(problem), sort_keys=True)  # the right answer, where the prompt does not give it
+            problems.update(f"{len(name)} {len(text)} {len(columns)}\n{name}{text}{columns}".encode())
         return {
             "name": self.name, "training_seed": self.training_seed, "weights": weights_of(self.model), "task": self.task.name,
             "problems": len(self.problems), "problems_sha256": problems.hexdigest(), "samples": self.num_samples,
             "seed": self.seed, "temperature": float(self.temperature), "top_p": float(self.top_p),
             "max_new_tokens": self.max_new_tokens, "chat": self.chat, "engine": self.engine,
             "problems_per_part": self.step,
+            **{f"task_{key}": value for key, value in self.task.identity().items()},
             **{f"engine_{key}": value for key, value in self._drawer.identity().items()},
         }  # fmt: skip
 

@@ -111,6 +111,10 @@ class Task(ABC, Generic[P]):
         """A completion that solves ``problem`` in compact form, drawn at random if there are many. None: not known."""
         return None
 
+    def identity(self) -> dict[str, Any]:
+        """Options that decide about verdicts beside the problem: two parts of one table agree in them. Plain values of JSON."""
+        return {}
+
     @cached_property
     def reward(self) -> Callable[..., list[float]]:
         """TRL reward: 1.0 for a correct completion, else 0.0. Its ``__name__`` is the task's name and ``_correct``.

@@ -79,6 +79,10 @@ class ReasoningGym(Task[GymProblem]):
                     f"memory_mb={memory_mb!r}, imports={imports!r}, size={size!r} and {options}."
                 )
         self._threshold, self._size = threshold, size
+        self._identity = {
+            "threshold": threshold, "time_limit": time_limit, "memory_mb": memory_mb, "imports": list(imports), "size": size,
+            "options": options,
+        }  # fmt: skip
         self._form = FORMS.get(dataset, Form())
         self.words, self.pattern = self._form.words, self._form.pattern
         self._scorer = Scorer(
@@ -123,6 +127,10 @@ class ReasoningGym(Task[GymProblem]):
             return self._form.prompt(problem.entry)
         request = "Think inside <think> </think>, then give only the final answer inside <answer> </answer>."
         return [{"role": "user", "content": f"{problem.question.strip()}\n\n{request}"}]
+
+    def identity(self):
+        """All options: those of the generator make the entry that an answer is scored against."""
+        return json.loads(json.dumps(self._identity))
 
     def columns(self, problem: GymProblem) -> dict[str, Any]:
         """Where the generator makes the entry, and its question, by which one sees that it is still the same entry."""

@@ -156,6 +156,10 @@ class Math(Task[MathProblem]):
         system = [{"role": "system", "content": self._style.system}] if self._style.system else []
         return [*system, {"role": "user", "content": user}]
 
+    def identity(self):
+        """What the canonical form tells apart. The rest is in the problems."""
+        return {"variety": self._variety}
+
     def columns(self, problem: MathProblem) -> dict[str, str]:
         """``question``, ``answer`` and ``source``, all text."""
         return {"question": problem.question, "answer": problem.answer, "source": problem.source}
