@@ -225,7 +225,16 @@ def test_continuous_batching_reports_the_distribution_drawn_from(tiny_model, net
         for ids, logp in group:
             assert logp == pytest.approx(expected_logp(network, prompt, ids, 0.7, 1.0), abs=1e-3)
             assert len(ids) == 6 or ids[-1] == ends
-    assert engine.identity() == {"continuous": True}
+    assert engine.identity() == {"device": "cuda" if torch.cuda.is_available() else "cpu", "continuous": True}
+
+
+def test_what_shapes_the_draws_is_in_the_identity_and_where_they_are_made_is_not(tiny_model):
+    options = {"tensor_parallel_size": 4, "gpu_memory_utilization": 0.5, "quantization": "fp8", "dtype": torch.float16}
+    assert make_engine("vllm", tiny_model, options).identity() == {"quantization": "fp8", "dtype": "torch.float16"}
+    device = {"device": "cuda" if torch.cuda.is_available() else "cpu"}
+    assert make_engine("shared_prefix", tiny_model).identity() == device
+    plain = make_engine("transformers", tiny_model, {"continuous": False, "batch_size": 8})
+    assert plain.identity() == {**device, "continuous": False, "batch_size": 8}
 
 
 def test_every_engine_fills_the_same_table(engine, tiny_model, server):

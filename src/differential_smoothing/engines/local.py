@@ -40,6 +40,10 @@ class _Local(Engine):
     def ends(self) -> list[int]:
         return end_tokens(self.model, self.network.generation_config, self.tokenizer)
 
+    def identity(self):
+        """The kind of device, which decides about the precision and the stream of random numbers."""
+        return {"device": "cuda" if torch.cuda.is_available() else "cpu"}
+
     @property
     def padding(self) -> int:
         return self.tokenizer.pad_token_id or 0
@@ -91,8 +95,9 @@ class Transformers(_Local):
             self.rows_at_once = 8192  # a part ends with a few long completions alone on the device: the fewer parts, the better
 
     def identity(self):
-        """Which of the two ways, and the batch size of ``generate``."""
-        return {"continuous": True} if self.continuous else {"continuous": False, "batch_size": self.batch_size}
+        """The kind of device, which of the two ways, and the batch size of ``generate``."""
+        way = {"continuous": True} if self.continuous else {"continuous": False, "batch_size": self.batch_size}
+        return super().identity() | way
 
     def draw(self, prompt_ids, *, num_samples, seed, temperature, top_p, max_new_tokens):
         """See ``Engine.draw``."""

@@ -3,6 +3,7 @@ TRL 1.16's colocated mode use (vLLM 0.22 to 0.31), and tested with a stand-in of
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from typing import Any
 from .engine import Draw, Engine, spread
 
 __all__ = ["VLLM"]
+
+#: Options of vLLM that machines of one job may differ in: they change the batches, and so rounding, but not the distribution.
+PLACEMENT = (
+    "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "distributed_executor_backend", "gpu_memory_utilization",
+    "kv_cache_memory_bytes", "cpu_offload_gb", "swap_space", "max_num_seqs", "max_num_batched_tokens", "enforce_eager",
+    "enable_prefix_caching", "download_dir", "disable_log_stats",
+)  # fmt: skip
 
 
 class VLLM(Engine):
@@ -31,6 +39,11 @@ class VLLM(Engine):
             if fixed in options:
                 raise ValueError(f"The engine 'vllm' sets {fixed} itself. Leave it out of the engine's options.")
         self.options = options
+
+    def identity(self):
+        """The options, without those that say only where and in how much memory vLLM computes."""
+        shaping = {key: value for key, value in self.options.items() if key not in PLACEMENT}
+        return json.loads(json.dumps(shaping, sort_keys=True, default=str))
 
     @cached_property
     def llm(self) -> Any:
