@@ -98,6 +98,32 @@ def test_a_plan_on_known_files_has_its_numbers(plan, qwen, ten):
     assert "test.jsonl" in rows["Evaluated"] and "--chat" in rows["Evaluated"]
 
 
+def test_the_evaluation_is_asked_as_the_training_was(plan, qwen, ten):
+    kwargs = '{"enable_thinking": false}'
+    said = dict(
+        plan(
+            model=qwen, task="math", task_options=math(ten), chat="true", rollout="host", chat_template_kwargs=kwargs, top_p=0.9,
+            use_vllm="true",
+        ).rows
+    )["Evaluated"]  # fmt: skip
+    assert f"--chat-template-kwargs '{kwargs}' --top-p 0.9 --engine vllm" in said
+
+
+def test_a_sample_has_all_test_problems_and_the_template_s_options(qwen, tmp_path, monkeypatch):
+    """Of data sets, that is: 500 of them would be a subset that nobody asked for."""
+    asked, test = [], tmp_path / "test.jsonl"
+    test.write_text("".join(json.dumps({"question": f"How much is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(510)))
+    monkeypatch.setattr("differential_smoothing.evaluation.parts.sample_to_file", lambda job, *_, **__: asked.append(job))
+    flags = ["--task", "math", "--task-options", json.dumps({"test": str(test)}), "--chat", "--chat-template-kwargs", '{"a": 1}']
+    command = ["dsmooth", "sample", "--model", qwen, *flags, "--output", str(tmp_path / "x.parquet")]
+    for more in ([], ["--problems", "3"]):
+        monkeypatch.setattr(sys, "argv", command + more)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 0
+    assert [len(job.problems) for job in asked] == [510, 3] and asked[0].chat_template_kwargs == {"a": 1}
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -7,6 +7,7 @@ train`` looks for mistakes before every training, ``--dry-run`` prints the whole
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import textwrap
@@ -438,12 +439,15 @@ def _output(plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Sha
     named = "" if tests is None else f" on {tests if isinstance(tests, str) else ', '.join(tests)}"
     command = ["dsmooth", "sample", "--model", f"{folder}/model", "--task", run.task]
     if run.task_options:
-        import json
-
         command += ["--task-options", json.dumps(run.task_options)]
     for flag, value, default in (("--numbers", run.numbers, 4), ("--max-number", run.max_number, 10)):
         command += [flag, str(value)] if value != default else []
     command += ["--chat"] if run.chat else []
+    if run.chat and config.chat_template_kwargs:
+        command += ["--chat-template-kwargs", json.dumps(config.chat_template_kwargs)]
+    command += ["--top-p", f"{config.top_p:g}"] if config.top_p != 1 else []
+    if config.use_vllm or config.top_p != 1:  # our own sampler, the default, is for small models and has no top_p
+        command += ["--engine", "vllm" if config.use_vllm else "transformers"]
     command += ["--max-new-tokens", str(config.max_completion_length), "--temperature", f"{config.temperature:g}"]
     command += ["--output", f"{folder}.parquet"]
     plan.rows.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -145,7 +146,9 @@ def sample(
         Path | None, typer.Option(help="Problems, .jsonl or .parquet with the task's columns (nums, target).")
     ] = None,
     split: Annotated[str, typer.Option(help="Generated problems: train, dev or test.")] = "test",
-    problems: Annotated[int, typer.Option(help="How many problems to generate.")] = 500,
+    problems: Annotated[
+        int | None, typer.Option(help="How many problems. Default: 500 where they are generated, else all of the data sets.")
+    ] = None,
     numbers: Annotated[int, typer.Option(help="How many numbers a generated problem has.")] = 4,
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
     samples: Annotated[int, typer.Option(help="Completions per problem.")] = 64,
@@ -156,6 +159,9 @@ def sample(
     temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
+    chat_template_kwargs: Annotated[
+        str, typer.Option(help="What the chat template takes besides, as JSON, such as '{\"enable_thinking\": false}'.")
+    ] = "",
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of so much probability together.")] = 1.0,
     engine: Annotated[
         str, typer.Option(help="What draws: shared_prefix (small models), transformers, vllm, or vllm_server.")
@@ -190,13 +196,18 @@ def sample(
     if data_file is not None:
         chosen = asked.read_problems(data_file)
     else:
-        chosen = asked.problems(problems, split=split, seed=seed)
+        with warnings.catch_warnings():
+            if problems is None and not asked.generated:  # more than there are, on purpose
+                problems = sys.maxsize
+                warnings.filterwarnings("ignore", ".* were asked for and there are .*; all are used")
+            chosen = asked.problems(500 if problems is None else problems, split=split, seed=seed)
     folder = resolve_model(model)
     name = name or results.model_name(model)
     job = Job(
         folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, task=asked, training_seed=training_seed,
         temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, chat=chat, engine=engine,
         engine_options=read_options(engine_options or None, "engine_options"),
+        chat_template_kwargs=read_options(chat_template_kwargs or None, "chat_template_kwargs"),
     )  # fmt: skip
     with bars() as advance:
         whole = sample_to_file(
