@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import transformers.trainer
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from test_trl import trained
 
 from differential_smoothing import cli
@@ -83,6 +83,32 @@ def test_an_evaluation_can_be_put_in_again_and_nothing_else_changes(trainer, tmp
     start, end = text.index("<!-- dsmooth evaluation"), text.index("<!-- end of dsmooth evaluation -->")
     rest = ModelCard(text[:start] + text[end + len("<!-- end of dsmooth evaluation -->") :]).text
     assert rest.split() == ModelCard(original).text.split()
+
+
+def test_the_results_of_a_person_stay_and_an_unknown_interval_is_left_out(tmp_path):
+    path, gsm = tmp_path / "README.md", EvalResult("text-generation", "gsm8k", "GSM8K", "accuracy", 0.71, metric_args={"shots": 8})
+    data = ModelCardData(model_name="mine", eval_results=[gsm], license="mit")
+    path.write_text(f"---\n{data}\n---\n\n# Mine\n")
+    summary = summarise(rollouts(), seed=0)
+    summary.loc[summary["metric"] == "distinct", ["low", "high"]] = float("nan")
+    for _ in range(2):
+        add_evaluation(path, "a table", summary, model="run", task="toy")
+    card = ModelCard.load(path)
+    found = {result.metric_name or result.metric_type: result for result in card.data.eval_results}
+    assert len(card.data.eval_results) == 4 and set(found) == {"accuracy", "pass@1", "pass@4", "distinct"}
+    assert found["accuracy"].metric_value == 0.71 and found["accuracy"].metric_args == {"shots": 8}
+    assert "interval_95" in found["pass@1"].metric_args and "interval_95" not in found["distinct"].metric_args
+    assert ".nan" not in path.read_text().lower() and card.data.model_name == "mine" and "# Mine" in card.text
+
+
+@pytest.mark.parametrize("head", ["a: [1, 2", "model-index:\n- name: x\n  results: 7", "- a list"])
+def test_metadata_that_cannot_be_read_are_said_and_nothing_is_changed(head, tmp_path):
+    path, text = tmp_path / "README.md", f"---\n{head}\n---\n# Mine\n"
+    path.write_text(text)
+    summary = summarise(rollouts(), seed=0)
+    with pytest.raises(ValueError, match="The metadata at the head of .* cannot be read .* Nothing was changed"):
+        add_evaluation(path, "a table", summary, model="run", task="toy")
+    assert path.read_text() == text
 
 
 def test_the_wrong_model_is_named(tmp_path):

@@ -6,18 +6,22 @@ markers, so that doing it again replaces it and nothing that a person wrote is t
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from huggingface_hub import EvalResult, ModelCard
 
     from differential_smoothing.integrations.trl import DSGRPOConfig
 
 __all__ = ["add_evaluation", "add_training", "in_words", "keep_evaluation"]
 
 _VERSIONS = "\n### Framework versions"  # of the host's card: what stands above it is about the training
+
+_BY = "dsmooth"  # in the metadata of a result: put in by us, and replaced by the next evaluation
 
 _LEVELS = {
     "token": "each token's own log pi_old",
@@ -81,7 +85,7 @@ def add_evaluation(card: Path, markdown: str, summary: pd.DataFrame, *, model: s
         model: which of the models in ``summary`` the card is of. ValueError if it is not there.
         task: what the metadata calls the problems.
     """
-    from huggingface_hub import EvalResult, ModelCard
+    from huggingface_hub import EvalResult
 
     mine = summary[(summary["model"] == model) & summary["estimate"].notna()]
     if mine.empty:
@@ -89,22 +93,25 @@ def add_evaluation(card: Path, markdown: str, summary: pd.DataFrame, *, model: s
             f"The card is of the model {model!r}, and the evaluation has {', '.join(map(repr, summary['model'].unique()))}. Say which of "
             f"them the card is of."
         )
-    _put(card, "evaluation", f"## Evaluation\n\n{markdown.strip()}\n")
+    whole = _load(card)
     curve = mine[mine["metric"] == "pass@k"].sort_values("k")
     chosen = [*curve.iloc[[0, -1]].drop_duplicates().itertuples()] if len(curve) else []
     chosen += mine[mine["metric"] == "distinct"].itertuples()
     results = []
     for row in chosen:
         name = f"pass@{row.k:.0f}" if row.metric == "pass@k" else row.metric
+        known = math.isfinite(row.low) and math.isfinite(row.high)  # one problem, or one seed, has no interval
+        interval = {"interval_95": [round(float(row.low), 6), round(float(row.high), 6)]} if known else {}
         results.append(
             EvalResult(
                 task_type="text-generation", dataset_type=task, dataset_name=task, metric_type=name, metric_name=name,
                 metric_value=round(float(row.estimate), 6),
-                metric_args={"interval_95": [round(float(row.low), 6), round(float(row.high), 6)]},
+                metric_args={"by": _BY, **interval},
             )
         )  # fmt: skip
-    whole = ModelCard.load(card, ignore_metadata_errors=True)
-    whole.data.model_name, whole.data.eval_results = whole.data.model_name or model, results
+    kept = [result for result in whole.data.eval_results or [] if not _ours(result)]
+    whole.text = _placed(whole.text, "evaluation", f"## Evaluation\n\n{markdown.strip()}\n")
+    whole.data.model_name, whole.data.eval_results = whole.data.model_name or model, kept + results
     whole.save(card)
 
 
@@ -119,19 +126,41 @@ def keep_evaluation(old: str, card: Path) -> None:
         whole.save(card)
 
 
+def _ours(result: EvalResult) -> bool:
+    """Whether an earlier evaluation of ours put the result into the metadata. Those of before the mark have the interval alone."""
+    arguments = result.metric_args
+    return isinstance(arguments, dict) and (arguments.get("by") == _BY or list(arguments) == ["interval_95"])
+
+
+def _load(card: Path) -> ModelCard:
+    """The card, an empty one where there is none. ValueError if its metadata cannot be read."""
+    import yaml
+    from huggingface_hub import ModelCard
+
+    try:
+        return ModelCard.load(card) if card.is_file() else ModelCard("")
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"The metadata at the head of {card} cannot be read ({' '.join(str(error).split())[:300]}). Nothing was changed. Mend "
+            f"what stands between its two lines of ---."
+        ) from None
+
+
 def _section(name: str) -> str:
     return rf"<!-- dsmooth {name} -->.*?<!-- end of dsmooth {name} -->"
 
 
 def _put(card: Path, name: str, text: str) -> None:
     """Write the section ``name``: in the place of an older one, else before the host's last sections, else at the end."""
+    whole = card.read_text(encoding="utf-8") if card.is_file() else ""
+    card.write_text(_placed(whole, name, text), encoding="utf-8")
+
+
+def _placed(whole: str, name: str, text: str) -> str:
     if not text.startswith("<!--"):
         text = f"<!-- dsmooth {name} -->\n{text}<!-- end of dsmooth {name} -->"
-    whole = card.read_text(encoding="utf-8") if card.is_file() else ""
     if re.search(_section(name), whole, re.DOTALL):
-        whole = re.sub(_section(name), lambda _: text, whole, count=1, flags=re.DOTALL)
-    elif _VERSIONS in whole:
-        whole = whole.replace(_VERSIONS, f"\n{text}\n{_VERSIONS}", 1)
-    else:
-        whole = f"{whole.rstrip()}\n\n{text}\n".lstrip()
-    card.write_text(whole, encoding="utf-8")
+        return re.sub(_section(name), lambda _: text, whole, count=1, flags=re.DOTALL)
+    if _VERSIONS in whole:
+        return whole.replace(_VERSIONS, f"\n{text}\n{_VERSIONS}", 1)
+    return f"{whole.rstrip()}\n\n{text}\n".lstrip()
