@@ -219,6 +219,12 @@ def test_a_shard_has_one_process(half, tiny_model):
             sample_to_file(job(tiny_model), half, shard=(2, 2))
 
 
+def test_more_shards_than_parts_are_refused(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match=r"--shard 1/5: the job has 4 part\(s\), of 8 problems .* Take at most 4"):
+        sample_to_file(job(tiny_model), tmp_path / "x.parquet", shard=(1, 5))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_join_refuses_a_problem_in_two_parts(whole, tmp_path):
     for name, rows in (("a", whole[:300]), ("b", whole[300:600])):
         write_rollouts(rows, tmp_path / f"{name}.parquet")

@@ -38,10 +38,15 @@ def sample_to_file(
     Returns whether ``output`` is there: not as long as other shards are at work. Without shards the parts are then deleted; with them
     they stay, because another machine may be reading them.
 
-    ValueError if ``output`` or a part is there and belongs to another job, naming what differs, or if another process is at
+    ValueError if there are more shards than parts, if ``output`` or a part is there and belongs to another job, naming what differs, or if another process is at
     work on the same shard. Parts that are done are kept whatever happens.
     """
     at, of = shard
+    if of > job.num_parts:
+        raise ValueError(
+            f"--shard {at}/{of}: the job has {job.num_parts} part(s), of {job.step} problems with {job.num_samples} completions each, so "
+            f"{of - job.num_parts} of the {of} shards would have nothing to do. Take at most {job.num_parts}."
+        )
     folder = parts_of(output)
     identity = job.identity()
     if output.exists():
