@@ -7,7 +7,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pandas as pd
@@ -217,6 +219,30 @@ def test_a_shard_has_one_process(half, tiny_model):
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match="Another process is at work on shard-2-of-2"):
             sample_to_file(job(tiny_model), half, shard=(2, 2))
+
+
+def test_a_whole_run_does_not_delete_the_folder_under_a_working_shard(tiny_model, whole, tmp_path, monkeypatch):
+    path, part, at_work = tmp_path / "x.parquet", Job.part, threading.Event()
+    go_on = threading.Event()
+
+    def slow(self, index):
+        if threading.current_thread() is not threading.main_thread():
+            at_work.set()
+            go_on.wait(60)
+        return part(self, index)
+
+    monkeypatch.setattr(Job, "part", slow)
+    with ThreadPoolExecutor(1) as pool:
+        shard = pool.submit(sample_to_file, job(tiny_model), path, shard=(2, 3))
+        try:
+            assert at_work.wait(60)
+            assert sample_to_file(job(tiny_model), path) and same(path, whole)
+            assert parts_of(path).is_dir()
+            assert sample_to_file(job(tiny_model), path) and parts_of(path).is_dir()
+        finally:
+            go_on.set()
+        assert shard.result(60) and same(path, whole)
+    assert sample_to_file(job(tiny_model), path) and not parts_of(path).exists()
 
 
 def test_more_shards_than_parts_are_refused(tiny_model, tmp_path):

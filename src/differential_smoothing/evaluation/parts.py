@@ -8,11 +8,12 @@ there joins them. A part is the same whoever draws it, so at worst one is drawn 
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from differential_smoothing.rollouts import join_rollouts, read_note, write_rollouts
 
@@ -35,8 +36,8 @@ def sample_to_file(
         shard: (i, n) draws every n-th part, from the i-th on; (1, 1) all. Machines that share a folder take one each.
         on_problems: called with the number of problems done, in this shard.
 
-    Returns whether ``output`` is there: not as long as other shards are at work. Without shards the parts are then deleted; with them
-    they stay, because another machine may be reading them.
+    Returns whether ``output`` is there: not as long as other shards are at work. Without shards the parts are then deleted, if
+    no other process is at work on them; with them they stay, because another machine may be reading them.
 
     ValueError if there are more shards than parts, if ``output`` or a part is there and belongs to another job, naming what differs, or if another process is at
     work on the same shard. Parts that are done are kept whatever happens.
@@ -54,12 +55,12 @@ def sample_to_file(
             raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
         on_problems(len(job.problems))
         if of == 1:
-            shutil.rmtree(folder)
+            with _at_work(folder) as held:
+                _delete(folder, held)
         return True
     files = [folder / f"{index:05d}.parquet" for index in range(job.num_parts)]
     _check_parts(folder, files, identity)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / f"shard-{at}-of-{of}.lock"):
+    with _at_work(folder) as held, _alone(folder / f"shard-{at}-of-{of}.lock"):
         try:
             done = 0
             for index in range(at - 1, job.num_parts, of):
@@ -73,7 +74,7 @@ def sample_to_file(
             join_rollouts(files, output, note={"job": identity})
         finally:
             if of == 1 and (output.exists() or not any(file.is_file() for file in files)):
-                shutil.rmtree(folder)
+                _delete(folder, held)
     return True
 
 
@@ -111,6 +112,36 @@ def _check_parts(folder: Path, files: list[Path], identity: dict[str, Any]) -> N
                 f"{file} belongs to another job: {said or 'it says it is another part'}. Nothing was changed. Choose another "
                 f"--output, or delete {folder} to start over."
             )
+
+
+@contextmanager
+def _at_work(folder: Path) -> Iterator[IO[str]]:
+    """Make ``folder`` if need be and share its lock with all who draw parts into it, so that nobody deletes it meanwhile."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = folder / "folder.lock"
+        try:
+            held = lock.open("w")
+        except FileNotFoundError:  # deleted in between
+            continue
+        with held:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            try:
+                there = os.path.samestat(lock.stat(), os.fstat(held.fileno()))
+            except FileNotFoundError:
+                there = False
+            if there:  # and not deleted by whoever had it alone meanwhile
+                yield held
+                return
+
+
+def _delete(folder: Path, held: IO[str]) -> None:
+    """Delete ``folder`` if nobody else is at work in it; otherwise it stays, for another run to delete."""
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    shutil.rmtree(folder)
 
 
 @contextmanager
