@@ -123,6 +123,16 @@ def test_costs_are_those_of_the_cost_module_and_fall_as_cells_finish(tmp_path):
     assert [row[3] for row in costs(unknown, tmp_path, cost.H100)] == [None, None]
 
 
+def test_what_has_no_known_cost_is_said_so(tmp_path):
+    """A type of model that is not counted, and a number of steps that the epochs decide: the rest is estimated."""
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "config.json").write_text('{"model_type": "gpt2"}')
+    paper = read_paper("countdown", model=str(tmp_path / "gpt2"))
+    assert [row[3] for row in costs(paper, tmp_path, cost.H100)] == [None, None]
+    training, evaluation = costs(read_paper("countdown", changes=["max_steps=-1"]), tmp_path, cost.H100)
+    assert training[3] is None and evaluation[3].low > 0
+
+
 # --- test sets ---
 
 
@@ -236,12 +246,12 @@ def test_a_tiny_table_is_killed_goes_on_and_is_printed(tmp_path):
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130 and "The same command goes on from here" in output, output
-    assert not (folder / "report.md").exists()
+    assert not (folder / "report-base.md").exists()
 
     process = reproduce(*arguments)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
-    text = (folder / "report.md").read_text()
+    text = (folder / "report-base.md").read_text()
     assert text.strip() in output
     for expected in ("**Pass@1, %**", "**Pass@8, %**", "| grpo_lr_x0.5 - grpo |", "| ds_grpo - grpo |", "arXiv 2511.19942"):
         assert expected in text

@@ -127,7 +127,8 @@ def _controlled(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def costs(paper: Paper, folder: Path, gpu: Gpu) -> Iterator[tuple[str, str, int, Range | None]]:
-    """What is trained and sampled: (base, what, cells, GPU hours of all of them), hours None where the model's size is not known.
+    """What is trained and sampled: (base, what, cells, GPU hours of all of them), hours None where the model's size
+    or the number of steps is not known.
 
     From ``cost``, so data sheets and shares of them, and no measurement; prompts are taken to have ``PROMPT`` tokens. Cells that are
     done are not counted. Evaluation is counted as vLLM on one GPU, whatever the engine.
@@ -152,6 +153,9 @@ def costs(paper: Paper, folder: Path, gpu: Gpu) -> Iterator[tuple[str, str, int,
                     completion=config.max_completion_length, micro=config.per_device_train_batch_size,
                 )  # fmt: skip
                 updates = config.num_iterations * config.steps_per_generation / config.gradient_accumulation_steps
+                if config.max_steps <= 0:  # as many as the epochs take, which the number of problems decides
+                    hours = None
+                    break
                 step = cost.seconds(shape, batch, placement_of(run, config), gpu)["step"]
                 hours += step * (len(seeds) * config.max_steps / updates * config.world_size / 3600)
         yield base, f"{len(trained)} trainings", len(trained), hours
@@ -175,6 +179,10 @@ def _shape(model: str) -> Any:
     if model in cost.PUBLISHED:
         return cost.PUBLISHED[model]
     try:
-        return cost.shape_of(hub.load_config(resolve_model(model), known=list(cost.PUBLISHED)))
+        config = hub.load_config(resolve_model(model), known=list(cost.PUBLISHED))
     except hub.Unreachable:
+        return None
+    try:
+        return cost.shape_of(config)
+    except ValueError:  # another architecture: it can be trained, only its cost is not counted here
         return None

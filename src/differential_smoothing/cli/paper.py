@@ -79,9 +79,10 @@ def reproduce(
     claimed = "\n".join(f"* {claim}" for claim in paper.claims)
     heading = f"# {table}: the protocol of {CLAIMED}, run {'at scale ' + scale if scale else 'as the study says'}"
     text = "\n".join([heading, "", *blocks, f"{claimed}\n  ({CLAIMED}; the numbers above are this run's.)", ""])
-    (output / "report.md").write_text(text)
+    report = output / (f"report-{'-'.join(paper.studies)}.md" if model else "report.md")  # that of all bases is not overwritten
+    report.write_text(text)
     print(text)
-    print(f"The table is {output / 'report.md'}; beside it a folder per base with report.html.")
+    print(f"The table is {report}; beside it a folder per base with report.html.")
 
 
 def _say_costs(paper, output: Path, gpu) -> None:
@@ -100,7 +101,7 @@ def _say_costs(paper, output: Path, gpu) -> None:
             continue
         unknown |= hours is None and number > 0
         total += hours or Range(0, 0)
-        print(f"    {base}: {work}: {'unknown, its size is not known from here' if hours is None else _range(hours)}")
+        print(f"    {base}: {work}: {'not known from here' if hours is None else _range(hours)}")
     print(
         f"Left to do: {_range(total)} on {gpu.name}{', and what is unknown' if unknown else ''}. Estimated from the data sheet with "
         f"prompts of {PROMPT} tokens; no measurement."
