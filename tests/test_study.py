@@ -17,7 +17,7 @@ import yaml
 
 from differential_smoothing.evaluation.generate import sample_rollouts
 from differential_smoothing.rollouts import read_rollouts
-from differential_smoothing.study import QUICKSTART, Cell, _exit_status, read_study, run_study
+from differential_smoothing.study import QUICKSTART, Cell, _exit_status, _launch, read_study, run_study
 from differential_smoothing.tasks import countdown
 from differential_smoothing.training import claim_folder
 
@@ -95,6 +95,15 @@ def test_a_failing_cell_shows_the_end_of_its_log(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_cell_of_several_processes_has_them_on_the_cpu_too(tiny_model, tmp_path, monkeypatch):
+    """The training itself refuses to start in fewer processes than its options say."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own handler
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    options = {**TINY["common"], "model": tiny_model, "processes": 2, "max_steps": 1, "seed": 0}
+    assert _launch(Cell("grpo", 0, options), tmp_path) == tmp_path / "grpo-seed0" / "model"
+
+
 def test_the_base_is_the_model_of_the_study(tiny_model, tmp_path):
     study = tmp_path / "study.yaml"
     content = {

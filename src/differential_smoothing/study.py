@@ -402,13 +402,16 @@ def _launched(cell: Cell) -> bool:
 
 
 def _launch(cell: Cell, folder: Path) -> Path:
-    """Train ``cell`` with `accelerate launch`, and end that when this process is told to end. Never run here on GPUs."""
+    """Train ``cell`` with a launcher of several processes, and end that when this process is told to end. Never run here on GPUs."""
     finished = folder / cell.name / "model"
     if finished.is_dir():
         return finished
     number = cell.options["processes"]
-    command = ["-m", "accelerate.commands.launch", "--num_processes", str(number)]
-    command += [*(["--cpu"] if cell.options.get("use_cpu") else []), "-m", "differential_smoothing", "train"]
+    if cell.options.get("use_cpu"):  # where accelerate launch starts one process; standalone: a free port for each study
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number)]
+    else:
+        command = ["-m", "accelerate.commands.launch", "--num_processes", str(number)]
+    command += ["-m", "differential_smoothing", "train"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = subprocess.Popen([sys.executable, *command, *run_arguments(cell, folder)])
     try:
