@@ -274,6 +274,29 @@ def test_nothing_left_is_an_error(files):
         make_task("math", train=files["train"], test=[]).problems(1, split="test", seed=0)
 
 
+def test_two_files_of_one_name_and_a_colon_in_a_source_make_no_wrong_test_set(tmp_path):
+    with pytest.raises(ValueError, match="'a/test.jsonl' and 'b/test.jsonl' would both be the data set 'test'. Rename one"):
+        make_task("math", test=["a/test.jsonl", "b/test.jsonl"])
+    assert make_task("math").problem_id(MathProblem("1?", "1", "a:b")).startswith("a_b:")
+
+
+def test_a_file_to_train_on_is_checked_against_the_test_sets_and_one_to_sample_is_not(files):
+    from differential_smoothing.training import RunArguments
+
+    train = Path(jsonl(Path(files["train"]).parent / "own.jsonl", [*ROWS[:3], {"question": "what is 1-1", "answer": "0"}]))
+    task = make_task("math", **files)
+    with pytest.warns(UserWarning, match="1 of 4 problems are left out: they are test problems"):
+        assert len(RunArguments(model="m", task="math", data_file=str(train)).read_problems(task)) == 3
+    assert len(task.read_problems(train)) == 4
+    with pytest.raises(ValueError, match="has no problem left"):
+        task.training_problems(Path(files["test"]))
+
+
+def test_sampling_asks_for_a_length_where_completions_have_none(files, tmp_path):
+    done = CliRunner().invoke(app, ["sample", "--model", "m", "--task", "math", "--task-options", json.dumps(files), "--output", str(tmp_path / "o.parquet")])
+    assert "--max-new-tokens" in str(done.exception)
+
+
 # --- contamination --------------------------------------------------------------------------------------------------
 
 LONG = "A farmer has 17 sheep and 5 cows, and every cow eats as much as 3 sheep do in a day. {} are there?"
@@ -500,7 +523,7 @@ def test_a_chat_model_trains_samples_and_is_evaluated_on_a_file_of_problems(tiny
 
     for name, folder in (("before", tiny_qwen), ("after", model)):
         command("sample", "--model", folder, "--name", name, "--task", "math", "--task-options", json.dumps(options), "--problems", 10,
-                "--samples", 32, "--chat", "--output", tmp_path / f"{name}.parquet")  # fmt: skip
+                "--samples", 32, "--max-new-tokens", 24, "--chat", "--output", tmp_path / f"{name}.parquet")  # fmt: skip
     frame = read_rollouts(tmp_path / "after.parquet")
     assert set(frame["task"]) == {"math"} and frame["prompt_id"].str.match("test:[0-9a-f]{12}$").all() and frame["prompt_id"].nunique() == 10
     assert frame["prompt"].str.startswith("<|im_start|>system\nPlease reason step by step").all() and 0 < frame["correct"].mean() < 0.5

@@ -92,7 +92,7 @@ class RunArguments:
     def read_problems(self, task: Task) -> list[Any]:
         """The problems to train on, from the file or the task. ValueError if the file holds none or something else."""
         if self.data_file:
-            return task.read_problems(Path(self.data_file))
+            return task.training_problems(Path(self.data_file))
         return task.problems(self.problems, split="train", seed=self.problems_seed)
 
 

@@ -159,6 +159,10 @@ class Task(ABC, Generic[P]):
             )
         return problems
 
+    def training_problems(self, path: Path) -> list[P]:
+        """The problems of a file to train on: ``read_problems``, without what a task knows to be test problems."""
+        return self.read_problems(path)
+
 
 def make_task(name: str, **options: Any) -> Task:
     """The task of that name: ``countdown``, ``math``, or a kind and a name such as ``reasoning_gym:gcd``.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from differential_smoothing.tasks.math.compare import unreadable, verify_many
 from differential_smoothing.tasks.math.contamination import WORDS, contaminated, normal, unique
-from differential_smoothing.tasks.math.sources import MathProblem, Use, check_columns, check_source, load
+from differential_smoothing.tasks.math.sources import SOURCES, MathProblem, Use, check_columns, check_source, load
 from differential_smoothing.tasks.math.working import solution_signature
 from differential_smoothing.tasks.task import SPLITS, Split, Task, Verdict, split_of_text
 
@@ -146,7 +146,7 @@ class Math(Task[MathProblem]):
 
     def problem_id(self, problem: MathProblem) -> str:
         """The data set and a digest of the normalised question: ``aime24:0a1b2c3d4e5f``."""
-        return f"{problem.source}:{hashlib.sha256(normal(problem.question).encode()).hexdigest()[:12]}"
+        return f"{problem.source.replace(':', '_')}:{hashlib.sha256(normal(problem.question).encode()).hexdigest()[:12]}"
 
     def prompt(self, problem: MathProblem, *, chat: bool = False) -> str | list[dict[str, str]]:
         """What the style says: as messages with ``chat``, else as one text that ends with a line break."""
@@ -194,9 +194,32 @@ class Math(Task[MathProblem]):
             raise ValueError(f"{path}: {reason}")
         return problems
 
+    def training_problems(self, path: Path) -> list[MathProblem]:
+        """``read_problems`` without those that the test sets hold, which are counted in a warning. ValueError if none is left."""
+        problems = self.read_problems(path)
+        if not self._names["test"]:
+            return problems
+        try:
+            same, overlapping = contaminated(problems, self._load("test"))
+        except ValueError as error:
+            raise ValueError(f"{path} is to be checked against the test sets. {error} With \"test\": [] nothing is checked.") from None
+        drop = {*same, *(overlapping if self._overlap == "drop" else ())}
+        kept = [problem for problem in problems if problem not in drop]
+        if not kept:
+            raise ValueError(f"{path} has no problem left to train on: all of them are test problems of {_said(self._names['test'])}.")
+        if len(kept) < len(problems):
+            warnings.warn(f"math, {path}: {len(problems) - len(kept):,} of {len(problems):,} problems are left out: they are test problems.", stacklevel=3)
+        return kept
+
 
 def _names(given: object) -> list[str]:
-    return [check_source(name) for name in (given if isinstance(given, (list, tuple)) else [given])]
+    names = [check_source(name) for name in (given if isinstance(given, (list, tuple)) else [given])]
+    sources: dict[str, str] = {}
+    for name in names:
+        source = name if name in SOURCES else Path(name).stem
+        if sources.setdefault(source, name) != name:
+            raise ValueError(f"{sources[source]!r} and {name!r} would both be the data set {source!r}. Rename one of the files.")
+    return names
 
 
 def _said(names: Sequence[str]) -> str:
