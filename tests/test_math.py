@@ -246,6 +246,15 @@ def test_a_comma_between_thousands_is_not_one_between_answers(completion, right,
     assert verify(completion, right).correct and not verify(completion, wrong).correct
 
 
+@pytest.mark.parametrize(
+    ("answer", "right", "wrong"),
+    [("2pi", "2\\pi", "2"), ("pi/2", "\\frac{\\pi}{2}", "1"), ("123", "123", "1 2 3"), ("12 cm", "12", "1 2")],
+)
+def test_bare_pi_and_blanks_between_digits(answer, right, wrong):
+    assert verify(f"\\boxed{{{answer}}}", right).correct and not verify(f"\\boxed{{{wrong}}}", right).correct
+    assert math_exact.shape("2\\cdot3\\frac{1}{2}") is None
+
+
 # --- what is no answer, and gold answers that are none --------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ _GONE = re.compile(
 _TEXT = re.compile(
     r"\\(?:text(?:bf|it|rm|normal|sf)?|math(?:rm|bf|it|sf|normal)|mbox|operatorname|emph|underline)\s*\{([^{}]{0,200})\}"
 )
+_BARE_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _FRAC = re.compile(r"\\[dtc]frac(?![a-z])")
 _BARE_FRAC = re.compile(r"\\frac\s*(?:(\d)\s*(\d)(?!\d)|\{([^{}]{1,60})\}\s*(\d)|(\d)\s*\{([^{}]{1,60})\})")
 _COMMANDS = [(re.compile(rf"\\{old}(?![A-Za-z])"), new) for old, new in {
@@ -152,6 +153,7 @@ def spelled(answer: str, *, thousands: bool = True) -> Spelled:
     for command, new in _COMMANDS:
         text = command.sub(new, text)
     text = _BARE_FRAC.sub(lambda m: rf"\frac{{{m[1] or m[3] or m[5]}}}{{{m[2] or m[4] or m[6]}}}", text)
+    text = _BARE_PI.sub(r"\\pi ", text)
     text = _CURRENCY.sub(" ", text).strip().strip("*_`").strip()
     text = text.rstrip(".,;:").strip()  # not "!": 5! is 120
     text = _ANGLE.sub(r"(\1\\pi/180)", text) if _TRIG.search(text) else _DEGREE.sub(" ", text).strip()

@@ -21,7 +21,7 @@ MAX_BITS = 2_500  # of a numerator or denominator
 MAX_WORK = 4_000  # products of two terms, for one text
 MAX_ROOTS = 20
 
-_TOKEN = re.compile(r"\s*(?:(\d{1,30}(?:\.\d{1,30})?)|(\\(?:frac|sqrt|pi|cdot|times)(?![A-Za-z]))|([a-df-z](?![a-z]{2}))|([-+*/^(){}]))")
+_TOKEN = re.compile(r"\s*(?:(\d{1,30}(?:\.\d{1,30})?)|(\\(?:frac|sqrt|pi|cdot|times)(?![A-Za-z]))|((?!pi)[a-df-z](?![a-z]{2}))|([-+*/^(){}]))")
 _PRODUCT = ("*", "\\cdot", "\\times")
 _SIGNS = ("+", "-")
 
@@ -139,7 +139,7 @@ class _Reader:
         while self.next:
             if self.next in _PRODUCT:
                 self.take()
-                before, value = "*", self.times(value, self.power())
+                before, value = self.next, self.times(value, self.power())
             elif self.next == "/":
                 self.take()
                 value = self.times(value, _inverse(self.power()))

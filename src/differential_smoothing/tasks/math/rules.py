@@ -25,6 +25,8 @@ _NAME = r"(?:[A-Za-z]|\\[a-z]{2,8})(?:'|_(?:\{[A-Za-z0-9]{1,4}\}|[A-Za-z0-9]))?(
 _NAMED = re.compile(rf" ?({_NAME}|[A-Z]{{2,3}}) ?(?:=|:=|\\in(?![a-z])) ?")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
 _DESCENDING = re.compile(r"(>|\\ge(?![a-z]))")
+_BLANK = re.compile(r"(?<!\d) | (?!\d)")  # not between two digits
+_SEVERAL = re.compile(r"-?\d+(?: \d+)+")
 _EQUALS = re.compile(r"(?<![<>!:\\])=(?!=)")
 _APPROX = re.compile(r"\\(?:approx|simeq|doteq)(?![a-z])")
 
@@ -45,6 +47,8 @@ def by_rule(gold: Spelled, answer: Spelled) -> tuple[bool, str] | tuple[str, str
         return equal, "" if equal else DIFFERS
     if _known_alike(gold, answer):
         return True, ""
+    if _SEVERAL.fullmatch(answer.text):
+        return False, DIFFERS  # 1 2 3 is not 123, which the library may take it for
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return False, "has another unit than the gold answer"
     one, other = _same_kind(gold.text, answer.text)
@@ -67,7 +71,7 @@ def by_rule(gold: Spelled, answer: Spelled) -> tuple[bool, str] | tuple[str, str
 def _known_alike(gold: Spelled, answer: Spelled) -> bool:
     return (
         gold.unit == answer.unit
-        and gold.text.replace(" ", "") == answer.text.replace(" ", "")
+        and _BLANK.sub("", gold.text) == _BLANK.sub("", answer.text)
         and " or " not in gold.text
     )
 
