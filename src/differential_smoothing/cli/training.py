@@ -157,7 +157,9 @@ def sample(
         int, typer.Option(help="The seed the model was trained from, for the table.")
     ] = 0,
     temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest completion, in tokens.")] = 24,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Longest completion, in tokens. Default: 24 for tasks that generate their problems.")
+    ] = None,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
     chat_template_kwargs: Annotated[
         str, typer.Option(help="What the chat template takes besides, as JSON, such as '{\"enable_thinking\": false}'.")
@@ -193,6 +195,10 @@ def sample(
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed must be from 0 to 2147483647, got {seed}.")
     asked = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
+    if max_new_tokens is None:
+        if not asked.generated:
+            raise ValueError(f"Completions of {task} have no usual length. Say how many tokens they may have: --max-new-tokens 3072.")
+        max_new_tokens = 24
     if data_file is not None:
         chosen = asked.read_problems(data_file)
     else:
