@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 from differential_smoothing.tasks.math.compare import unreadable, verify_many
 from differential_smoothing.tasks.math.contamination import WORDS, contaminated, normal, unique
-from differential_smoothing.tasks.math.sources import SOURCES, MathProblem, Use, check_columns, check_source, load
+from differential_smoothing.tasks.math.sources import (
+    SOURCES,
+    MathProblem,
+    Use,
+    check_columns,
+    check_source,
+    load,
+)
 from differential_smoothing.tasks.math.working import solution_signature
 from differential_smoothing.tasks.task import SPLITS, Split, Task, Verdict, split_of_text
 
