@@ -179,6 +179,13 @@ def test_mistakes_get_one_paragraph_and_status_2(arguments, message, dsmooth, tm
     assert list(tmp_path.iterdir()) == []  # nothing was written
 
 
+def test_a_model_that_cannot_be_reached_is_said_at_once(dsmooth, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    status, _, err = dsmooth("sample", "--model", "nobody/nothing", "--output", tmp_path / "x.parquet")
+    assert status == 2 and "'nobody/nothing' is not in this machine's cache" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_s_model_is_called_after_the_run(dsmooth, tmp_path, tiny_model):
     shutil.copytree(tiny_model, tmp_path / "mine" / "model")
     arguments = ["sample", "--model", tmp_path / "mine" / "model", "--problems", 2, "--samples", 2]

@@ -208,6 +208,13 @@ def sample(
                 warnings.filterwarnings("ignore", ".* were asked for and there are .*; all are used")
             chosen = asked.problems(500 if problems is None else problems, split=split, seed=seed)
     folder = resolve_model(model)
+    if not Path(folder).is_dir():  # a wrong name, or no network, is heard of at once and in one paragraph
+        from differential_smoothing import hub
+
+        try:
+            hub.load_config(folder)
+        except hub.Unreachable as error:
+            raise ValueError(str(error)) from None
     name = name or results.model_name(model)
     job = Job(
         folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, task=asked, training_seed=training_seed,
