@@ -114,7 +114,7 @@ def test_a_sample_has_all_test_problems_and_the_template_s_options(qwen, tmp_pat
     asked, test = [], tmp_path / "test.jsonl"
     test.write_text("".join(json.dumps({"question": f"How much is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(510)))
     monkeypatch.setattr("differential_smoothing.evaluation.parts.sample_to_file", lambda job, *_, **__: asked.append(job))
-    flags = ["--task", "math", "--task-options", json.dumps({"test": str(test)}), "--chat", "--chat-template-kwargs", '{"a": 1}']
+    flags = ["--task", "math", "--task-options", json.dumps({"test": str(test)}), "--chat", "--chat-template-kwargs", '{"a": 1}', "--max-new-tokens", "24"]
     command = ["dsmooth", "sample", "--model", qwen, *flags, "--output", str(tmp_path / "x.parquet")]
     for more in ([], ["--problems", "3"]):
         monkeypatch.setattr(sys, "argv", command + more)

@@ -29,6 +29,7 @@ __all__ = [
     "Share",
     "activations",
     "at_once",
+    "gpu_named",
     "kv_cache",
     "lora_parameters",
     "memory",
@@ -164,6 +165,13 @@ class Gpu:
 H100 = Gpu("H100 80GB", 80e9, 989e12, 3.35e12)
 #: By the name that a user gives; the SXM versions.
 GPUS = {"a100": Gpu("A100 80GB", 80e9, 312e12, 2.04e12), "h100": H100, "h200": Gpu("H200 141GB", 141e9, 989e12, 4.8e12)}
+
+
+def gpu_named(name: str) -> Gpu:
+    """The GPU that ``--gpu`` names; ValueError says which there are."""
+    if name not in GPUS:
+        raise ValueError(f"--gpu must be one of {', '.join(GPUS)}; got {name!r}.")
+    return GPUS[name]
 
 
 @dataclass(frozen=True)

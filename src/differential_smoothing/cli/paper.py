@@ -41,7 +41,7 @@ def reproduce(
     """
     import pandas as pd
 
-    from differential_smoothing.cost import GPUS
+    from differential_smoothing.cost import gpu_named
     from differential_smoothing.evaluation.sets import by_set
     from differential_smoothing.paper import read_paper
     from differential_smoothing.report import sets_markdown
@@ -50,11 +50,10 @@ def reproduce(
 
     if what != "paper":
         raise ValueError(f"There is 'paper' to reproduce; got {what!r}.")
-    if gpu not in GPUS:
-        raise ValueError(f"--gpu must be one of {', '.join(GPUS)}; got {gpu!r}.")
+    chosen_gpu = gpu_named(gpu)
     output = output or Path("runs") / f"paper-{table}"
     paper = read_paper(table, model=model, scale=scale, changes=change or ())
-    _say_costs(paper, output, GPUS[gpu])
+    _say_costs(paper, output, chosen_gpu)
     if dry_run:
         print("Nothing was started.")
         return

@@ -105,18 +105,17 @@ def train(
     The same command continues an interrupted run. Example: dsmooth train --config configs/countdown_ds_grpo.yaml
     --gamma_p 0.3 --output_dir runs/mine
     """
-    from differential_smoothing.cost import GPUS
+    from differential_smoothing.cost import gpu_named
     from differential_smoothing.training import parse_config
     from differential_smoothing.training import train as run
 
-    if gpu not in GPUS:
-        raise ValueError(f"--gpu must be one of {', '.join(GPUS)}; got {gpu!r}.")
+    chosen_gpu = gpu_named(gpu)
     arguments, config = parse_config(context.args, elsewhere=dry_run)
     from differential_smoothing.plan import (
         make_plan,  # after the parser, which is quicker to find a wrong flag
     )
 
-    plan = make_plan(arguments, config, here=not dry_run, gpu=GPUS[gpu])
+    plan = make_plan(arguments, config, here=not dry_run, gpu=chosen_gpu)
     if dry_run:
         print(plan)
         if plan.mistakes:
