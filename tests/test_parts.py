@@ -304,14 +304,19 @@ def test_kills_at_random_cost_no_more_than_the_part_in_work(tiny_model, whole, t
     def parts():
         return {file: file.read_bytes() for file in parts_of(path).glob("*.parquet")}
 
+    def done():
+        return len(list(parts_of(path).glob("*.parquet")))
+
     while not path.exists():
         before = parts()
         process = context.Process(target=sample_to_file, args=(job(tiny_model), path))
         process.start()
         if kills < 3:
-            while process.is_alive() and len(list(parts_of(path).glob("*.parquet"))) == len(before):
-                time.sleep(0.005)
-            time.sleep(0.4 * rng.random())
+            while process.is_alive() and done() == len(before):
+                time.sleep(0.002)
+            until = time.monotonic() + 0.4 * rng.random()  # a fast machine would do all that is left in this time
+            while process.is_alive() and done() < len(before) + 2 and time.monotonic() < until:
+                time.sleep(0.002)
             process.kill()
             kills += 1
         process.join(300)

@@ -71,7 +71,9 @@ def sample_to_file(
             if not all(file.is_file() for file in files):
                 return False
             _check_parts(folder, files, identity)
-            join_rollouts(files, output, note={"job": identity})
+            whole = folder / f"joined-{at}-of-{of}"  # a kill in between leaves nothing outside the folder
+            join_rollouts(files, whole, note={"job": identity})
+            whole.replace(output)
         finally:
             if of == 1 and (output.exists() or not any(file.is_file() for file in files)):
                 _delete(folder, held)
