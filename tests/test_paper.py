@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from families import make_family
 
 from differential_smoothing import cost
 from differential_smoothing.evaluation import compare, summarise
@@ -269,3 +271,77 @@ def test_a_tiny_table_is_killed_goes_on_and_is_printed(tmp_path):
     again, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and text.strip() in again
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*.safetensors")}
+
+
+#: A row of each data set in the shape that the Hub has it, of a question and its answer.
+ROWS = {
+    "math-train": lambda q, a: {"problem": q, "solution": f"We add: $\\boxed{{{a}}}$.", "level": "Level 1", "type": "Algebra"},
+    "dapo_17k": lambda q, a: {
+        "prompt": [{"role": "user", "content": f"Solve the following math problem step by step. The last line ...\n\n{q}\n\n"
+                    'Remember to put your answer on its own line after "Answer:".'}],
+        "reward_model": {"ground_truth": a, "style": "rule"},
+    },
+    "math500": lambda q, a: {"problem": q, "answer": a, "unique_id": q},
+    "olympiadbench": lambda q, a: {"question": q, "final_answer": [a], "context": None},
+    "amc23": lambda q, a: {"question": q, "answer": float(a)},
+    "aime24": lambda q, a: {"problem": q, "solution": f"\\boxed{{{a}}}"},
+    "aime25": lambda q, a: {"problem": q, "answer": a},
+}  # fmt: skip
+
+
+def guesser(folder):
+    """A chat model that answers any question with a digit in a box: right now and then."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    make_family("qwen3", folder)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    texts = []
+    for n in range(1, 9):
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"What is {n} + 1?"}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        texts += [f"{prompt}\\boxed{{{digit}}}<|im_end|>" for digit in range(2, 10)]
+    ids = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)["input_ids"]
+    mask = ids != tokenizer.pad_token_id
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(60):
+        logp = model(input_ids=ids, attention_mask=mask).logits[:, -11:-1].log_softmax(-1)
+        loss = -logp.gather(2, ids[:, -10:, None]).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_mathematics_table_runs_from_the_files_to_its_sets(tmp_path):
+    """All of the paper's data sets, as small files in the Hub's columns; a chat model of a family that thinks; one row a model, one column a set."""
+    data, folder, sizes = tmp_path / "data", tmp_path / "run", {}
+    data.mkdir()
+    for at, (name, row) in enumerate(ROWS.items()):  # no question of a test set is trained on: each set adds another number
+        rows = [row(f"What is {n} + {at}?", str(n + at)) for n in range(1 if at else 2, 3 + at % 2)]
+        (data / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        sizes[name] = len(rows)
+    arguments = ["--table", "math", "--model", guesser(tmp_path / "guesser"), "--scale", "tiny", "--yes", "--output", folder]
+    for change in (f"task_options.folder={data}", "chat_template_kwargs={enable_thinking: false}", "evaluation.samples=16"):
+        arguments += ["--set", change]
+    process = reproduce(*arguments, "--set", "control=[0.5]")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    text = (folder / "report-guesser.md").read_text()
+    assert text.strip() in output and "| math500 | olympiadbench | amc23 | aime24 | aime25 | average |" in text
+    levels = pd.read_csv(folder / "guesser" / "sets.csv").set_index(["model", "set", "k"])["estimate"]
+    for name in ("base", "grpo", "grpo_lr_x0.5", "ds_grpo", "ds_grpo_last", "ds_grpo_positive"):
+        frame = read_rollouts(folder / "guesser" / "rollouts" / f"{name}-seed0.parquet")
+        right = frame.groupby(set_of(frame))["correct"]
+        assert right.size().to_dict() == {of: 16 * size for of, size in sizes.items() if of not in ("math-train", "dapo_17k")}
+        for of, share in right.mean().items():
+            assert share == pytest.approx(levels[name, of, 1])
+        assert 0 < frame["correct"].mean() < 0.5
+    assert set(frame.loc[frame["correct"], "canonical"]) <= {str(n) for n in range(2, 10)}
+    trained = {
+        name: (folder / "guesser" / f"{name}-seed0" / "model" / "model.safetensors").read_bytes()
+        for name in ("grpo", "ds_grpo", "ds_grpo_last", "ds_grpo_positive")
+    }
+    assert len(set(trained.values())) == len(trained)  # every rule took another way

@@ -101,6 +101,8 @@ def _say_costs(paper, output: Path, gpu) -> None:
         unknown |= hours is None and number > 0
         total += hours or Range(0, 0)
         print(f"    {base}: {work}: {'not known from here' if hours is None else _range(hours)}")
+    if all(study.common.get("use_cpu") for study in paper.studies.values()):
+        return
     print(
         f"Left to do: {_range(total)} on {gpu.name}{', and what is unknown' if unknown else ''}. Estimated from the data sheet with "
         f"prompts of {PROMPT} tokens; no measurement."
