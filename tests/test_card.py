@@ -11,7 +11,7 @@ from test_trl import trained
 
 from differential_smoothing import cli
 from differential_smoothing.evaluation import summarise
-from differential_smoothing.integrations.card import add_evaluation, in_words
+from differential_smoothing.integrations.card import add_evaluation, in_words, keep_evaluation
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
 from differential_smoothing.report import to_markdown
 from differential_smoothing.rollouts import write_rollouts
@@ -109,6 +109,18 @@ def test_metadata_that_cannot_be_read_are_said_and_nothing_is_changed(head, tmp_
     with pytest.raises(ValueError, match="The metadata at the head of .* cannot be read .* Nothing was changed"):
         add_evaluation(path, "a table", summary, model="run", task="toy")
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("head", ["a: [1, 2", "- a list", "model-index:\n- name: x\n  results: 7"])
+def test_the_tables_of_a_card_with_broken_metadata_are_kept(head, tmp_path, caplog):
+    path, summary = tmp_path / "README.md", summarise(rollouts(), seed=0)
+    add_evaluation(path, "a table", summary, model="run", task="toy")
+    old = f"---\n{head}\n---\n" + path.read_text().split("---\n", 2)[2]
+    path.write_text("---\nlicense: mit\n---\n# The new card\n")
+    keep_evaluation(old, path)
+    assert "a table" in path.read_text() and "# The new card" in path.read_text()
+    assert ModelCard.load(path).data.license == "mit"
+    assert "the metadata at the head of the old card cannot be read" in caplog.text or "results: 7" in head
 
 
 def test_the_wrong_model_is_named(tmp_path):

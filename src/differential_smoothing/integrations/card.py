@@ -6,6 +6,7 @@ markers, so that doing it again replaces it and nothing that a person wrote is t
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from pathlib import Path
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_evaluation", "add_training", "in_words", "keep_evaluation"]
 
+_log = logging.getLogger(__name__)
+
 _VERSIONS = "\n### Framework versions"  # of the host's card: what stands above it is about the training
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)  # what the Hub's library raises of metadata, besides YAML's own
 
 _BY = "dsmooth"  # in the metadata of a result: put in by us, and replaced by the next evaluation
 
@@ -116,12 +121,23 @@ def add_evaluation(card: Path, markdown: str, summary: pd.DataFrame, *, model: s
 
 
 def keep_evaluation(old: str, card: Path) -> None:
-    """Put the evaluation that the text ``old`` of a card has, if any, into the card that was written in its place."""
+    """Put the evaluation that the text ``old`` of a card has, if any, into the card that was written in its place.
+
+    Metadata of ``old`` that cannot be read stay behind, with a warning: a model that is trained is not held up by its card.
+    """
+    import yaml
     from huggingface_hub import ModelCard
 
     if found := re.search(_section("evaluation"), old, re.DOTALL):
         _put(card, "evaluation", found[0])
-        before, whole = ModelCard(old, ignore_metadata_errors=True), ModelCard.load(card)
+        try:
+            before, whole = ModelCard(old, ignore_metadata_errors=True), ModelCard.load(card)
+        except (yaml.YAMLError, *_UNREADABLE) as error:
+            _log.warning(
+                "The evaluation's tables were kept in %s. Its results for the Hub's search were not: the metadata at the head of the "
+                "old card cannot be read (%.300s). dsmooth card puts them in again.", card, " ".join(str(error).split()),
+            )  # fmt: skip
+            return
         whole.data.model_name, whole.data.eval_results = before.data.model_name, before.data.eval_results
         whole.save(card)
 
@@ -139,7 +155,7 @@ def _load(card: Path) -> ModelCard:
 
     try:
         return ModelCard.load(card) if card.is_file() else ModelCard("")
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, *_UNREADABLE) as error:
         raise ValueError(
             f"The metadata at the head of {card} cannot be read ({' '.join(str(error).split())[:300]}). Nothing was changed. Mend "
             f"what stands between its two lines of ---."
