@@ -6,6 +6,8 @@ vLLM cannot be installed here. The server engine talks to a real HTTP server tha
 
 import json
 import math
+import signal
+import subprocess
 import sys
 import threading
 import types
@@ -75,8 +77,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append((body, dict(self.headers)))
             trouble = self.server.troubles.pop(0) if self.server.troubles else None
-        if trouble == "hang":
-            threading.Event().wait(0.5)  # time.sleep is patched away
+        if trouble in ("hang", "for ever"):
+            threading.Event().wait(0.5 if trouble == "hang" else 600)  # time.sleep is patched away
         if isinstance(trouble, tuple):
             return self.answer(*trouble)
         if trouble == "cut":
@@ -111,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(network, ends):
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
+    http.daemon_threads, http.handle_error = True, lambda *_: None  # one who hangs up is not an error here
     http.network, http.end, http.names, http.processed = network, ends, ["tiny"], True
     http.asked, http.troubles, http.lock = [], [], threading.Lock()
     http.url = f"http://127.0.0.1:{http.server_address[1]}"
@@ -300,6 +302,22 @@ def test_a_server_that_is_not_there(tiny_model, quick):
     engine = make_engine("vllm_server", tiny_model, {"url": "http://127.0.0.1:9", "retries": 1})
     with pytest.raises(RuntimeError, match=r"(?s)did not answer /v1/models in 2 tries.*vllm serve"):
         engine.identity()
+
+
+def test_a_program_that_is_told_to_end_does_not_wait_for_the_server(server, tiny_model):
+    server.troubles = ["for ever"] * 100
+    code = (
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from differential_smoothing.engines import make_engine\n"
+        f"engine = make_engine('vllm_server', {tiny_model!r}, {{'url': {server.url!r}}})\n"
+        f"engine.draw({[list(p) for p in PROMPTS]!r}, num_samples=1, seed=0, temperature=1.0, top_p=1.0, max_new_tokens=2)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    while len(server.asked) < len(PROMPTS):
+        assert process.poll() is None, process.stderr.read()
+        threading.Event().wait(0.05)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]  # the server answers after ten minutes
 
 
 def test_a_server_with_raw_log_probs_is_refused(server, tiny_model):

@@ -91,6 +91,9 @@ def test_a_model_and_changes_reach_every_cell(tmp_path):
         ({"table": "math", "scale": "small"}, "--scale must be one of tiny; got 'small'"),
         ({"table": "math", "changes": ["max_steps"]}, "--set is 'key=value'"),
         ({"table": "math", "changes": ["x=["]}, "cannot be read as YAML"),
+        ({"table": "math", "changes": ["common=3"]}, "--set common: name one option of it, as in max_steps=4"),
+        ({"table": "math", "changes": ["evaluation=3"]}, "--set evaluation: name one option of it"),
+        ({"table": "math", "changes": ["seeds=[[1]]"]}, "seeds must be different whole numbers"),
         ({"table": "math", "changes": ["models.dsgrpo.gamma_p=1"]}, "models.NAME.OPTION, with one of base, grpo"),
         ({"table": "math", "changes": ["control=[]"]}, "control must be different numbers > 0, at least one"),
         ({"table": "math", "changes": ["learning_rate=fast"]}, "learning_rate must be a number, got 'fast'"),
@@ -123,6 +126,17 @@ def test_costs_are_those_of_the_cost_module_and_fall_as_cells_finish(tmp_path):
     assert [row[2] for row in costs(paper, tmp_path, cost.H100)] == [13, 15]
     unknown = read_paper("countdown", model="someone/unknown")
     assert [row[3] for row in costs(unknown, tmp_path, cost.H100)] == [None, None]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_published_settings_fit_the_gpus_that_they_are_for(table, tmp_path):
+    """And what would not fit is said where its cost is said: 3B parameters, a reference model, all of it on every GPU."""
+    for base, study in read_paper(table).studies.items():
+        assert study.common["processes"] == 8
+        for row in costs(read_paper(table, model=base), tmp_path, cost.H100):
+            assert "do not fit" not in row[1]
+    row = next(costs(read_paper("countdown", changes=["fsdp="]), tmp_path, cost.H100))
+    assert row[1] == "15 trainings, which need 90 GB on each GPU and do not fit"
 
 
 def test_what_has_no_known_cost_is_said_so(tmp_path):

@@ -1,5 +1,6 @@
 """Studies: read, refused, interrupted, continued, reported; through the command line, as a user would."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from dataclasses import asdict
 from multiprocessing import forkserver
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,9 +19,21 @@ import yaml
 
 from differential_smoothing.evaluation.generate import sample_rollouts
 from differential_smoothing.rollouts import read_rollouts
-from differential_smoothing.study import QUICKSTART, Cell, _exit_status, _launch, read_study, run_study
+from differential_smoothing.study import (
+    QUICKSTART,
+    Cell,
+    Evaluation,
+    Study,
+    _exit_status,
+    _gpus_of,
+    _launch,
+    _slots,
+    read_study,
+    run_arguments,
+    run_study,
+)
 from differential_smoothing.tasks import countdown
-from differential_smoothing.training import claim_folder
+from differential_smoothing.training import claim_folder, parse_config
 
 TINY = {
     "common": {
@@ -33,8 +47,8 @@ TINY = {
 }  # fmt: skip
 
 
-def dsmooth(*arguments, **options):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def dsmooth(*arguments, env=None, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     command = [sys.executable, "-m", "differential_smoothing", *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
@@ -95,13 +109,113 @@ def test_a_failing_cell_shows_the_end_of_its_log(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_cell_of_several_processes_has_them_on_the_cpu_too(tiny_model, tmp_path, monkeypatch):
     """The training itself refuses to start in fewer processes than its options say."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own handler
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     options = {**TINY["common"], "model": tiny_model, "processes": 2, "max_steps": 1, "seed": 0}
-    assert _launch(Cell("grpo", 0, options), tmp_path) == tmp_path / "grpo-seed0" / "model"
+    heard, says = multiprocessing.Pipe(duplex=False)
+    assert _launch(Cell("grpo", 0, options), tmp_path, says) == tmp_path / "grpo-seed0" / "model"
+    assert heard.recv() == ("train", 0, 1)  # at once, while the processes start
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="CUDA_VISIBLE_DEVICES")
+def test_cells_side_by_side_see_a_gpu_each(tmp_path):
+    """There is no GPU here, and so none is used; what a training sees is what its rule reads."""
+    (tmp_path / "seen.py").write_text(
+        "import os\nimport pathlib\n\ndef seen(rewards, logps, mask, *, correct, group, name=''):\n"
+        f"    pathlib.Path({str(tmp_path)!r}, name + '.seen').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n    return rewards\n"
+    )
+    rule = {"rule": f"{tmp_path / 'seen.py'}:seen"}
+    models = {name: {**rule, "rule_options": {"name": name}} for name in ("one", "two")}
+    common = {**TINY["common"], "use_cpu": False, "max_steps": 1}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "common": common, "models": models, "baseline": "one"}))
+    process = dsmooth("compare", path, "--output", tmp_path / "run", env={"CUDA_VISIBLE_DEVICES": "5,MIG-6"})
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert {(tmp_path / f"{name}.seen").read_text() for name in models} == {"5", "MIG-6"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "jobs", "expected"),
+    [
+        ("", 0, 0, [[]] * min(2, os.cpu_count())), ("-1", 4, 3, [[], [], []]), ("0,1,2", 0, 0, [["0"], ["1"], ["2"]]),
+        ("0,1,2,3,4", 2, 0, [["0", "1"], ["2", "3"]]), ("0,1", 0, 3, [["0"], ["1"], ["0"]]), ("7", 0, 0, [["7"]]),
+        ("0", 2, 0, "two-seed0 needs 2 GPUs"), ("0,1,2", 2, 2, "2 jobs of 2 GPUs each do not fit on 3"),
+    ],
+)  # fmt: skip
+def test_every_job_has_gpus_of_its_own(gpus, processes, jobs, expected, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    study = Study({"one": {}, "two": {"processes": processes}}, baseline="one")
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            _slots(study, jobs)
+    else:
+        assert _slots(study, jobs) == expected
+    sampled_on_two = Study({"one": {}}, baseline="one", evaluation=Evaluation(engine="vllm", engine_options={"tensor_parallel_size": 2}))
+    assert _gpus_of(sampled_on_two.cells()[0], sampled_on_two) == 2
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "options", "message"),
+    [
+        ({"top_p": 0.9}, {}, "got top_p=0.9. Take engine 'transformers'"),
+        ({"engine_options": {"batch": 1}}, {}, "has no option 'batch'"),
+        ({"engine": "vllm"}, {}, "needs vLLM, which is not installed"),
+        ({"engine": "vllm_server"}, {}, "from the model that a server has"),
+    ],
+)
+def test_what_cannot_be_sampled_is_found_before_it_is_trained(evaluation, options, message, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "models": {"grpo": options}, "evaluation": TINY["evaluation"] | evaluation}))
+    with pytest.raises(ValueError, match=message):
+        run_study(read_study(path), tmp_path / "run", on_progress=print)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_is_not_trained_for_an_engine_that_takes_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", sys)  # as if it were installed
+    with pytest.raises(ValueError, match="trains an adapter .lora_r., and the engine 'vllm' takes whole models"):
+        Evaluation(engine="vllm").check("base", Cell("grpo", 0, {"lora_r": 4}))
+    Evaluation(engine="vllm").check("base", Cell("grpo", 0, {}))
+    Evaluation(engine="vllm_server").check("base", Cell("base", 0, None))  # sampled only: the server's model is the one
+
+
+def test_the_evaluation_can_be_changed_until_something_is_sampled(tmp_path, monkeypatch):
+    from differential_smoothing import study as module
+
+    monkeypatch.setattr(module, "_run_cells", lambda *_: None)
+    folder, path = tmp_path / "run", tmp_path / "study.yaml"
+
+    def run(**evaluation):
+        path.write_text(yaml.safe_dump({**TINY, "evaluation": TINY["evaluation"] | evaluation}))
+        run_study(read_study(path), folder, on_progress=print)
+
+    run()
+    (folder / "grpo-seed0").mkdir()
+    run(samples=9)
+    assert json.loads((folder / "config.json").read_text())["evaluation.samples"] == 9
+    (folder / "rollouts" / "grpo-seed0.parquet.parts").mkdir(parents=True)
+    with pytest.raises(ValueError, match="differs in evaluation.samples .evaluation.samples is 9 there and 10 here"):
+        run(samples=10)
+
+
+def test_a_default_that_overrides_the_common_options_is_a_change(tmp_path):
+    path = tmp_path / "study.yaml"
+    for model in ({"level": "sum"}, {"level": "sum", "rule": "grpo"}):
+        path.write_text(yaml.safe_dump({**TINY, "common": {**TINY["common"], "rule": "pkpo"}, "models": {"grpo": {}, "x": model}}))
+        refused = pytest.raises(ValueError, match="differs in models.x.rule") if "rule" in model else contextlib.nullcontext()
+        with refused, claim_folder(tmp_path / "run", asdict(read_study(path))):
+            (tmp_path / "run" / "x-seed0").mkdir()
+
+
+def test_small_negative_numbers_reach_the_training():
+    cell = Cell("x", 0, {"entropy_coef": -5.0e-5, "report_to": "none", "bf16": False, "use_cpu": True, "log_on_each_node": False})
+    run, config = parse_config(run_arguments(cell, Path("out")))
+    assert config.entropy_coef == -5.0e-5 and config.log_on_each_node is False
 
 
 def test_the_base_is_the_model_of_the_study(tiny_model, tmp_path):
@@ -185,7 +299,7 @@ def test_a_mistake_in_one_model_is_found_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'gamma_p'"):
         run_study(read_study(path), tmp_path / "run", jobs=1, on_progress=print)
     with pytest.raises(ValueError, match="jobs must be at least 1"):
-        run_study(read_study(path), tmp_path / "run", jobs=0, on_progress=print)
+        run_study(read_study(path), tmp_path / "run", jobs=-1, on_progress=print)
     assert not (tmp_path / "run").exists()
 
 
@@ -209,6 +323,8 @@ def test_trained_cells_come_first_in_pairs():
         ({"models": {"../grpo": {}}}, "a model's name is letters, digits"),
         ({"models": {"grpo": {}}, "seeds": []}, "seeds must be different whole numbers"),
         ({"models": {"grpo": {}}, "seeds": [1, 1]}, "seeds must be different whole numbers"),
+        ({"models": {"grpo": {}}, "seeds": [[1]]}, "seeds must be different whole numbers"),
+        ({"models": {"grpo": {}}, "evaluation": {"samples": 2, 3: 4, "x": 5}}, "evaluation has an unknown entry 3"),
         ({"models": {"grpo": {}}, "evaluation": {"split": "tset"}}, "split must be train, dev or test"),
         ({"models": {"grpo": {}}, "evaluation": {"samples": 0}}, "samples must be at least 1"),
         ({"models": {"grpo": {}}, "evaluation": {"engine": "vlm"}}, "there is no engine 'vlm'. Known: shared_prefix"),

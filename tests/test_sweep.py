@@ -84,11 +84,24 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
         ({"evaluation": {"split": "tset"}}, "split must be train, dev or test"),
         ({"seeds": [0, 0]}, "seeds must be different whole numbers"),
         ({"rules": {"grpo": {"gamma_p": [0, "../x"]}}}, "must be numbers or short words"),
+        ({"rules": {"grpo": {}, "ds": {"gamma_p": []}}}, "gamma_p of ds is an empty list"),
+        ({"rules": {"grpo": {"rule_options": "{k"}}}, "rule_options cannot be read as JSON"),
+        ({"tasks": {"a": 3}}, "the task a needs a mapping of options"),
+        ({"selection": {"split": "test", "problems": 6}}, "both on the split 'test'.*Take split: dev for selection"),
+        ({"evaluation": {"split": "dev", "problems": 6}}, "both on the split 'dev'"),
     ],
 )
 def test_a_wrong_sweep_says_what_is_wrong(change, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         read_study(written(tmp_path / "s.yaml", {**TINY, **change}))
+
+
+def test_points_are_chosen_on_other_problems_and_options_may_be_json(tmp_path):
+    content = {**TINY, "selection": {"problems": 6}, "rules": {"grpo": {}, "pkpo": {"rule": "pkpo", "rule_options": '{"k": [2, 4]}'}}}
+    sweep = read_study(written(tmp_path / "s.yaml", content))
+    chosen = sweep.evaluations(sweep.cells()[0])
+    assert (chosen["selection"].split, chosen["evaluation"].split) == ("dev", "test")
+    assert [cell.options["rule_options"]["k"] for cell in sweep.cells() if "pkpo" in cell.model] == [2, 4]
 
 
 def start(study, folder):

@@ -97,6 +97,8 @@ def _changed(content: dict[str, Any], change: str) -> dict[str, Any]:
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         value = float(value)  # YAML reads 1e-4 as text
     names = key.split(".")
+    if names == ["common"] or (len(names) == 1 and isinstance(content.get(key), dict)):
+        raise ValueError(f"--set {key}: name one option of it, as in max_steps=4 or evaluation.samples=16.")
     if names[0] not in content or names[0] in ("common", "baseline"):
         names = ["common", *(names[1:] if names[0] == "common" else names)]
     if names[0] == "models" and (len(names) < 3 or names[1] not in content["models"]):
@@ -128,7 +130,7 @@ def _controlled(path: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 def costs(paper: Paper, folder: Path, gpu: Gpu) -> Iterator[tuple[str, str, int, Range | None]]:
     """What is trained and sampled: (base, what, cells, GPU hours of all of them), hours None where the model's size
-    or the number of steps is not known.
+    or the number of steps is not known. Trainings that do not fit the GPU's memory say so in what.
 
     From ``cost``, so data sheets and shares of them, and no measurement; prompts are taken to have ``PROMPT`` tokens. Cells that are
     done are not counted. Evaluation is counted as vLLM on one GPU, whatever the engine.
@@ -142,7 +144,7 @@ def costs(paper: Paper, folder: Path, gpu: Gpu) -> Iterator[tuple[str, str, int,
         there = folder / base
         left = [cell for cell in study.cells() if not study.result(there, cell).is_file()]
         trained = [c for c in left if c.options is not None and not (there / c.name / "model").is_dir()]
-        hours = None
+        hours, held = None, 0.0
         if shape is not None:
             hours = cost.Range(0, 0)
             for name in dict.fromkeys(cell.model for cell in trained):  # seeds cost the same
@@ -156,9 +158,12 @@ def costs(paper: Paper, folder: Path, gpu: Gpu) -> Iterator[tuple[str, str, int,
                 if config.max_steps <= 0:  # as many as the epochs take, which the number of problems decides
                     hours = None
                     break
-                step = cost.seconds(shape, batch, placement_of(run, config), gpu)["step"]
+                placement = placement_of(run, config)
+                held = max(held, cost.memory(shape, batch, placement, gpu)["peak"].low)
+                step = cost.seconds(shape, batch, placement, gpu)["step"]
                 hours += step * (len(seeds) * config.max_steps / updates * config.world_size / 3600)
-        yield base, f"{len(trained)} trainings", len(trained), hours
+        misfit = f", which need {held / 1e9:.0f} GB on each GPU and do not fit" if held > gpu.memory else ""
+        yield base, f"{len(trained)} trainings{misfit}", len(trained), hours
         if shape is not None:
             evaluation = study.evaluation
             batch = cost.Batch(

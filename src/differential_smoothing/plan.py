@@ -399,7 +399,10 @@ def _cost(
 def placement_of(run: RunArguments, config: DSGRPOConfig) -> cost.Placement:
     """Where and how the configured training runs, as ``cost`` counts it."""
     dtype = str((config.model_init_kwargs or {}).get("dtype", "float32"))
+    native = (config.model_init_kwargs or {}).get("distributed_config") or {}  # transformers' own FSDP2, as configs/README.md has it
+    native = native if isinstance(native, dict) else vars(native)
     sharded = bool(config.fsdp or config.deepspeed) or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    sharded = sharded or (native.get("fsdp_size") or 1) > 1
     aligned = config.gradient_accumulation_steps % (config.steps_per_generation * config.num_iterations) == 0
     old = (config.use_vllm and config.vllm_importance_sampling_correction) or not aligned
     return cost.Placement(

@@ -25,6 +25,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from differential_smoothing.engines import ENGINES
+from differential_smoothing.engines import ENGINES, make_engine
 from differential_smoothing.tasks import configured_task, read_options
 
 __all__ = ["QUICKSTART", "Cell", "Evaluation", "Study", "make_study", "read_study", "run_arguments", "run_study"]
@@ -86,6 +87,22 @@ class Evaluation:
     def make_task(self):
         """The task that the models are sampled on. ValueError names a wrong option."""
         return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
+
+    def check(self, base: str, cell: Cell) -> None:
+        """ValueError if the cell's model could not be sampled so, as far as that can be known before it is trained."""
+        self.make_task()
+        engine = make_engine(self.engine, base, self.engine_options)
+        engine.check(top_p=self.top_p)
+        if cell.options is not None and engine.elsewhere:
+            raise ValueError(
+                f"evaluation: the engine {self.engine!r} draws from the model that a server has, and not from those that the study "
+                f"trains. Take engine 'vllm', or sample each finished model with dsmooth sample."
+            )
+        if (cell.options or {}).get("lora_r") and not engine.takes_adapters:
+            raise ValueError(
+                f"evaluation: {cell.model} trains an adapter (lora_r), and the engine {self.engine!r} takes whole models. Take engine "
+                f"'transformers'."
+            )
 
     def __post_init__(self):
         for name in _MAPPINGS:
@@ -214,7 +231,7 @@ def read_yaml(path: Path) -> Any:
 
 def check_seeds(path: Path, seeds: list) -> tuple[int, ...]:
     """``seeds`` as a tuple; ValueError unless they are different whole numbers >= 0."""
-    if not seeds or len(set(seeds)) < len(seeds) or not all(type(s) is int and s >= 0 for s in seeds):
+    if not seeds or not all(type(s) is int and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f"{path}: seeds must be different whole numbers >= 0, at least one; got {seeds!r}.")
     return tuple(seeds)
 
@@ -223,10 +240,9 @@ def make_evaluation(
     path: Path, name: str, options: Mapping[str, Any], training: Mapping[str, Any]
 ) -> Evaluation:
     """The entry ``name`` of a study file, with the problem settings of the ``training`` options where it has none."""
-    unknown = set(options) - {f.name for f in fields(Evaluation)}
-    if unknown:
-        known = ", ".join(f.name for f in fields(Evaluation))
-        raise ValueError(f"{path}: {name} has an unknown entry {sorted(unknown)[0]!r}. It knows {known}.")
+    known = [f.name for f in fields(Evaluation)]
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(f"{path}: {name} has an unknown entry {unknown[0]!r}. It knows {', '.join(known)}.")
     inherited = ("task", "task_options", "numbers", "max_number", "max_completion_length", "chat", "chat_template_kwargs")
     try:
         return Evaluation(**{k: training[k] for k in inherited if k in training} | dict(options))
@@ -235,36 +251,76 @@ def make_evaluation(
 
 
 def run_study(
-    study: Study, folder: Path, *, jobs: int, on_progress: Callable[[str, str, int, int], None]
+    study: Study, folder: Path, *, jobs: int = 0, on_progress: Callable[[str, str, int, int], None]
 ) -> list[Path]:
     """Run every cell that is not done, ``jobs`` at once; returns the file of each cell's result.
 
     Args:
+        jobs: 0 is two on the CPU, and as many as there are GPUs for. With GPUs every cell sees only its own: as many as it has processes, or its
+            vLLM's ``tensor_parallel_size``. More jobs than GPUs share them, where a cell needs only one.
         on_progress: called as (cell, "train" or "sample", done, total).
 
-    RuntimeError if a cell fails, with the end of its log; the others are stopped and keep what they have.
+    As long as nothing has been sampled, the evaluation may be changed in a folder that is there. ValueError for an option that is wrong, before anything
+    starts; RuntimeError if a cell fails, with the end of its log; the others are stopped and keep what they have.
     """
     from differential_smoothing.training import claim_folder, parse_config
 
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}.")
+    if jobs < 0:
+        raise ValueError(f"jobs must be at least 1, or 0 for as many as there is room for; got {jobs}.")
     cells = study.cells()
     # A wrong option should be heard of now, not from the log of a process in ten minutes.
     for cell in cells:
         if cell.options is not None:
             parse_config(run_arguments(cell, folder), elsewhere=_launched(cell))[0].make_task()
         for evaluation in study.evaluations(cell).values():
-            evaluation.make_task()
-    with claim_folder(folder, asdict(study)):
-        _run_cells(cells, study, folder, jobs, on_progress)
+            evaluation.check(study.base, cell)
+    slots = _slots(study, jobs)
+    sampled = any(any(study.result(folder, cell).parent.glob("*")) for cell in cells[:1])
+    with claim_folder(folder, asdict(study), open_to_change=() if sampled else ("evaluation.", "by_task.")):
+        _run_cells(cells, study, folder, slots, on_progress)
     return [study.result(folder, cell) for cell in cells]
+
+
+def _slots(study: Study, jobs: int) -> list[list[str]]:
+    """The GPUs of each job, by the names that CUDA_VISIBLE_DEVICES has; empty without GPUs."""
+    need = {cell.name: _gpus_of(cell, study) for cell in study.cells()}
+    largest = max(need, key=need.__getitem__)
+    gpus, most = _visible_gpus(), need[largest]
+    if not gpus:
+        return [[] for _ in range(jobs or min(2, os.cpu_count() or 1))]
+    if most > len(gpus):
+        raise ValueError(f"{largest} needs {most} GPUs, for its processes or tensor_parallel_size, and this machine shows {len(gpus)}.")
+    jobs = jobs or len(gpus) // most
+    if most > 1 and jobs * most > len(gpus):
+        raise ValueError(
+            f"{jobs} jobs of {most} GPUs each do not fit on {len(gpus)}: they would take each other's. Take at most "
+            f"{len(gpus) // most} jobs."
+        )
+    return [[gpus[(job * most + i) % len(gpus)] for i in range(most)] for job in range(jobs)]
+
+
+def _visible_gpus() -> list[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def _gpus_of(cell: Cell, study: Study) -> int:
+    """How many GPUs a cell takes at most, in training or in sampling. 1 where it takes none: there is nothing to keep apart."""
+    options = cell.options or {}
+    trained = 1 if options.get("use_cpu") else int(options.get("processes") or 1)
+    sampled = [(e.engine_options or {}).get("tensor_parallel_size", 1) for e in study.evaluations(cell).values()]
+    return max([trained, *(size for size in sampled if isinstance(size, int))])
 
 
 def _run_cells(
     cells: list[Cell],
     study: Study,
     folder: Path,
-    jobs: int,
+    slots: list[list[str]],
     on_progress: Callable[[str, str, int, int], None],
 ) -> None:
     waiting = [cell for cell in cells if not study.result(folder, cell).is_file()]
@@ -272,14 +328,14 @@ def _run_cells(
     running: list[BaseProcess] = []
     lock = threading.Lock()
 
-    def work() -> None:
+    def work(gpus: list[str]) -> None:
         while True:
             with lock:
                 if failures or not waiting:
                     return
                 cell = waiting.pop(0)
                 try:
-                    process, said = _start(cell, study, folder)
+                    process, said = _start(cell, study, folder, gpus[: _gpus_of(cell, study)])
                 except (OSError, RuntimeError, EOFError) as error:  # EOFError: interrupted while the server of processes starts
                     failures.append(f"{cell.name} could not be started: {error}.")
                     return
@@ -293,7 +349,7 @@ def _run_cells(
             if status != 0:
                 failures.append(f"{cell.name} stopped with status {status}. {_end_of_log(folder, cell)}")
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
+    threads = [threading.Thread(target=work, args=(gpus,), daemon=True) for gpus in slots]
     try:
         for thread in threads:
             thread.start()
@@ -338,13 +394,13 @@ def _processes() -> BaseContext:
     return context
 
 
-def _start(cell: Cell, study: Study, folder: Path) -> tuple[BaseProcess, Connection]:
+def _start(cell: Cell, study: Study, folder: Path, gpus: list[str]) -> tuple[BaseProcess, Connection]:
     context = _processes()
     said, says = context.Pipe(duplex=False)
     _log(folder, cell).parent.mkdir(parents=True, exist_ok=True)
     process = context.Process(
         target=_work_on,
-        args=(cell, study.base, study.evaluations(cell), folder, study.result(folder, cell), says),
+        args=(cell, study.base, study.evaluations(cell), folder, study.result(folder, cell), gpus, says),
         name=f"dsmooth {cell.name}",
     )
     # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
@@ -391,8 +447,8 @@ def run_arguments(cell: Cell, folder: Path) -> list[str]:
             continue
         if isinstance(value, list):
             arguments += [f"--{key}", *map(str, value)]
-        else:
-            arguments += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
+        else:  # with "=", because argparse takes a following -5e-05 for an option
+            arguments.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
     return arguments
 
 
@@ -401,28 +457,45 @@ def _launched(cell: Cell) -> bool:
     return int((cell.options or {}).get("processes") or 0) > 1
 
 
-def _launch(cell: Cell, folder: Path) -> Path:
-    """Train ``cell`` with a launcher of several processes, and end that when this process is told to end. Never run here on GPUs."""
+def _launch(cell: Cell, folder: Path, says: Connection) -> Path:
+    """Train ``cell`` in processes of its own, and end them when this process is told to end. Never run here on GPUs."""
     finished = folder / cell.name / "model"
     if finished.is_dir():
         return finished
-    number = cell.options["processes"]
-    if cell.options.get("use_cpu"):  # where accelerate launch starts one process; standalone: a free port for each study
+    number, command = int(cell.options.get("processes") or 1), []
+    if number > 1 and cell.options.get("use_cpu"):  # where accelerate launch starts one process; standalone: a free port for each study
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number)]
-    else:
+    elif number > 1:
         command = ["-m", "accelerate.commands.launch", "--num_processes", str(number)]
     command += ["-m", "differential_smoothing", "train"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = subprocess.Popen([sys.executable, *command, *run_arguments(cell, folder)])
     try:
-        status = process.wait()
+        while (status := _status_within(process, 2)) is None:
+            step = _logged_step(folder / cell.name / "metrics.jsonl")
+            says.send(("train", step, max(step, int(cell.options.get("max_steps") or 0), 1)))
     except BaseException:
         process.terminate()
         process.wait()
         raise
     if status != 0 or not finished.is_dir():
-        raise RuntimeError(f"The training of {cell.name} with {number} processes ended with status {status}.")
+        raise RuntimeError(f"The training of {cell.name} in {number} process(es) of its own ended with status {status}.")
     return finished
+
+
+def _status_within(process: subprocess.Popen, seconds: float) -> int | None:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _logged_step(metrics: Path) -> int:
+    """The last step of a run's metrics.jsonl, which is replaced as a whole; 0 before there is one."""
+    try:
+        return int(json.loads(metrics.read_text().splitlines()[-1])["step"])
+    except (OSError, IndexError, KeyError, ValueError):
+        return 0
 
 
 def _work_on(
@@ -431,9 +504,12 @@ def _work_on(
     evaluations: Mapping[str, Evaluation],
     folder: Path,
     result: Path,
+    gpus: list[str],
     says: Connection,
 ) -> None:
     """The whole life of one cell, in its own process; everything that is printed goes to the cell's log."""
+    if gpus:  # nothing has asked for a GPU in this process yet
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     log = os.open(_log(folder, cell), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -444,12 +520,13 @@ def _work_on(
 
     model = resolve_model(base)
     if cell.options is not None:
-        if _launched(cell):
-            model = str(_launch(cell, folder))
+        if _launched(cell) or (gpus and not cell.options.get("use_cpu")):  # its end gives the GPU's memory back before sampling
+            model = str(_launch(cell, folder, says))
         else:
             run, config = parse_config(run_arguments(cell, folder))
             model = str(train(run, config, on_step=lambda *at: says.send(("train", *at))))
-    seconds, tables = time.process_time(), {}
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)  # a launched training's time is theirs
+    seconds, tables = time.process_time() + children.ru_utime + children.ru_stime, {}
     for name, evaluation in evaluations.items():
         task = evaluation.make_task()
         problems = task.problems(evaluation.problems, split=evaluation.split, seed=evaluation.seed)

@@ -10,7 +10,7 @@
     tasks: {countdown: {}}                           # name -> options that differ; may be left out
     seeds: [0, 1, 2]
     baseline: grpo
-    selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point
+    selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point; never the split that is reported
     evaluation: {split: test, problems: 500, samples: 64}    # what is reported
 
 A *point* is a rule at one strength and one learning rate on one task; it is trained once per seed. A cell leaves counts per problem,
@@ -35,6 +35,7 @@ from differential_smoothing.study import (
     check_seeds,
     make_evaluation,
 )
+from differential_smoothing.tasks import read_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +102,8 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     points, models = {}, {}
     for task, changed in tasks.items():
         _check_name(path, "task", task or "countdown")
+        if not isinstance(changed, dict | None):
+            raise ValueError(f"{path}: the task {task} needs a mapping of options ({{}} for none), got {changed!r}.")
         for rule, options in content["rules"].items():
             _check_name(path, "rule", rule)
             if not isinstance(options, dict):
@@ -123,11 +126,17 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
         )
     by_task = {
         task: {
-            name: make_evaluation(path, name, content[name], {**common, **(changed or {})})
-            for name in ("selection", "evaluation")
+            name: make_evaluation(path, name, {"split": split} | content[name], {**common, **(changed or {})})
+            for name, split in (("selection", "dev"), ("evaluation", "test"))
         }
         for task, changed in tasks.items()
     }
+    for chosen in by_task.values():
+        if chosen["selection"].split == chosen["evaluation"].split:
+            raise ValueError(
+                f"{path}: selection and evaluation are both on the split {chosen['evaluation'].split!r}, so the best points would be chosen on "
+                f"the problems that they are judged on. Take split: dev for selection and split: test for evaluation."
+            )
     return Sweep(
         models=models, common=common, seeds=check_seeds(path, content.get("seeds", [0])), baseline=baseline,
         evaluation=by_task[next(iter(by_task))]["evaluation"], points=points, by_task=by_task,
@@ -143,7 +152,7 @@ def _check_name(path: Path, what: str, name: Any) -> None:
 
 def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(strength as text, options) for every value of the one option that is a list; nested in ``rule_options`` too."""
-    inner = options.get("rule_options") or {}
+    inner = read_options(options.get("rule_options"), "rule_options") or {}
     swept = [("", key) for key, value in options.items() if isinstance(value, list)]
     swept += [("rule_options", key) for key, value in inner.items() if isinstance(value, list)]
     if len(swept) > 1:
@@ -156,6 +165,8 @@ def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tu
         return
     where, key = swept[0]
     values = (inner if where else options)[key]
+    if not values:
+        raise ValueError(f"{path}: {key} of {rule} is an empty list, so the rule has no strength. Give it one, or no list.")
     for value in values:
         text = f"{value:g}" if isinstance(value, float) else str(value)
         if not re.fullmatch(r"[A-Za-z0-9_.+-]+", text):

@@ -301,11 +301,14 @@ ADDED_LATER = [
 
 
 @contextmanager
-def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = False) -> Iterator[None]:
+def claim_folder(
+    folder: Path, definition: dict[str, Any], *, adopt: bool = False, open_to_change: tuple[str, ...] = ()
+) -> Iterator[None]:
     """Hold ``folder`` as the home of what ``definition`` defines, alone, while the block runs.
 
-    ``adopt`` takes a folder over that has no config.json although it is not empty. ValueError if it is another's, if something
-    else is in it, or if another process is at work in it.
+    ``adopt`` takes a folder over that has no config.json although it is not empty. Keys that begin with one of ``open_to_change`` may
+    differ from what the folder was, and are changed. ValueError if it is another's, if something else is in it, or if another process is at
+    work in it.
     """
     path, lock = folder / "config.json", folder / "lock"
     own = {path.name, path.name + ".partial", lock.name}  # a folder with no more than these holds no work yet
@@ -318,7 +321,7 @@ def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = Fals
             f"Choose another output folder."
         )
     definition = _flat(json.loads(json.dumps(definition, default=str)))
-    definition = {k: v for k, v in definition.items() if not _added_later(k, v)}
+    definition = {k: v for k, v in definition.items() if not _added_later(k, v, definition)}
     existing = definition
     if path.is_file() and others:
         try:
@@ -327,7 +330,8 @@ def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = Fals
             raise ValueError(
                 f"{path} cannot be read as a run's config. Nothing was changed. Choose another folder."
             ) from None
-    differing = sorted(k for k in {*existing, *definition} if existing.get(k) != definition.get(k))
+    keys = (k for k in {*existing, *definition} if not k.startswith(open_to_change))
+    differing = sorted(k for k in keys if existing.get(k) != definition.get(k))
     if differing:
         name = differing[0]
         raise ValueError(
@@ -347,8 +351,13 @@ def claim_folder(folder: Path, definition: dict[str, Any], *, adopt: bool = Fals
         yield
 
 
-def _added_later(key: str, value: Any) -> bool:
-    return any(value == default and f".{key}".endswith(f".{name}") for name, default in ADDED_LATER)
+def _added_later(key: str, value: Any, definition: dict[str, Any]) -> bool:
+    def overrides(name: str) -> bool:  # one model's default in a study whose other models have something else
+        return key.startswith("models.") and f"common.{name}" in definition
+
+    return any(
+        value == default and f".{key}".endswith(f".{name}") and not overrides(name) for name, default in ADDED_LATER
+    )
 
 
 def _flat(definition: dict[str, Any], prefix: str = "") -> dict[str, Any]:

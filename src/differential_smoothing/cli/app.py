@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-__all__ = ["app", "bars", "main"]
+__all__ = ["Jobs", "app", "bars", "main"]
 
+Jobs = Annotated[int, typer.Option(help="Cells at once. 0: two on the CPU, or as many as there are GPUs for.")]
 INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from . import results
-from .app import app, bars
+from .app import Jobs, app, bars
 
 CLAIMED = "arXiv 2511.19942"
 
@@ -31,7 +31,7 @@ def reproduce(
         typer.Option("--set", help="key=value, as in max_steps=4, evaluation.samples=16, models.ds_grpo.gamma_p=0.1, seeds=[0]."),
     ] = None,
     gpu: Annotated[str, typer.Option(help="What the cost is estimated for: a100, h100 or h200.")] = "h100",
-    jobs: Annotated[int, typer.Option(help="Trainings at once; each may take several GPUs.")] = 1,
+    jobs: Jobs = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and its cost, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from . import results
-from .app import app, bars
+from .app import Jobs, app, bars
 
 TASK = "'countdown', 'math', or 'reasoning_gym:NAME' for a generator of reasoning-gym."
 TASK_OPTIONS = "Options of the task as JSON, such as '{\"max_solutions\": 1}'."
@@ -23,7 +23,7 @@ def quickstart(
         Path, typer.Option(help="Run folder; the same command continues what is in it.")
     ] = Path("runs/quickstart"),
     seed: Annotated[int, typer.Option(help="Training seed of both runs.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
+    jobs: Jobs = 0,
 ) -> None:
     """GRPO and DS-GRPO from the same base with the same budget: a table and a figure in some ten minutes."""
     from differential_smoothing.study import QUICKSTART, read_study
@@ -44,7 +44,7 @@ def compare(
         ),
     ],
     output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")],
-    jobs: Annotated[int, typer.Option(help="Processes at once.")] = min(2, os.cpu_count() or 1),
+    jobs: Jobs = 0,
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
     from differential_smoothing.study import read_study, run_study

@@ -38,8 +38,14 @@ class Engine(ABC):
     #: Completions of one ``draw``, and so of one part of a table. Draws are seeded by it: another number, other completions.
     rows_at_once: int = 2048
 
+    #: Whether it loads a PEFT adapter's folder, and whether somebody else has loaded what it draws from, whatever ``model`` is.
+    takes_adapters, elsewhere = True, False
+
     def __init__(self, model: str):
         self.model = model
+
+    def check(self, *, top_p: float) -> None:  # noqa: B027 (most have nothing to say)
+        """ValueError for what is known to fail before anything is loaded."""
 
     @abstractmethod
     def draw(

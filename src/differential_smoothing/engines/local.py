@@ -55,12 +55,16 @@ class SharedPrefix(_Local):
     Equal arguments repeat every completion to the bit on the same kind of device.
     """
 
-    def draw(self, prompt_ids, *, num_samples, seed, temperature, top_p, max_new_tokens):
-        """See ``Engine.draw``. ValueError for top_p below 1, which it does not know."""
+    def check(self, *, top_p):
+        """ValueError for top_p below 1, which it does not know."""
         if top_p != 1:
             raise ValueError(
                 f"The engine 'shared_prefix' draws from the whole distribution, got top_p={top_p}. Take engine 'transformers'."
             )
+
+    def draw(self, prompt_ids, *, num_samples, seed, temperature, top_p, max_new_tokens):
+        """See ``Engine.draw``."""
+        self.check(top_p=top_p)
         groups = sample(
             self.network, prompt_ids, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
             eos_token_ids=self.ends, pad_token_id=self.padding,

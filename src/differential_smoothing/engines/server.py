@@ -11,10 +11,10 @@ import http.client
 import json
 import math
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -41,6 +41,7 @@ class VLLMServer(Engine):
     """
 
     rows_at_once = 16_384
+    elsewhere = True
 
     def __init__(
         self,
@@ -94,11 +95,32 @@ class VLLMServer(Engine):
                 list(prompt_ids[index]), n=num_samples, seed=spread(seed, index), max_tokens=max_new_tokens, **settings
             )
 
-        pool = ThreadPoolExecutor(min(self.concurrency, len(prompt_ids)))
+        waiting, answers, errors = list(reversed(range(len(prompt_ids)))), {}, []
+
+        def work() -> None:
+            while waiting and not errors:
+                try:
+                    index = waiting.pop()
+                except IndexError:  # another thread took the last one
+                    return
+                try:
+                    answers[index] = ask(index)
+                except Exception as error:
+                    errors.append(error)
+
+        # daemons: a program that is told to end does not wait for answers, which may take an hour
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self.concurrency, len(prompt_ids)))]
         try:
-            return list(pool.map(ask, range(len(prompt_ids))))
+            for thread in threads:
+                thread.start()
+            while not errors and any(thread.is_alive() for thread in threads):
+                for thread in threads:
+                    thread.join(0.05)
         finally:  # after an error, and Ctrl-C, the prompts that wait are not sent any more
-            pool.shutdown(wait=False, cancel_futures=True)
+            waiting.clear()
+        if errors:
+            raise errors[0]
+        return [answers[index] for index in range(len(prompt_ids))]
 
     def _complete(self, prompt: list[int], *, n: int, **settings: Any) -> list[Draw]:
         # what is not said comes from the model's generation_config.json, so everything that shapes the distribution is said

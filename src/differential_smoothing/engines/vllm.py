@@ -3,7 +3,9 @@ TRL 1.16's colocated mode use (vLLM 0.22 to 0.31), and tested with a stand-in of
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from .engine import Draw, Engine, spread
 
 __all__ = ["VLLM"]
+
+_MISSING = "The engine 'vllm' needs vLLM, which is not installed ({}). pip install vllm, or take engine 'vllm_server' or 'transformers'."
 
 #: Options of vLLM that machines of one job may differ in: they change the batches, and so rounding, but not the distribution.
 PLACEMENT = (
@@ -27,6 +31,8 @@ class VLLM(Engine):
     """
 
     rows_at_once = 16_384
+
+    takes_adapters = False
 
     def __init__(self, model: str, **options: Any):
         super().__init__(model)
@@ -45,15 +51,17 @@ class VLLM(Engine):
         shaping = {key: value for key, value in self.options.items() if key not in PLACEMENT}
         return json.loads(json.dumps(shaping, sort_keys=True, default=str))
 
+    def check(self, *, top_p):
+        """See ``Engine.check``."""
+        if "vllm" not in sys.modules and importlib.util.find_spec("vllm") is None:
+            raise ValueError(_MISSING.format("there is no module vllm"))
+
     @cached_property
     def llm(self) -> Any:
         try:
             from vllm import LLM
         except ImportError as error:
-            raise ValueError(
-                f"The engine 'vllm' needs vLLM, which is not installed ({error}). pip install vllm, or take engine "
-                f"'vllm_server' or 'transformers'."
-            ) from None
+            raise ValueError(_MISSING.format(error)) from None
         # processed: the log-probs of what is drawn from, temperature and top_p included; vLLM's default is the raw ones
         return LLM(model=self.model, logprobs_mode="processed_logprobs", seed=0, **self.options)
 

@@ -99,7 +99,7 @@ class Job:
                 f"Problems are sampled once each, and {first!r} is there several times. Take the repetitions out; for more "
                 f"completions of a problem, raise the number of samples."
             )
-        _ = self._drawer  # a wrong engine option is heard of now
+        self._drawer.check(top_p=self.top_p)  # a wrong engine option too is heard of now
 
     @cached_property
     def prompt_ids(self) -> list[str]:

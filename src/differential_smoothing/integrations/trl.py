@@ -192,7 +192,7 @@ class DSGRPOConfig(GRPOConfig):
             )
         make_rule(self.rule, self.rule_options)  # its own messages
         smooths = self.gamma_p > 0 or self.gamma_n > 0
-        if self.rule.startswith("ds_") and smooths:
+        if self.rule in RULES and self.rule.startswith("ds_") and smooths:
             raise ValueError(
                 f"rule={self.rule!r} has gammas of its own: put gamma_p and gamma_n into rule_options, or take another rule."
             )

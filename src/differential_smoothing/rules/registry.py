@@ -78,6 +78,11 @@ class BoundRule:
                 f"The rule {name!r} has no option {unknown[0]!r}. Its options are: {', '.join(known) or 'none'}."
             )
         self.context = [n for n in _CONTEXT if n in parameters]
+        self._required = [n for n in self.context if parameters[n].default is inspect.Parameter.empty]
+
+    def requires(self, name: str) -> bool:
+        """Whether the rule cannot be called without ``name``, one of ``progress`` and ``answer``."""
+        return name in self._required
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options.items())})"

@@ -23,7 +23,6 @@ from differential_smoothing.advantages import (
     smoothing_term,
 )
 from differential_smoothing.integrations.verl.options import DSOptions, read_options
-from differential_smoothing.rules import make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
 
 __all__ = ["Handed", "correct_of", "estimate", "final_rows", "handed", "shaped_advantages"]
@@ -41,6 +40,7 @@ class Handed:
         entropies: (B, T) nats, or None where nobody computed them.
         progress: share of the training that is done.
         where: for messages, such as "step 12".
+        options: what ``algorithm.ds`` was read as; None: ``estimate`` reads it itself, and the rule is made anew.
         metrics: filled by ``estimate``.
     """
 
@@ -51,6 +51,7 @@ class Handed:
     entropies: Tensor | None = None
     progress: float = 0.0
     where: str = "this batch"
+    options: DSOptions | None = None
     metrics: dict[str, float] | None = None
 
 
@@ -78,7 +79,7 @@ def estimate(
         )
     section = {} if config is None else config
     advantages, extra.metrics = shaped_advantages(
-        read_options(section.get("ds", None)), token_level_rewards.sum(-1), response_mask, uid=index, extra=extra,
+        extra.options or read_options(section.get("ds", None)), token_level_rewards.sum(-1), response_mask, uid=index, extra=extra,
         norm_by_std=section.get("norm_adv_by_std_in_grpo", True),
     )  # fmt: skip
     return advantages, advantages
@@ -160,9 +161,8 @@ def _of_rule(
     pick = (lambda values: values) if whole else (lambda values: values[final])
     if options.rule == "grpo":
         return _verls_grpo(pick(rewards), pick(group), norm_by_std)
-    rule = make_rule(options.rule, options.rule_options)
-    advantages = rule(
-        pick(rewards), pick(extra.logps.float()) if rule.needs_logps else None, pick(mask), correct=pick(correct), group=pick(group),
+    advantages = options.bound(
+        pick(rewards), pick(extra.logps.float()) if options.bound.needs_logps else None, pick(mask), correct=pick(correct), group=pick(group),
         progress=extra.progress, where=extra.where,
     )  # fmt: skip
     if advantages.dim() == 2 and not whole:

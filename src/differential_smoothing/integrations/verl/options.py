@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from differential_smoothing.advantages import smoothing_coefficient
-from differential_smoothing.rules import PRESETS, RULES, make_rule
+from differential_smoothing.rules import PRESETS, RULES, BoundRule, make_rule
 
 __all__ = ["DSOptions", "read_options"]
 
@@ -89,8 +90,12 @@ class DSOptions:
                 f"algorithm.ds.rule={self.rule} is a preset of TRL's options. In verl set the option itself, under "
                 f"actor_rollout_ref.actor. Rules are {', '.join(RULES)}."
             )
-        make_rule(self.rule, self.rule_options)  # its messages
-        if self.smooths and self.rule.startswith("ds_"):
+        if self.bound.requires("answer"):
+            raise ValueError(
+                f"algorithm.ds.rule={self.rule} asks for answer, the ids of the canonical answers, which verl does not hand over. Give the "
+                f"parameter a default, or train with DSGRPOTrainer."
+            )
+        if self.smooths and self.rule in RULES and self.rule.startswith("ds_"):
             raise ValueError(
                 f"algorithm.ds.rule={self.rule} has gammas of its own: put them into rule_options, or take another rule."
             )
@@ -98,6 +103,11 @@ class DSOptions:
             raise ValueError(
                 f"algorithm.ds.stage=reward shapes the reward of verl's own GRPO; with rule={self.rule} use stage=advantage."
             )
+
+    @cached_property
+    def bound(self) -> BoundRule:
+        """The rule with its options. Made once: a file of the user's is run once and keeps its state."""
+        return make_rule(self.rule, self.rule_options)
 
     @property
     def smooths(self) -> bool:

@@ -164,6 +164,7 @@ class _Hands:
             entropies=data["entropy"] if self._ds.needs_entropies else None,
             progress=min(1.0, (self.global_steps - 1) / max(self.total_training_steps, 1)),
             where=f"step {self.global_steps}",
+            options=self._ds,
         )
 
 
