@@ -14,6 +14,7 @@ from test_trl import make
 
 from differential_smoothing.integrations.launch import lone_process
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
+from differential_smoothing.plan import placement_of
 from differential_smoothing.training import parse_config
 
 ROOT = Path(__file__).parents[1]
@@ -124,5 +125,7 @@ def test_fsdp2_of_transformers_is_an_option_of_the_config(tmp_path):
     (tmp_path / "run.yaml").write_text(
         f"output_dir: {tmp_path}\nuse_cpu: true\nbf16: false\nmodel_init_kwargs: {{distributed_config: {{fsdp_size: 2}}}}\n"
     )
-    _, config = parse_config(["--config", str(tmp_path / "run.yaml")])
+    run, config = parse_config(["--config", str(tmp_path / "run.yaml")])
     assert config.model_init_kwargs == {"distributed_config": {"fsdp_size": 2}}
+    assert placement_of(run, config).sharding == "fsdp"
+    assert placement_of(run, parse_config(["--output_dir", str(tmp_path), "--use_cpu", "--bf16=False"])[1]).sharding == "ddp"

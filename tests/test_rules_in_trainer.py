@@ -397,3 +397,9 @@ def test_a_rule_that_asks_for_answers_needs_to_be_told_them(tiny_model, tmp_path
     rule.write_text(ANSWERS)
     with pytest.raises(ValueError, match=r"which completions give the same answer.*canonical=f"):
         make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "run", rule=f"{rule}:by_answer")
+
+
+def test_a_file_may_be_called_as_a_rule_with_gammas_is(tmp_path):
+    (tmp_path / "ds_mine.py").write_text("def mine(rewards, logps, mask, *, correct, group):\n    return rewards\n")
+    config = DSGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, rule=f"{tmp_path / 'ds_mine.py'}:mine", gamma_p=0.1)
+    assert config.gamma_p == 0.1

@@ -311,6 +311,33 @@ class TestOptions:
         with pytest.raises(ValueError, match=words):
             read_options(given)
 
+    @pytest.mark.parametrize("answer, refused", [("answer", True), ("answer=None", False), ("progress", False)])
+    def test_a_rule_that_needs_what_verl_does_not_hand_over(self, answer, refused, tmp_path):
+        (tmp_path / "ds_mine.py").write_text(
+            f"def mine(rewards, logps, mask, *, correct, group, {answer}):\n    return rewards\n"
+        )
+        given = {"rule": f"{tmp_path / 'ds_mine.py'}:mine", "gamma_p": 0.1}  # and it is no preset, whatever its file is called
+        if refused:
+            with pytest.raises(ValueError, match="asks for answer.*verl does not hand over"):
+                read_options(given)
+        else:
+            assert read_options(given).smooths
+
+    def test_a_rule_of_the_users_is_made_once_and_keeps_its_state(self, tmp_path):
+        (tmp_path / "counts.py").write_text(
+            "calls = 0\n\ndef counts(rewards, logps, mask, *, correct, group):\n    global calls\n    calls += 1\n"
+            "    return 0 * rewards + calls\n"
+        )
+        batch, config = Batch(3), {"ds": {"rule": f"{tmp_path / 'counts.py'}:counts"}}
+        options = read_options(config["ds"])
+        for call in (1, 2, 3):
+            token = estimator.handed.set(batch.handed(options=options))
+            try:
+                advantages, _ = estimator.estimate(batch.token_rewards, batch.mask, config, batch.uid)
+            finally:
+                estimator.handed.reset(token)
+            assert advantages[batch.mask == 1].unique().tolist() == [call]
+
 
 def test_verls_own_advantage_step_calls_it():
     from verl import DataProto
