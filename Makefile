@@ -36,9 +36,9 @@ bases: $(VENV)/.ready
 	$(BIN)/dsmooth base --output runs/bases/graph_color --task reasoning_gym:graph_color \
 	  --task-options '{"min_num_vertices": 7, "max_num_vertices": 7, "edge_probability": 0.4}' \
 	  --steps 1200 --batch-size 64 --hidden 96 --layers 3 --problems 8000
-	$(BIN)/dsmooth base --output runs/bases/chain_sum --task reasoning_gym:chain_sum \
-	  --task-options '{"min_terms": 4, "max_terms": 4, "min_digits": 2, "max_digits": 2}' \
-	  --steps 1000 --batch-size 128 --hidden 96 --layers 3
+	$(BIN)/dsmooth base --output runs/bases/spell_backward --task reasoning_gym:spell_backward \
+	  --task-options '{"min_word_len": 7, "max_word_len": 10}' \
+	  --steps 450 --batch-size 128 --hidden 96 --layers 3
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -91,6 +91,8 @@ def restore(name: str, folder: Path) -> None:
     counts = pd.read_parquet(RESULTS / f"{name}-counts.parquet")
     known = {(cell.model, cell.seed): cell for cell in sweep.cells()}
     for key, rows in counts.groupby(["model", "seed"], observed=True):
+        if key not in known:  # of a task or a rule that the study no longer has
+            continue
         file = sweep.result(folder, known[key])
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
