@@ -401,6 +401,24 @@ def test_the_library_is_asked_from_many_threads_at_once():
     assert [found[i] for i in range(len(wanted))] == [w[2] for w in wanted]
 
 
+def test_what_the_machine_prevented_is_asked_again_and_not_remembered(monkeypatch):
+    """One stall must not make a right answer wrong for the rest of a training."""
+    busy = (None, "not compared: the machine is too busy")
+
+    class Pool:  # replies in turn, whatever is asked
+        def __init__(self, *replies):
+            self.replies = list(replies)
+
+        def run(self, requests):
+            return [self.replies.pop(0) for _ in requests]
+
+    pair = ("\\boxed{\\sqrt{3179}+\\ln 2}", "17\\sqrt{11}+\\ln 2")
+    monkeypatch.setattr(maths, "_POOL", Pool(busy, busy))
+    assert verify(*pair).reason == busy[1]
+    monkeypatch.setattr(maths, "_POOL", Pool(busy, (True, ""), busy, busy, ("form", "")))
+    assert verify(*pair).correct and verify(*pair).canonical == "form"  # nor is a form that could not be made
+
+
 def test_a_process_that_is_killed_is_replaced():
     pool = math_pool.Pool(1)
     assert pool.run([["same", "\\sqrt{4}", "2"]]) == [(True, "")]

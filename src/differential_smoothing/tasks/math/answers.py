@@ -108,6 +108,16 @@ _NUMBERS = dict(
         range(13),
     )
 )
+#: Words after a number that make it another number, or no number: these are no things that are counted.
+_NOT_COUNTED = _words(
+    "hundred thousand million billion trillion quadrillion hundreds thousands millions billions dozen dozens half halves thirds quarters fourths "
+    "fifths sixths sevenths eighths ninths tenths hundredths thousandths millionths thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
+    "twenty thirty forty fifty sixty seventy eighty ninety plus minus divided multiplied added subtracted increased decreased squared cubed "
+    "square cube power powers raised root factorial choose permute base modulo modulus repeating recurring negative inverse reciprocal doubled "
+    "tripled halved twice thrice below not maybe perhaps possibly probably either neither nor but except equals"
+) | frozenset(_NUMBERS)
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALED = re.compile(rf"(?<![\w.,^{{\\])(-?\d{{1,20}}(?:\.\d{{1,20}})?)\s{{1,3}}({'|'.join(_SCALES)})(?![A-Za-z])")
 _SHORT_TEXT = _words("yes no odd even true false none am pm both neither")
 
 
@@ -158,6 +168,7 @@ def spelled(answer: str, *, thousands: bool = True) -> Spelled:
     text = text.rstrip(".,;:").strip()  # not "!": 5! is 120
     text = _ANGLE.sub(r"(\1\\pi/180)", text) if _TRIG.search(text) else _DEGREE.sub(" ", text).strip()
     text = _SCIENTIFIC.sub(r"\1\\times 10^{\2}", text)
+    text = _SCALED.sub(lambda m: rf"{m[1]}\times 10^{{{_SCALES[m[2]]}}}", text)  # 5 million
     percent = bool(_PERCENT.search(text))
     text = _PERCENT.sub("", text)
     text, unit = _without_unit(text.strip())
@@ -181,7 +192,11 @@ def _without_unit(text: str) -> tuple[str, str]:
         return text, ""
     core, gap, tail = match.groups()
     words = _EXPONENT.sub(" ", tail).replace("/", " ").replace(".", " ").replace("-", " ").split()
-    if not words or any(w.lower() in _NOT_UNITS for w in words):
+    words = [w[:-1] if w[-1] in "23" and w[:-1] in _UNITS else w for w in words]  # cm2
+    counted = words[1:] if len(words) > 1 and words[0].lower() == "square" else words
+    if not words or any(w.lower() in _NOT_UNITS or w.lower() in _NOT_COUNTED for w in counted):
+        return text, ""
+    if any(c.isdigit() for w in words for c in w):  # 123 maybe 456
         return text, ""
     known = all(w in _UNITS or w.lower() in _UNITS for w in words)
     # without a space "12xyz" is a product, "12cm" is not; with one, words of three letters and more are things counted
@@ -212,14 +227,25 @@ def _is_words(text: str) -> bool:
     return any(len(w) > 3 or w.lower() in _SHORT_TEXT or (w[0].isupper() and w[1:].islower()) for w in found)
 
 
+_ARTICLE = re.compile(r"\b(?:the|an?)\s+(?=[a-z]{2})")
+_MATHS = re.compile(r"[\d<>=+*^|_!]|\\[A-Za-z]|(?<![A-Za-z])-")  # a sign, and not a hyphen
+
+
 def same_words(one: str, other: str) -> bool:
-    """Words are the same up to case, punctuation, white space and a leading article."""
+    """Words are the same up to case, punctuation, white space and articles; where there are numbers or signs among them, every
+    sign counts: "all but -2" is not "all but 2"."""
 
     def normal(text: str) -> list[str]:
-        words = re.findall(r"[\w:/.-]+", text.lower().replace("\\", " "))
+        words = re.findall(r"[\w:/.-]+", text.lower())
         words = [w.strip(".-:") for w in words]
         return [w for w in words if w and w not in ("the", "a", "an")]
 
+    def exact(text: str) -> str:
+        text = re.sub(r"(?<=\d)\s+(?=\d)", "_", _ARTICLE.sub("", text.lower()))
+        return re.sub(r"\s+|\.(?!\d)|[,;:](?!\d)|(?<!\d)[,;:]", "", text)
+
+    if _MATHS.search(one) or _MATHS.search(other):
+        return exact(one) == exact(other)
     return normal(one) == normal(other)
 
 

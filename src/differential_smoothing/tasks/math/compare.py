@@ -62,6 +62,7 @@ class _Cache:
                 self._values.popitem(last=False)
 
 
+_OF_THE_MACHINE = ("not compared: the machine is too busy", "stopped by its limits")  # the next time it may be another
 _POOL = Pool()
 _COMPARED = _Cache(CACHE)  # (gold, answer) -> (equal, reason)
 _FORMS = _Cache(CACHE)  # text -> normal form
@@ -189,12 +190,22 @@ def _compare(
             found[key] = known
         else:
             requests[key] = known
-    for key, (equal, reason) in zip(requests, _POOL.run([["same", *r] for r in requests.values()])):
+    for key, (equal, reason) in zip(requests, _run([["same", *r] for r in requests.values()])):
         if reason == "the gold answer cannot be read":
             raise _unreadable(key[0], "it is not mathematics that math-verify reads")
         found[key] = bool(equal), reason
-        _COMPARED.put(key, found[key])
+        if reason not in _OF_THE_MACHINE:
+            _COMPARED.put(key, found[key])
     return found
+
+
+def _run(requests: Sequence[Sequence[str]]) -> list[tuple[object, str]]:
+    """The pool's replies; what the machine and not the text has prevented is asked once more."""
+    replies = _POOL.run(requests)
+    again = [i for i, (value, reason) in enumerate(replies) if value is None and reason in _OF_THE_MACHINE]
+    for i, reply in zip(again, _POOL.run([requests[i] for i in again])):
+        replies[i] = reply
+    return replies
 
 
 # --- normal forms ---------------------------------------------------------------------------------------------------
@@ -213,7 +224,8 @@ def _forms(answers: Sequence[Spelled]) -> list[str]:
             found[answer] = known
         elif answer not in unknown:
             unknown.append(answer)
-    for answer, (form, _) in zip(unknown, _POOL.run([["form", asked(a.text)] for a in unknown])):
+    for answer, (form, reason) in zip(unknown, _run([["form", asked(a.text)] for a in unknown])):
         found[answer] = form or answer.text.replace(" ", "")
-        _FORMS.put(answer.text, found[answer])
+        if reason not in _OF_THE_MACHINE:
+            _FORMS.put(answer.text, found[answer])
     return [found[answer] for answer in answers]

@@ -20,6 +20,8 @@ DIFFERS = "differs from the gold answer"
 
 CHOICE = re.compile(r"(?:option |choice |answer )?\(?([A-J])\)?[.:)]?", re.IGNORECASE)
 _LABEL = re.compile(r"(?:\(([A-J])\)|([A-J]) ?[.):]) ?(?=\S)")
+_SECOND = re.compile(r"\([A-J]\)|(?:\b(?:or|and)\b|[,/&]) ?\(?[A-J](?:\)|\b(?! [a-z]))")  # (A) or (B)
+_ARTICLE = re.compile(r"(?:the|an?) ", re.IGNORECASE)
 _BASED = re.compile(r"(-?[0-9A-F]{1,60}) ?_ ?(?:\{ ?(\d{1,2}) ?\}|(\d{1,2}))")
 _NAME = r"(?:[A-Za-z]|\\[a-z]{2,8})(?:'|_(?:\{[A-Za-z0-9]{1,4}\}|[A-Za-z0-9]))?(?:\^\{-1\})?(?:\([a-z0-9]{1,2}(?:, ?[a-z])?\))?"
 _NAMED = re.compile(rf" ?({_NAME}|[A-Z]{{2,3}}) ?(?:=|:=|\\in(?![a-z])) ?")
@@ -38,10 +40,15 @@ def by_rule(gold: Spelled, answer: Spelled) -> tuple[bool, str] | tuple[str, str
         given = CHOICE.fullmatch(answer.text)
         label = _LABEL.match(answer.text)
         said = given[1].upper() if given else (label[1] or label[2]) if label else None
+        if label and not given and _SECOND.search(answer.text, label.end()):
+            return False, DIFFERS
         return (True, "") if said == letter[1] else (False, DIFFERS)
     if label := _LABEL.match(answer.text):
         rest = answer.text[label.end() :]
         answer = answer._replace(text=rest, words=spelled(rest).words)
+    if answer.words and (article := _ARTICLE.match(answer.text)):  # the 5
+        bare = spelled(answer.text[article.end() :])
+        answer = answer if bare.words else bare
     if gold.words or answer.words:
         equal = same_words(gold.text, answer.text)
         return equal, "" if equal else DIFFERS
