@@ -87,8 +87,8 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
         ({"rules": {"grpo": {}, "ds": {"gamma_p": []}}}, "gamma_p of ds is an empty list"),
         ({"rules": {"grpo": {"rule_options": "{k"}}}, "rule_options cannot be read as JSON"),
         ({"tasks": {"a": 3}}, "the task a needs a mapping of options"),
-        ({"selection": {"split": "test", "problems": 6}}, "both on the split 'test'.*Take split: dev for selection"),
-        ({"evaluation": {"split": "dev", "problems": 6}}, "both on the split 'dev'"),
+        ({"selection": {"split": "test", "problems": 6}}, "both on the split 'test' with seed 0.*Take split: dev for selection"),
+        ({"evaluation": {"split": "dev", "problems": 6}}, "both on the split 'dev' with seed 0"),
     ],
 )
 def test_a_wrong_sweep_says_what_is_wrong(change, message, tmp_path):
@@ -102,6 +102,18 @@ def test_points_are_chosen_on_other_problems_and_options_may_be_json(tmp_path):
     chosen = sweep.evaluations(sweep.cells()[0])
     assert (chosen["selection"].split, chosen["evaluation"].split) == ("dev", "test")
     assert [cell.options["rule_options"]["k"] for cell in sweep.cells() if "pkpo" in cell.model] == [2, 4]
+
+
+def test_no_problem_is_both_chosen_on_and_judged_on(tmp_path):
+    content = {**TINY, "evaluation": {"split": "dev", "problems": 6, "samples": 8, "seed": 1}, "rules": {"grpo": {}}}
+    sweep, rows = read_study(written(tmp_path / "s.yaml", content)), []
+    for name, problems in (("selection", "abc"), ("evaluation", "bcde")):
+        rows += [{"model": "m", "seed": 0, "evaluation": name, "prompt_id": p, **dict.fromkeys(COUNTS, 1)} for p in problems]
+    (file,) = [sweep.result(tmp_path, cell) for cell in sweep.cells()]
+    file.parent.mkdir()
+    pd.DataFrame(rows).to_parquet(file)
+    found = read_counts(sweep, tmp_path).groupby("evaluation")["prompt_id"].apply("".join)
+    assert found.to_dict() == {"selection": "abc", "evaluation": "de"}
 
 
 def start(study, folder):

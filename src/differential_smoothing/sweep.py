@@ -10,7 +10,7 @@
     tasks: {countdown: {}}                           # name -> options that differ; may be left out
     seeds: [0, 1, 2]
     baseline: grpo
-    selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point; never the split that is reported
+    selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point
     evaluation: {split: test, problems: 500, samples: 64}    # what is reported
 
 A *point* is a rule at one strength and one learning rate on one task; it is trained once per seed. A cell leaves counts per problem,
@@ -132,10 +132,11 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
         for task, changed in tasks.items()
     }
     for chosen in by_task.values():
-        if chosen["selection"].split == chosen["evaluation"].split:
+        one, other = chosen["selection"], chosen["evaluation"]
+        if (one.split, one.seed) == (other.split, other.seed):
             raise ValueError(
-                f"{path}: selection and evaluation are both on the split {chosen['evaluation'].split!r}, so the best points would be chosen on "
-                f"the problems that they are judged on. Take split: dev for selection and split: test for evaluation."
+                f"{path}: selection and evaluation are both on the split {one.split!r} with seed {one.seed}, so the best points would be "
+                f"chosen on the problems that they are judged on. Take split: dev for selection and split: test for evaluation."
             )
     return Sweep(
         models=models, common=common, seeds=check_seeds(path, content.get("seeds", [0])), baseline=baseline,
@@ -198,7 +199,8 @@ def write_counts(frames: Mapping[str, pd.DataFrame], cell: Cell, path: Path, *, 
 
 def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
     """The counts of all finished cells, with the point of each: columns ``rule``, ``strength``, ``learning_rate``, ``task``,
-    ``model``, ``seed``, ``evaluation``, ``prompt_id`` and ``COUNTS``. ValueError if there are none."""
+    ``model``, ``seed``, ``evaluation``, ``prompt_id`` and ``COUNTS``. Problems of ``evaluation`` that are in ``selection`` too, as they can be where
+    both are on one split, are left out of ``evaluation``. ValueError if there are no finished cells."""
     import pandas as pd
 
     files = [(cell, sweep.result(folder, cell)) for cell in sweep.cells()]
@@ -210,6 +212,9 @@ def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
         point = sweep.points[cell.model]
         parts.append(pd.read_parquet(file).assign(**point._asdict()))
     table = pd.concat(parts, ignore_index=True)
+    problem = pd.MultiIndex.from_frame(table[["task", "prompt_id"]])
+    judged = table["evaluation"] == "evaluation"
+    table = table[~(judged & problem.isin(problem[table["evaluation"] == "selection"]))].reset_index(drop=True)
     first = ["task", "rule", "strength", "learning_rate", "seed", "evaluation", "prompt_id"]
     return table[[*first, *COUNTS, "model"]]
 
