@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from test_trl import trained
 
 from differential_smoothing import cli
+from differential_smoothing.cli.results import model_name
 from differential_smoothing.evaluation import summarise
 from differential_smoothing.integrations.card import add_evaluation, in_words, keep_evaluation
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
@@ -163,6 +164,14 @@ def test_a_checkpoint_of_further_training_does_not_keep_an_old_evaluation(traine
     trainer.args.max_steps = 2
     trainer.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-1")
     assert "an old table" not in path.read_text() and in_words(trainer.args) in path.read_text()
+
+
+def test_a_model_is_called_after_its_run_from_inside_its_folder_too(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    for folder, name in ((tmp_path / "mine" / "model", "."), (tmp_path / "mine", "model"), (tmp_path, "mine")):
+        monkeypatch.chdir(folder)
+        assert model_name(name) == "mine"
+    assert model_name("Qwen/Qwen3-1.7B") == "Qwen3-1.7B"
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -78,6 +78,28 @@ def test_evaluate_compares_to_the_baseline(dsmooth, tmp_path):
     assert status == 2 and "--baseline 'ppo' is not a model of these tables: ds_grpo, grpo" in err
 
 
+@pytest.mark.parametrize(
+    ("problem", "why"),
+    [("1,1,1,1=97", "'1,1,1,1=97' has no solution"), ("p0", "'p0' is not the id of a Countdown problem"), ("1,2,3,4,5,6=21", "six numbers")],
+)  # fmt: skip
+def test_coverage_that_is_not_known_is_left_out_and_said(problem, why, dsmooth, tmp_path):
+    path = rollouts(tmp_path / "a.parquet", "a", 2)
+    frame = read_rollouts(path).assign(task="countdown")
+    write_rollouts(frame.assign(prompt_id=frame["prompt_id"].replace(frame["prompt_id"].iloc[0], problem)), path)
+    status, out, err = dsmooth("evaluate", path)
+    assert status == 0 and "Pass@1" in out and "Coverage" not in out
+    assert "coverage, the share of all solutions, is left out" in err and why in err
+
+
+def test_rollouts_that_nobody_scored_have_no_figure(dsmooth, tmp_path):
+    rows = [{"prompt_id": f"p{p}", "completion": str(s), "correct": None} for p in range(3) for s in range(4)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    status, out, err = dsmooth("evaluate", tmp_path / "x.jsonl", "--output", tmp_path / "r")
+    assert status == 0, err
+    assert sorted(p.name for p in (tmp_path / "r").iterdir()) == ["report.md", "summary.csv"]
+    assert "report.md, summary.csv." in out
+
+
 def test_report_writes_one_page_and_its_figures(dsmooth, tmp_path):
     files = [rollouts(tmp_path / f"{m}.parquet", m, right) for m, right in (("grpo", 1), ("ds_grpo", 3))]
     path = tmp_path / "r" / "page.html"

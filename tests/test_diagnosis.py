@@ -276,6 +276,11 @@ def test_the_same_samples_twice_are_refused():
     before, _ = made_up("nothing", 0, problems=40, n=8)
     with pytest.raises(ValueError, match="hold the same samples"):
         diagnose(before, before.assign(model="copy"), seed=0)
+    plain = before.assign(logp=np.nan, completion="")  # as other tools' files are
+    with pytest.raises(ValueError, match="hold the same samples: verdicts, answers and places"):
+        diagnose(plain, plain.sample(frac=1, random_state=0).assign(model="copy"), seed=0)
+    one_answer = plain.assign(correct=True, canonical="x")  # two models that always say the same are two models
+    diagnose(one_answer, one_answer.assign(model="copy"), seed=0)
 
 
 def test_an_effect_too_small_to_act_on_is_not_called_sharpening():

@@ -313,6 +313,20 @@ class TestPlain:
         assert frame["sample"].tolist() == [0, 1, 2, 3, 4] and set(frame["prompt_id"]) == {"7"}
         assert load_rollouts(tmp_path / "x.jsonl", threshold=0)["correct"][0]
 
+    def test_the_first_row_alone_does_not_say_what_is_correct(self, tmp_path):
+        """Three rows say false; with the reward of a format in front of them they were once all right."""
+        rows = [{"prompt_id": "p", "completion": str(i), "reward": 1.0} | ({"correct": False} if i else {}) for i in range(4)]
+        path = lines(tmp_path / "x.jsonl", rows)
+        with pytest.raises(ValueError, match="line 1: no correct, expected it in every row"):
+            load_rollouts(path)
+        known = load_rollouts(lines(tmp_path / "z.jsonl", [rows[0] | {"correct": None}, *rows[1:]]))["correct"]
+        assert known.isna().tolist() == [True, False, False, False] and known.sum() == 0
+        assert load_rollouts(path, correct="reward")["correct"].all()
+        path = lines(tmp_path / "y.jsonl", [{"prompt_id": str(i), "completion": "", "reward": 1.0} for i in range(300)] + rows[1:])
+        with pytest.raises(ValueError, match="line 301: the row has 'correct', .* the first 256 lines have only 'reward'"):
+            load_rollouts(path)
+        assert load_rollouts(path, correct="reward")["correct"].all()
+
     def test_names_and_seeds(self, tmp_path):
         path = lines(tmp_path / "grpo.jsonl", [least()])
         assert load_rollouts(path)[["model", "seed"]].values.tolist() == [["grpo", 0]]

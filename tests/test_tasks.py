@@ -86,6 +86,12 @@ class TestEveryTask:
         assert task.reward.__name__ == f"{name.split(':')[-1]}_correct"
         messages = [[{"role": "assistant", "content": f"<answer>{a}"}] for a in answers] + [[]] * 4
         assert task.reward(messages, **columns) == [0.0] * 12
+        whole = [[{"role": "assistant", "content": f"<answer>{text}</answer>"}] for text in texts]
+        blocks = [  # as the chat formats of models that see images have it
+            [{"role": "assistant", "content": [{"type": "text", "text": f"<answer>{text}"}, {"type": "image"}, {"text": "</answer>"}]}]
+            for text in texts
+        ]
+        assert task.reward(blocks, **columns) == task.reward(whole, **columns)
         assert task.reward([], **{key: [] for key in columns}) == []
 
     def test_prompts_ask_for_tags_in_chat_only(self, name, options):

@@ -308,6 +308,27 @@ def test_truncated_completions_that_the_host_masks_get_nothing(tiny_model, tmp_p
     assert torch.equal(seen["advantages"][truncated], seen["stock"][truncated][:, None].expand(-1, 8))
 
 
+@pytest.mark.parametrize("level", ["mean", "sum"])
+def test_truncated_completions_are_none_to_be_compared_with(level, tiny_model, tmp_path):
+    """The term sums to 0 over those of a group that are trained on, as in the pure function."""
+    gammas = {"gamma_p": 0.3, "gamma_n": 0.1}
+    trainer = trained(
+        Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, mask_truncated_completions=True, center=True, level=level,
+        max_completion_length=64, num_generations=8, **gammas,
+    )  # fmt: skip
+    (seen,) = trainer.seen
+    mask, correct = seen["completion_mask"], seen["ds_correct"]
+    prompts = ["".join(map(str, ids.tolist())) for ids in seen["prompt_ids"]]
+    group = torch.tensor([sorted(set(prompts)).index(p) for p in prompts])
+    expected = ds_grpo_advantages(
+        correct, seen["logps"], mask, correct=correct, group=group, level=level, center=True, **gammas
+    )
+    given = seen["advantages"] if seen["advantages"].dim() == 2 else seen["advantages"][:, None]
+    torch.testing.assert_close(given * mask, expected, rtol=1e-5, atol=1e-6)
+    kept = mask.sum(1) > 0
+    assert not kept.all() and len(group[kept].unique()) < kept.sum()
+
+
 def test_unscored_completions_get_nothing(tiny_model, tmp_path):
     trainer = trained(
         Recording,

@@ -13,6 +13,7 @@ __all__ = ["arena", "diagnosis", "folder", "load", "measure", "model_name", "rep
 def model_name(model: str | Path) -> str:
     """What a table calls a model that nobody named: its folder, and of ``<run>/model`` the run, which is what has a name."""
     path = Path(model)
+    path = path.resolve() if path.is_dir() else path  # of "." too
     return (path.parent.name if path.name == "model" else "") or path.name
 
 
@@ -47,11 +48,8 @@ def measure(frame, baseline: str, *, seed: int) -> tuple:
 
     from differential_smoothing.evaluation import compare as paired
     from differential_smoothing.evaluation import summarise
-    from differential_smoothing.tasks import countdown
 
-    # all solutions of more than six numbers are too many to list
-    known = frame["task"].eq("countdown").all() and frame["prompt_id"].str.count(",").max() < 6
-    solutions = countdown.count_solutions(frame["prompt_id"].unique()) if known else None
+    solutions = _solutions(frame)
     summary = summarise(frame, seed=seed, num_solutions=solutions)
     others = [model for model in summary["model"].unique() if model != baseline]
     if baseline and baseline not in set(summary["model"]):
@@ -62,6 +60,28 @@ def measure(frame, baseline: str, *, seed: int) -> tuple:
             [paired(frame, model, baseline, seed=seed, num_solutions=solutions) for model in others]
         )
     return summary, differences
+
+
+def _solutions(frame) -> dict[str, int] | None:
+    """How many solutions each problem has, what coverage is a share of; None, said in one line, where that is not known."""
+    from differential_smoothing.tasks import countdown
+
+    if not frame["task"].eq("countdown").all():
+        return None
+    ids = frame["prompt_id"].unique()
+    if frame["prompt_id"].str.count(",").max() > 4:
+        why = "to list all solutions of six numbers takes seconds a problem"
+    else:
+        try:
+            solutions = countdown.count_solutions(ids)
+        except ValueError as error:
+            why = str(error)
+        else:
+            if all(solutions.values()):
+                return solutions
+            why = f"{next(i for i, number in solutions.items() if not number)!r} has no solution"
+    print(f"dsmooth: coverage, the share of all solutions, is left out: {why.rstrip('.')}.", file=sys.stderr)
+    return None
 
 
 def diagnosis(frame, baseline: str, before: str, after: str, *, seed: int):
@@ -144,11 +164,12 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
         differences.to_csv(output / "differences.csv", index=False)
     verdict = "".join(f"\n{sentence}\n" for sentence in said)
     (output / "report.md").write_text(shown.to_markdown(summary, differences) + verdict)
-    for suffix in ("svg", "png"):
-        shown.pass_at_k_figure(summary, output / f"pass_at_k.{suffix}")
-    print(
-        f"Tables and the figure are in {output}: report.md, summary.csv, differences.csv, pass_at_k.svg and .png"
-    )
+    files = ["report.md", "summary.csv"] + ["differences.csv"] * (differences is not None)
+    if summary.loc[summary["metric"] == "pass@k", "estimate"].notna().any():
+        for suffix in ("svg", "png"):
+            shown.pass_at_k_figure(summary, output / f"pass_at_k.{suffix}")
+        files += ["pass_at_k.svg and .png"]
+    print(f"In {output} are {', '.join(files)}.")
     return summary, differences
 
 

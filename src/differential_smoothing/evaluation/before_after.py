@@ -314,6 +314,12 @@ def _scored(which: str, frame: pd.DataFrame) -> pd.DataFrame:
     return scored
 
 
+_SAME = (
+    "The tables before and after hold the same samples: {}. Expected samples of two models, or of one model drawn twice. Check the "
+    "paths."
+)
+
+
 def _refuse_same_samples(before: pd.DataFrame, after: pd.DataFrame) -> None:
     """One file given twice would be compared with itself: the halves before are then not independent of what is after."""
     named = [name for name in ("completion", "logp") if name in before and name in after]
@@ -322,7 +328,12 @@ def _refuse_same_samples(before: pd.DataFrame, after: pd.DataFrame) -> None:
         before[(before["completion"] != "") & before["logp"].notna()] if len(named) == 2 else before.iloc[:0]
     )
     if len(told) and len(told[keys].merge(after[keys].drop_duplicates(), on=keys)) > len(told) / 2:
-        raise ValueError(
-            "The tables before and after hold the same samples: completions, log-probabilities and places agree. Expected "
-            "samples of two models, or of one model drawn twice. Check the paths."
-        )
+        raise ValueError(_SAME.format("completions, log-probabilities and places agree"))
+    if len(told):
+        return
+    # Without log-probabilities: all that the rows say is the same in all places, and not because every answer to a problem is.
+    places = ["prompt_id", "sample"]
+    said = [name for name in ("correct", "canonical", "completion") if name in before and name in after]
+    one, other = (frame.groupby(places).first()[said] for frame in (before, after))
+    if one.index.equals(other.index) and one.equals(other) and (one.groupby("prompt_id").nunique(dropna=False) > 1).any(axis=1).mean() > 0.1:
+        raise ValueError(_SAME.format("verdicts, answers and places all agree"))

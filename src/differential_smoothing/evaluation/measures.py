@@ -33,7 +33,7 @@ def checked_tally(frame: pd.DataFrame, *, rewards: bool = False) -> Tally:
     if len(steps) > 1 and (frame.groupby(["model", "seed"])["step"].nunique() > 1).any():
         raise ValueError(
             f"The rollouts mix {len(steps)} steps ({', '.join(map(str, sorted(steps)[:3]))}, ...), expected "
-            "one of each model and seed, because each step samples another policy. Select one, such as frame[frame.step == -1]."
+            "one of each model and seed, because each step samples another policy. Select one: --step N, or frame[frame.step == N]."
         )
     refuse_duplicates(frame, "Cannot count the rollouts")
     if rewards and not pd.api.types.is_numeric_dtype(frame["reward"]):

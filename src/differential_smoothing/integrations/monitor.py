@@ -31,6 +31,7 @@ from trl import GRPOTrainer
 from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
 from differential_smoothing.evaluation.sequential import DropTest
 from differential_smoothing.integrations.trl import _loss_mask, _old_logps, correct_column
+from differential_smoothing.tasks.task import text_of
 
 __all__ = ["SharpeningMonitor"]
 
@@ -188,7 +189,7 @@ class SharpeningMonitor(TrainerCallback):
         """A number for the answer of a correct completion, the same on all processes; -1 if it has none."""
         columns = {k: v for k, v in row.items() if k not in ("completion", "completion_ids")}
         try:
-            form = self._canonical(_text(completion), **columns)
+            form = self._canonical(text_of(completion), **columns)
             if form is None:
                 return -1
             digest = hashlib.blake2b(form.encode(errors="surrogatepass"), digest_size=8).digest()
@@ -301,15 +302,6 @@ def _powers_of_two(size: int) -> list[int]:
 
 def _stripped(text: str, **_: Any) -> str:
     return text.strip()
-
-
-def _text(completion: Any) -> str:
-    """A completion as text: of a chat the last message, without what is not text in it."""
-    if isinstance(completion, list):
-        completion = completion[-1].get("content") if completion else ""
-    if isinstance(completion, list):
-        completion = "".join(part.get("text") or "" for part in completion if isinstance(part, dict))
-    return completion if isinstance(completion, str) else ""
 
 
 def _written(interval: tuple[float, float, float]) -> str:

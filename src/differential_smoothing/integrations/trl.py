@@ -50,6 +50,7 @@ from differential_smoothing.integrations.launch import lone_process
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
 from differential_smoothing.sampling import sample
+from differential_smoothing.tasks.task import text_of
 
 __all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
 
@@ -283,7 +284,7 @@ class DSGRPOTrainer(GRPOTrainer):
         self._rewards_per_func = rewards
         if self._rule is not None and "answer" in self._rule.context:
             mine = rewards[self.accelerator.process_index * len(prompts) :][: len(prompts), self._correct_column]
-            texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+            texts = [text_of(completion) for completion in completions]
             answers = [
                 self._canonical(text, **row) if right else None
                 for text, row, right in zip(texts, inputs, mine > self.args.correct_threshold, strict=True)
@@ -365,12 +366,14 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice) -> Tensor:
         """This process's advantages under the shapings that need the whole group, wherever its completions are."""
-        logps = self.accelerator.gather(self._completion_logps(logps, _loss_mask(output)))
+        mask = _loss_mask(output)
+        logps = self.accelerator.gather(self._completion_logps(logps, mask))
         group = self._groups(logps)
         if self.args.center:
-            term = smoothing_coefficient(correct, **self._gammas) * centred_logps(
-                logps, correct=correct, group=group
-            )
+            # what is unscored or has no tokens that count (a truncated one) is no answer to compare the others with
+            has_tokens = self.accelerator.gather((mask != 0).any(1))
+            kind = torch.where(has_tokens & ~self._rewards().isnan(), correct, torch.nan)
+            term = smoothing_coefficient(correct, **self._gammas) * centred_logps(logps, correct=kind, group=group)
             stock = output["advantages"]
             return stock + (term[mine] if stock.dim() == 1 else term[mine, None])
         # the reward is shaped before the host's normalisation, so that is done again

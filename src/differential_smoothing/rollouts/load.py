@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from differential_smoothing.tasks import countdown
 
 from .formats import Completion, Format, detect
-from .sources import BadRow, Source, open_source
+from .sources import LOOKED_AT, BadRow, Source, open_source
 from .table import COLUMNS, SCHEMA, is_ours, read_batches, to_checked_frame
 
 __all__ = ["load_rollouts"]
@@ -93,10 +93,18 @@ def load_rollouts(
         source = open_source(file)
         form = detect(source, f"Cannot read rollouts from {file}")
         column = _column(form, source, correct, file)
+        chosen = correct is None and column in form.preferred
+        better = form.preferred[: form.preferred.index(column)] if chosen else ()
         for place, row in source.rows(form.known_by | form.used | {column}):
             try:
                 if isinstance(row, BadRow):
                     raise row
+                for name in better:  # of a column that came too late, the rows before would have none, and these another
+                    if row.get(name) is not None:
+                        raise ValueError(
+                            f"{file}, {place}: the row has {name!r}, which says what is correct, and the first {LOOKED_AT} lines have only "
+                            f"{column!r}. Add {name!r} to the first row, null where it is not known; or name the column with correct (--correct)."
+                        )
                 for completion in form.read(row, column):
                     steps[completion.step] += 1
                     if step is None or completion.step in (step, -1):

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["BadRow", "Source", "open_source"]
+__all__ = ["LOOKED_AT", "BadRow", "Source", "open_source"]
 
 LONGEST_LINE = 2**26  # bytes: a completion of a million tokens has some 5 MB
 ROWS_AT_ONCE = 2048
+LOOKED_AT = 256  # lines that say which columns there are: a file may leave one out where it has nothing to say
 
 
 class BadRow(ValueError):
@@ -25,7 +26,7 @@ class BadRow(ValueError):
 
 
 class Source(NamedTuple):
-    """``names`` of the columns, those that are ``numeric`` (judged by the first row where there are no types), and
+    """``names`` of the columns, those that are ``numeric`` (judged by the first rows where there are no types), and
     ``rows(columns)``: pairs of a place, such as "line 3", and a dict with at least these columns, or a BadRow.
     """
 
@@ -98,20 +99,20 @@ def _jsonl(path: Path) -> Source:
                 if line:
                     yield f"line {number}", _parsed(line)
 
-    first, bad = {}, None
-    for place, row in rows():
-        if isinstance(row, dict):
-            first = row
+    seen, bad = {}, None  # column -> whether it held numbers only
+    for number, (place, row) in enumerate(rows()):
+        if number >= LOOKED_AT and seen:
             break
-        bad = bad or f"{place}: {row}"
-    if bad and not first:
+        if isinstance(row, dict):
+            for name, value in row.items():
+                seen[name] = seen.get(name, True) and (value is None or isinstance(value, bool | int | float))
+        else:
+            bad = bad or f"{place}: {row}"
+    if bad and not seen:
         raise ValueError(
             f"Cannot read {path}: {bad}, and no other line is better. Expected one JSON object per line."
         )
-    numeric = [
-        name for name, value in first.items() if value is None or isinstance(value, bool | int | float)
-    ]
-    return Source(list(first), numeric, rows)
+    return Source(list(seen), [name for name, numbers in seen.items() if numbers], rows)
 
 
 def _parsed(line: bytes) -> dict | BadRow:

@@ -34,6 +34,7 @@ __all__ = [
     "read_options",
     "read_rows",
     "split_of_text",
+    "text_of",
     "texts_of",
 ]
 
@@ -254,14 +255,21 @@ def answer_of(completion: str, tagged: bool) -> str:
 def texts_of(completions: Iterable) -> Iterator[tuple[str, bool]]:
     """Each completion as text, and whether it came as chat messages, whose answer is inside tags.
 
-    No message, or one whose content is not text (a tool call), is an empty answer: wrong, and no exception.
+    No message, or one without text (a tool call), is an empty answer: wrong, and no exception.
     """
     for completion in completions:
-        if isinstance(completion, str):
-            yield completion, False
-        else:
-            content = completion[-1].get("content") if completion else ""
-            yield (content if isinstance(content, str) else ""), True
+        yield text_of(completion), not isinstance(completion, str)
+
+
+def text_of(completion: Any) -> str:
+    """A completion as text: of chat messages the last one's, the blocks of text in it joined; "" where there is none."""
+    if isinstance(completion, list):
+        last = completion[-1] if completion else None
+        completion = last.get("content") if isinstance(last, Mapping) else None
+    if isinstance(completion, list):
+        texts = [block.get("text") for block in completion if isinstance(block, Mapping)]
+        completion = "".join(text for text in texts if isinstance(text, str))
+    return completion if isinstance(completion, str) else ""
 
 
 def missing_columns(row: object, names: Sequence[str]) -> list[str]:
