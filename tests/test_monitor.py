@@ -421,17 +421,6 @@ def test_countdown_answers_are_compared_by_their_canonical_form():
     assert forms[0] == forms[1] == forms[2] is not None and forms[3] is None
 
 
-@pytest.mark.parametrize(
-    ("completion", "text"),
-    [("a", "a"), ([], ""), ([{"role": "assistant", "content": "a"}], "a"), ([{"role": "tool"}], ""),
-     ([{"content": [{"type": "text", "text": "a"}, {"type": "image"}]}], "a"), (None, "")],
-)  # fmt: skip
-def test_completions_of_every_shape_are_text(completion, text):
-    from differential_smoothing.integrations.monitor import _text
-
-    assert _text(completion) == text
-
-
 def test_what_a_user_can_get_wrong(tiny_model, tmp_path):
     with pytest.raises(ValueError, match="watches the groups of TRL's GRPOTrainer; got str"):
         SharpeningMonitor("trainer")

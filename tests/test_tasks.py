@@ -9,7 +9,7 @@ import pytest
 
 from differential_smoothing.study import Evaluation, read_study
 from differential_smoothing.tasks import Task, configured_task, countdown, make_task, read_options
-from differential_smoothing.tasks.task import answer_of, split_of_text
+from differential_smoothing.tasks.task import answer_of, split_of_text, text_of
 from differential_smoothing.training import RunArguments, claim_folder, parse_config, train
 
 needs_gym = pytest.mark.skipif(
@@ -294,3 +294,12 @@ def test_run_arguments_make_their_task():
     assert run.make_task().problems(5, split="train", seed=1) == make_task(
         "countdown", numbers=3, max_solutions=1
     ).problems(5, split="train", seed=1)
+
+
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [("a", "a"), ([], ""), ([{"role": "assistant", "content": "a"}], "a"), ([{"role": "tool"}], ""),
+     ([{"content": [{"type": "text", "text": "a"}, {"type": "image"}]}], "a"), (None, ""), ([7], ""), ([{"content": [{"text": 3}, 4]}], "")],
+)  # fmt: skip
+def test_completions_of_every_shape_are_text(completion, text):
+    assert text_of(completion) == text
