@@ -154,6 +154,8 @@ def test_every_job_has_gpus_of_its_own(gpus, processes, jobs, expected, monkeypa
             _slots(study, jobs)
     else:
         assert _slots(study, jobs) == expected
+    on_the_cpu = Study({"base": None, "one": {}}, {"use_cpu": True}, baseline="one")
+    assert _slots(on_the_cpu, jobs) == [[]] * (jobs or min(2, os.cpu_count()))
     sampled_on_two = Study({"one": {}}, baseline="one", evaluation=Evaluation(engine="vllm", engine_options={"tensor_parallel_size": 2}))
     assert _gpus_of(sampled_on_two.cells()[0], sampled_on_two) == 2
 

@@ -285,7 +285,7 @@ def _slots(study: Study, jobs: int) -> list[list[str]]:
     """The GPUs of each job, by the names that CUDA_VISIBLE_DEVICES has; empty without GPUs."""
     need = {cell.name: _gpus_of(cell, study) for cell in study.cells()}
     largest = max(need, key=need.__getitem__)
-    gpus, most = _visible_gpus(), need[largest]
+    gpus, most = [] if _on_the_cpu(study) else _visible_gpus(), need[largest]
     if not gpus:
         return [[] for _ in range(jobs or min(2, os.cpu_count() or 1))]
     if most > len(gpus):
@@ -297,6 +297,13 @@ def _slots(study: Study, jobs: int) -> list[list[str]]:
             f"{len(gpus) // most} jobs."
         )
     return [[gpus[(job * most + i) % len(gpus)] for i in range(most)] for job in range(jobs)]
+
+
+def _on_the_cpu(study: Study) -> bool:
+    """Whether nothing in the study is made for a GPU: small models, which may share one while they are sampled."""
+    cells = study.cells()
+    trained = [cell.options.get("use_cpu", False) for cell in cells if cell.options is not None]
+    return bool(trained) and all(trained) and all(e.engine != "vllm" for cell in cells for e in study.evaluations(cell).values())
 
 
 def _visible_gpus() -> list[str]:
