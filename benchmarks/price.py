@@ -5,7 +5,8 @@
 For one prompt with three correct and two wrong one-token answers and groups of 8 (the arena's), the expected step of each rule is enumerated:
 its gain in success rate C, and its loss in the entropy H of the correct answers (nats). ``price`` is the loss per gain, summed over 40 random
 prompts and relative to GRPO's: below 1 is cheaper, below 0 the rule raises both. ``gain`` is the gain relative to GRPO's at the same
-learning rate. Where one of eight completions is right there is nothing to compare within a group, and every price is nearly 1.
+learning rate. Where one of eight completions is right there is little to compare within a group, and every price is above 0.9. Rules that give all correct
+answers of a group one advantage (PKPO, F-GRPO, ...) have price 1 by algebra.
 """
 
 from pathlib import Path

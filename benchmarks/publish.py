@@ -65,7 +65,9 @@ def publish_sweep(folder: Path, name: str) -> None:
     for column in ("seed", "n", "c"):
         small[column] = small[column].astype("int16")
     small.to_parquet(RESULTS / f"{name}-counts.parquet", index=False, compression="zstd")
-    read_costs(sweep, folder).to_csv(RESULTS / f"{name}-costs.csv", index=False, float_format="%.3g")
+    costs = read_costs(sweep, folder)
+    if len(costs):  # a restored folder has none
+        costs.to_csv(RESULTS / f"{name}-costs.csv", index=False, float_format="%.3g")
     report_sweep(name)
 
 

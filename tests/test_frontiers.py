@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 
 from differential_smoothing.evaluation.frontiers import (
+    POINT,
     best_points,
     dominated_by,
     holm,
     paired_points,
     point_means,
 )
+from differential_smoothing.evaluation.resampling import resampled_means, standard_errors
 from differential_smoothing.report import arena_markdown, frontier_figure
 
 N = 16
@@ -104,7 +106,7 @@ def test_the_level_criterion_takes_the_highest_pass_at_k_that_costs_no_pass_at_1
 def test_dominance_is_seen_and_not_invented():
     table = counts(TRUTH)
     grpo = best_points(table, "grpo").set_index("rule", drop=False).loc["grpo"]
-    rivals = dominated_by(table, grpo, seed=0).set_index(["rule", "strength"])
+    rivals = dominated_by(table, grpo).set_index(["rule", "strength"])
     assert rivals.loc[("good", "1"), "p_dominates"] < 0.05
     assert rivals.loc[("bad", "1"), "p_dominated"] < 0.05 < rivals.loc[("bad", "1"), "p_dominates"]
     assert rivals.loc[("lucky", "1"), "p_dominates"] > 0.05
@@ -115,7 +117,7 @@ def test_dominance_is_seen_and_not_invented():
     mixed.loc[good & (mixed["c"] > 0), "c"] = N
     mixed.loc[good & (mixed.index % 3 > 0), "c"] = 0
     assert (
-        dominated_by(mixed, grpo, seed=0).set_index(["rule", "strength"]).loc[("good", "1"), "p_dominates"]
+        dominated_by(mixed, grpo).set_index(["rule", "strength"]).loc[("good", "1"), "p_dominates"]
         > 0.5
     )
 
@@ -143,6 +145,49 @@ def test_holm_is_the_step_down_procedure():
     assert list(holm(np.array([0.01, 0.04, 0.03]))) == pytest.approx([0.03, 0.06, 0.06])
 
 
+@pytest.mark.parametrize("shape", [(1, 7), (2, 5), (3, 40)])
+def test_standard_errors_are_those_of_all_resamples(shape):
+    """Against many draws; and where some values are not defined too, where the exact formula is an approximation."""
+    random = np.random.default_rng(1)
+    values = random.random((*shape, 3)) ** 2 + random.random((shape[0], 1, 3)) + random.random((1, shape[1], 3))
+    draws = np.concatenate(list(resampled_means(values, 0, 200_000)))
+    assert standard_errors(values) == pytest.approx(draws.std(axis=0), rel=0.01)
+    values[..., 1][random.random(shape) < 0.3] = np.nan
+    draws = np.concatenate(list(resampled_means(values, 0, 200_000)))
+    assert standard_errors(values) == pytest.approx(np.nanstd(draws, axis=0), rel=0.05 if shape[1] > 9 else 0.35)
+    values[:, 1:, 2] = np.nan
+    assert np.isnan(standard_errors(values)[2])
+
+
+def test_one_k_for_levels_and_differences_and_no_k_for_what_nobody_scored():
+    table = counts(TRUTH)
+    chosen_on = table["evaluation"] == "selection"
+    table.loc[chosen_on, ["n", "c"]] = table.loc[chosen_on, ["n", "c"]].to_numpy() // 2  # half the samples
+    table.loc[table["prompt_id"] == "evaluation3", ["n", "c", "distinct"]] = 0
+    means = point_means(table, seed=0).set_index([*POINT, "evaluation", "measure"])
+    assert set(means.xs("pass@k", level="measure")["k"].groupby("evaluation").first()) == {N, N // 2}
+    best = best_points(table, "grpo")
+    paired = paired_points(table, best, "grpo", seed=0).set_index(["rule", "measure"])
+    at = {row["rule"]: tuple(row[POINT]) for _, row in best.iterrows()}
+    for measure in ("pass@1", "pass@k"):
+        levels = [means.loc[(*at[rule], "evaluation", measure), "estimate"] for rule in ("good", "grpo")]
+        assert paired.loc[("good", measure), "estimate"] == pytest.approx(levels[0] - levels[1])
+
+
+def test_what_is_not_defined_is_no_comparison_and_is_shown_as_such():
+    table = counts(TRUTH)
+    whole = paired_points(table, best_points(table, "grpo"), "grpo", seed=0)
+    table["differ"] = np.nan
+    best = best_points(table, "grpo")
+    paired = paired_points(table, best, "grpo", seed=0)
+    of = paired.set_index(["rule", "measure"])
+    assert of.xs("differ", level="measure")[["p", "p_holm"]].isna().all(axis=None)
+    known = whole[whole["measure"] != "differ"]
+    assert paired["p_holm"].dropna().to_numpy() == pytest.approx(holm(known["p"].to_numpy()))
+    text = arena_markdown(best, point_means(table, seed=0), paired, dominated_by(table, best.iloc[0]).assign(of="grpo"), "grpo")
+    assert "nan" not in text and "| – |" in text
+
+
 def test_missing_cells_are_named():
     table = counts(TRUTH)
     with pytest.raises(ValueError, match="no point of the baseline 'vanilla'"):
@@ -163,7 +208,7 @@ def test_the_report_says_what_the_tables_say(tmp_path):
     means, best = point_means(table, seed=0), best_points(table, "grpo")
     paired = paired_points(table, best, "grpo", seed=0)
     dominance = pd.concat(
-        [dominated_by(table, point, seed=0).assign(of=point["rule"]) for _, point in best.iterrows()]
+        [dominated_by(table, point).assign(of=point["rule"]) for _, point in best.iterrows()]
     )
     text = arena_markdown(best, means, paired, dominance, "grpo")
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
@@ -182,7 +227,7 @@ def test_the_report_says_what_the_tables_say(tmp_path):
     nowhere = counts(dict.fromkeys(TRUTH, (0.0, 0.0)))
     nowhere[["c", "distinct"]], nowhere["differ"] = 0, np.nan
     flat, chosen = point_means(nowhere, seed=0), best_points(nowhere, "grpo")
-    assert paired_points(nowhere, chosen, "grpo", seed=0)["p"].eq(1).all()
+    assert paired_points(nowhere, chosen, "grpo", seed=0)["p"].isna().all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for measure in ("pass@k", "differ"):

@@ -24,6 +24,7 @@ from differential_smoothing.tabular.closed_form import (
 from differential_smoothing.tabular.divergences import DIVERGENCES, FORWARD_KL, REVERSE_KL, Divergence
 from differential_smoothing.tabular.frontier_claims import small_prompts
 from differential_smoothing.tabular.theorem_claims import reward_form_gap
+from differential_smoothing.tabular.verdict import FAIL, NOT, PASS, claim
 
 GIVEN = prompt([1 / 16, 4 / 16, 2 / 16, 9 / 16], 2)
 
@@ -279,3 +280,11 @@ def test_random_policies_are_never_beyond_the_frontier():
     many = Prompts(np.repeat(GIVEN.log_p, 2000, 0), np.repeat(GIVEN.correct, 2000, 0))
     policy = np.log(random.dirichlet([0.7] * 4, size=2000))
     assert np.nanmin(front.distance(many, measure(many, policy))) > -1e-9
+
+
+def test_a_claim_that_nothing_refutes_is_not_as_expected():
+    """NaN is an instance with nothing to offer: where a claim should fail, it is no proof that it does."""
+    for expected in (NOT, FAIL):
+        assert claim("x", "s", [np.nan], "n", expected=expected).verdict != expected
+        assert claim("x", "s", [np.nan, -1.0], "n", expected=expected).verdict == expected
+    assert claim("x", "s", [np.nan], "n").verdict == FAIL and claim("x", "s", [0.0], "n", expected=NOT).verdict == PASS

@@ -124,7 +124,7 @@ def test_the_command_writes_everything_and_the_seed_decides(tmp_path, monkeypatc
     status, said = run("--instances", 0)
     assert status == 2 and "--instances" in said.err
     status, said = run("--output", tmp_path / "a" / "claims.csv")
-    assert status == 2 and "is a file" in said.err
+    assert status == 2 and "must be a folder that can be written" in said.err
 
 
 # each new claim goes red when what it is about is broken

@@ -144,6 +144,8 @@ def test_mean_advantages_are_those_of_the_shipped_function():
         (lambda: enumerate_groups(100, 8), "limit"),
         (lambda: closed_form_gradient(logits_of(BANDIT), BANDIT, CORRECT, 4, level="sum", stage="reward"), "expected_gradient"),
         (lambda: closed_form_gradient(logits_of(TREE), TREE, CORRECT, 4, center=True), "no meaning"),
+        (lambda: closed_form_gradient(logits_of(BANDIT), BANDIT, CORRECT, 4, level="sum", stage="reward", scale="none", center=True),
+         "advantage stage"),
         (lambda: token_logps(np.zeros((2, 5)), BANDIT), "one softmax per node"),
         (lambda: sampled_gradient(logits_of(BANDIT), BANDIT, CORRECT, ds_grpo(), 4, groups=1, seed=0), "groups >= 2"),
         (lambda: dynamics.population(4, 3, solutions=3, sharpness=1.0, noise=0.0, seed=0), "solutions < answers"),

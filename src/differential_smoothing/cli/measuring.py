@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -246,8 +247,9 @@ def tabular(
         raise ValueError(
             f"--instances must be at least 1 and --seed from 0 to 2147483647, got {instances} and {seed}."
         )
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output must be a folder, and {output} is a file. Nothing was changed.")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("The figures need matplotlib, which is not installed: pip install 'differential-smoothing[plot]'.")
+    results.folder(output)
     with bars() as advance:
         claims = check_claims(instances, seed, on_progress=lambda name, done, total: advance(
             "claims", "check", done, total))  # fmt: skip
@@ -256,7 +258,6 @@ def tabular(
         print(
             f"{'':15}  worst margin {claim.margin:.1e}, holds on {claim.held:.1%} of {claim.instances}; {claim.note}"
         )
-    output.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(claims).assign(seed=seed).to_csv(output / "claims.csv", index=False)
     draw_all(output, seed=seed)
     (output / "section.html").write_text(page_section(claims, output), encoding="utf-8")

@@ -186,7 +186,7 @@ def arena(counts, baseline: str, output: Path, *, seed: int) -> None:
     paired = frontiers.paired_points(counts, best, baseline, seed=seed)
     dominance = pd.concat(
         [
-            frontiers.dominated_by(counts, point, seed=seed).assign(of=point["rule"])
+            frontiers.dominated_by(counts, point).assign(of=point["rule"])
             for _, point in best.iterrows()
         ],
         ignore_index=True,

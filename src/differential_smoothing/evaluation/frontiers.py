@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .intervals import bootstrap_curve
 from .pass_at_k import pass_at_k
-from .resampling import means_of, resampled_means
+from .resampling import means_of, standard_errors
 
 __all__ = ["best_points", "dominated_by", "holm", "paired_points", "point_means"]
 
@@ -74,21 +74,22 @@ def paired_points(
 ) -> pd.DataFrame:
     """Each of ``points`` (of ``best_points``) minus the baseline's on the ``evaluation`` problems, paired by seed and problem.
 
-    One row per point and measure: ``estimate``, ``low``, ``high``, the two-sided ``p`` of the difference being 0 (normal, with the
-    bootstrap's standard error), and ``p_holm``, corrected over all rows of a task. Seeds that both sides have are compared.
+    One row per point and measure: ``estimate``, ``low``, ``high``, the two-sided ``p`` of the difference being 0 (normal, with the exact
+    standard error of the bootstrap, so that no p depends on a random seed), and ``p_holm``, corrected over all rows of a task. A difference that is
+    the same everywhere, or not defined, has no p and is no comparison to correct for. Seeds that both sides have are compared.
     """
-    held_out = counts[counts["evaluation"] == "evaluation"]
     rows = []
-    for _, of_task in points.groupby("task", sort=False):
+    for task, of_task in points.groupby("task", sort=False):
+        held_out = counts[(counts["evaluation"] == "evaluation") & (counts["task"] == task)]
         base = of_task[of_task["rule"] == baseline].iloc[0]
         for _, point in of_task[of_task["rule"] != baseline].iterrows():
             difference = _difference(held_out, point, base)
-            spread = _standard_errors(difference, seed)
+            spread = standard_errors(difference)
             for column, (measure, interval) in enumerate(
                 zip(MEASURES, bootstrap_curve(difference, seed=seed, level=level), strict=True)
             ):
-                z = interval.estimate / spread[column] if spread[column] > 0 else 0.0
-                p = 2 * _NORMAL.cdf(-abs(z))
+                z = interval.estimate / spread[column] if spread[column] > 0 else np.nan
+                p = 2 * _NORMAL.cdf(-abs(z)) if z == z else np.nan
                 rows.append((*point[POINT], measure, *interval, p, difference.shape[0], difference.shape[1]))
     columns = [*POINT, "measure", "estimate", "low", "high", "p", "training_seeds", "problems"]
     table = pd.DataFrame(rows, columns=columns)
@@ -97,7 +98,7 @@ def paired_points(
 
 
 def dominated_by(
-    counts: pd.DataFrame, point: pd.Series, *, seed: int, measures: tuple[str, str] = ("pass@1", "pass@k")
+    counts: pd.DataFrame, point: pd.Series, *, measures: tuple[str, str] = ("pass@1", "pass@k")
 ) -> pd.DataFrame:
     """Every point of another rule on the same task against ``point``, on the ``evaluation`` problems: who is ahead at both ends?
 
@@ -112,7 +113,7 @@ def dominated_by(
     for key, _ in held_out[held_out["rule"] != point["rule"]].groupby(POINT, sort=False):
         rival = pd.Series(dict(zip(POINT, key, strict=True)))
         difference = _difference(held_out, rival, point)[:, :, at]
-        estimate, spread = means_of(difference), _standard_errors(difference, seed)
+        estimate, spread = means_of(difference), standard_errors(difference)
         z = np.where(spread > 0, estimate / np.where(spread > 0, spread, 1.0), 0.0)
         better, worse = (max(_NORMAL.cdf(-sign * value) for value in z) for sign in (1, -1))
         rows.append((*key, *estimate, better, worse))
@@ -124,18 +125,20 @@ def dominated_by(
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p values corrected so that the chance of any false one below alpha is at most alpha (Holm 1979). (m,) -> (m,)."""
+    """p values corrected so that the chance of any false one below alpha is at most alpha (Holm 1979). (m,) -> (m,); NaN is no test."""
     p = np.asarray(p, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty_like(p)
+    order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]
+    steps = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
+    corrected = np.full_like(p, np.nan)
     corrected[order] = np.minimum(steps, 1.0)
     return corrected
 
 
 def _values(rows: pd.DataFrame, k: int) -> pd.DataFrame:
     n, c = rows["n"].to_numpy()[:, None], rows["c"].to_numpy()[:, None]
-    at = pass_at_k(n, c, [1, k])
+    at = np.full((len(rows), 2), np.nan)  # of a problem that nobody scored
+    scored = n[:, 0] > 0
+    at[scored] = pass_at_k(n[scored], c[scored], [1, k])
     return pd.DataFrame(
         {
             "pass@1": at[:, 0],
@@ -148,9 +151,15 @@ def _values(rows: pd.DataFrame, k: int) -> pd.DataFrame:
 
 
 def _points(counts: pd.DataFrame) -> Iterator[tuple[tuple, NDArray[np.float64], int]]:
-    k = int(counts["n"].min())
-    for key, rows in counts.groupby(["evaluation", *POINT], sort=False):
-        yield key, _array(rows, k), k
+    for _, of_task in counts.groupby(["evaluation", "task"], sort=False):
+        k = _largest_k(of_task)
+        for key, rows in of_task.groupby(["evaluation", *POINT], sort=False):
+            yield key, _array(rows, k), k
+
+
+def _largest_k(counts: pd.DataFrame) -> int:
+    """The k that all problems of one task and evaluation allow: the fewest samples that any scored one has."""
+    return int(counts.loc[counts["n"] > 0, "n"].min()) if (counts["n"] > 0).any() else 1
 
 
 def _array(rows: pd.DataFrame, k: int) -> NDArray[np.float64]:
@@ -173,7 +182,7 @@ def _plain_means(counts: pd.DataFrame) -> pd.DataFrame:
 
 def _difference(held_out: pd.DataFrame, one: pd.Series, other: pd.Series) -> NDArray[np.float64]:
     """(common seeds, problems, measures) of ``one`` minus ``other``."""
-    k = int(held_out["n"].min())
+    k = _largest_k(held_out)
     sides = []
     for point in (one, other):
         mine = np.logical_and.reduce([held_out[name] == point[name] for name in POINT])
@@ -185,10 +194,3 @@ def _difference(held_out: pd.DataFrame, one: pd.Series, other: pd.Series) -> NDA
         )
     a, b = (_array(side[side["seed"].isin(seeds)], k) for side in sides)
     return a - b
-
-
-def _standard_errors(values: NDArray[np.float64], seed: int, replications: int = 2000) -> NDArray[np.float64]:
-    """(measures,), 0 where fewer than two resamples are defined."""
-    draws = np.concatenate(list(resampled_means(values, seed, replications)))
-    defined = [column[~np.isnan(column)] for column in draws.T]
-    return np.array([column.std(ddof=1) if column.size > 1 else 0.0 for column in defined])

@@ -1,8 +1,8 @@
 """Bootstrap intervals for means over problems, their differences and ratios, from resamples of whole problems.
 
 How resamples are drawn is in `resampling.py`. Two methods: "percentile", and "bca", which corrects for bias and
-skewness and is better where values crowd at one end, such as Pass@k near 0 or 1. How often each holds the truth in
-simulated studies of 100 problems is in benchmarks/results/coverage.txt.
+skewness. How often each holds the truth in simulated studies of 100 problems is in benchmarks/results/coverage.txt: bca is no better there for
+Pass@64, near 1, and for differences, so percentile is what everything here uses.
 
 What these intervals cannot do. With one training seed they speak about new problems for that one trained
 model, and not about training again. Few seeds or few problems make them too narrow: for normal values, 100

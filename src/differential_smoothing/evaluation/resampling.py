@@ -24,6 +24,7 @@ __all__ = [
     "left_out",
     "means_of",
     "resampled_means",
+    "standard_errors",
 ]
 
 METHODS = ("percentile", "bca")
@@ -101,6 +102,25 @@ def resampled_means(
             else:
                 sizes = (by_seed @ (weights @ present).reshape(-1, seeds, metrics))[:, 0]
                 yield np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
+
+
+def standard_errors(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard deviation of `resampled_means` over all resamples that there are, without drawing any: (metrics,).
+
+    With S seeds and P problems, weights w of the seeds and v of the problems have E[w_s w_t] = [s = t] + 1 - 1/S, and v likewise. So with
+    x relative to its mean, and R and C its sums over a seed and over a problem,
+
+        variance = (sum x^2 + (1 - 1/P) sum R^2 + (1 - 1/S) sum C^2) / (S P)^2
+
+    Exact where every entry is defined; where some are not, SP is their number and the mean, a ratio, is linearised. NaN where fewer
+    than two problems have a value: their spread is not known.
+    """
+    seeds, problems, _ = array.shape
+    defined = ~np.isnan(array)
+    x = np.where(defined, array - means_of(array), 0.0)
+    by_seed, by_problem = (x.sum(axis=1) ** 2).sum(axis=0), (x.sum(axis=0) ** 2).sum(axis=0)
+    squares = (x**2).sum(axis=(0, 1)) + (1 - 1 / problems) * by_seed + (1 - 1 / seeds) * by_problem
+    return np.where(enough(array), np.sqrt(squares) / np.maximum(defined.sum(axis=(0, 1)), 1), np.nan)
 
 
 def left_out(array: NDArray[np.float64]) -> list[NDArray[np.float64]]:

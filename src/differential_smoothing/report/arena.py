@@ -169,11 +169,15 @@ def arena_markdown(
 
 
 def _number(value: float, measure: str, sign: str = "") -> str:
+    if value != value:
+        return "–"  # not defined, as variety among correct answers where there are none
     return f"{value:{sign}.{2 if measure == 'distinct' else 1}f}"
 
 
 def _difference(row: pd.Series, measure: str) -> str:
     unit = _UNITS[measure]
+    if row["estimate"] != row["estimate"]:
+        return "–"
     text = f"{_number(row['estimate'] * unit, measure, '+')} [{_number(row['low'] * unit, measure)}, {_number(row['high'] * unit, measure)}]"
     return f"**{text}**" if row["p_holm"] < 0.05 else text
 

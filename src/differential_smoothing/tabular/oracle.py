@@ -242,6 +242,8 @@ def closed_form_gradient(
             f"level='token' has no meaning with stage={stage!r}, center={center}: take 'mean' or 'sum'."
         )
     mask = trajectories.mask
+    if center and stage == "reward":
+        raise ValueError("center shifts the term at the advantage stage; with stage='reward' leave it out.")
     per_token = token_logps(logits, trajectories)
     log_pi = per_token.sum(-1)
     pi = np.exp(log_pi)

@@ -58,9 +58,14 @@ def written(given: Prompts) -> str:
 
 
 def claim(name, statement, margins, note, *, expected=PASS, tolerance=TOLERANCE) -> Claim:
-    """A verdict from margins: an instance holds if its margin is >= -tolerance; NaN (nothing to offer) does not hold."""
+    """A verdict from margins: an instance holds if its margin is >= -tolerance; NaN (nothing to offer) does not hold.
+
+    Where the claim is expected not to hold, an instance must refute it: NaN alone is not as expected.
+    """
     margins = np.asarray(margins, dtype=np.float64)
     held = margins >= -tolerance
-    verdict = PASS if held.all() else (expected if expected != PASS else FAIL)
+    refuted = bool((margins < -tolerance).any())
+    otherwise = expected if refuted and expected != PASS else NOT if expected == FAIL else FAIL
+    verdict = PASS if held.all() else otherwise
     worst = np.nanmin(margins) if not np.isnan(margins).all() else np.nan
     return Claim(name, statement, verdict, expected, float(worst), float(held.mean()), len(margins), note)
