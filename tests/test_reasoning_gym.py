@@ -267,6 +267,16 @@ def test_a_threshold_below_one_accepts_part_of_a_score():
     assert set(FORMS) == {"chain_sum", "graph_color"}  # the others look as their data set makes them
 
 
+def test_a_score_above_one_is_no_full_score():
+    """The data set adds 1/9 nine times, which is more than 1, and so overlooks what stands behind the word. A training of ours found it."""
+    task = make_task("reasoning_gym:spell_backward", min_word_len=9, max_word_len=9)
+    [problem] = task.problems(1, split="train", seed=0)
+    right = problem.entry["answer"]
+    assert task.verify(right, problem).correct and task.verify(right.upper(), problem).correct
+    assert task.verify(right + "xyz", problem) == (False, "scores above 1", None)
+    assert not task.verify(right[:-1], problem).correct
+
+
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     import sys
 

@@ -153,7 +153,8 @@ class ReasoningGym(Task[GymProblem]):
         return made
 
     def verify(self, completion: str, problem: GymProblem, *, chat: bool = False) -> Verdict:
-        """The score of the answer inside ``completion`` against the threshold."""
+        """The score of the answer inside ``completion`` against the threshold. A score above 1 is a mistake of the scorer and not correct:
+        one that adds up parts may say 1.0000000000000002 where it means "as good as right"."""
         return self.verify_all([completion], [problem], chat=chat)[0]
 
     def verify_all(
@@ -182,12 +183,11 @@ class ReasoningGym(Task[GymProblem]):
         for place, (verdict, problem) in enumerate(zip(verdicts, problems, strict=True)):
             if verdict is None:
                 (_, _, answer), score = next(scored)
-                if score.value >= self._threshold:
+                if self._threshold <= score.value <= 1:
                     verdicts[place] = Verdict(True, "correct", self._canonical(answer, problem))
                 else:
-                    verdicts[place] = Verdict(
-                        False, score.reason or f"scores {score.value:g}, not {self._threshold:g}", None
-                    )
+                    scores = f"scores {score.value:g}, not {self._threshold:g}" if score.value <= 1 else "scores above 1"
+                    verdicts[place] = Verdict(False, score.reason or scores, None)
         return verdicts
 
     def demonstration(self, problem: GymProblem, rng: random.Random) -> str | None:
