@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "plan": {"cost", "hub", "integrations", "tasks", "training"},
     "tabular": {"advantages"},
     "study": {"engines", "evaluation", "rollouts", "sweep", "tasks", "training"},
-    "sweep": {"evaluation", "study"},
+    "sweep": {"evaluation", "study", "tasks"},
     "paper": {"cost", "hub", "plan", "study", "training"},
     "cli": {"base_model", "cost", "evaluation", "hub", "integrations", "paper", "plan", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
     "__main__": {"cli"},
