@@ -275,7 +275,7 @@ def run_study(
         for evaluation in study.evaluations(cell).values():
             evaluation.check(study.base, cell)
     slots = _slots(study, jobs)
-    sampled = any(any(study.result(folder, cell).parent.glob("*")) for cell in cells[:1])
+    sampled = any(study.result(folder, cells[0]).parent.glob("*"))  # the cells' results lie in one folder
     with claim_folder(folder, asdict(study), open_to_change=() if sampled else ("evaluation.", "by_task.")):
         _run_cells(cells, study, folder, slots, on_progress)
     return [study.result(folder, cell) for cell in cells]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from differential_smoothing.tasks.task import text_of
+
 from .sources import BadRow, Source
 
 __all__ = ["FORMATS", "Completion", "Format", "detect"]
@@ -143,8 +145,7 @@ def _conversation(row: dict, name: str) -> tuple[str, str]:
     for message in value:
         content = message.get("content") if isinstance(message, dict) else 0
         if isinstance(content, list):  # blocks; those without text are images
-            texts = [block.get("text") or "" for block in content if isinstance(block, dict)]
-            content = "".join(text for text in texts if isinstance(text, str))
+            content = text_of([message])
         if not isinstance(content, str | None):
             raise BadRow(f"{name} is a list with {_said(message)}, expected messages with role and content")
         contents.append((str(message.get("role")), _sound(content or "", name)))
