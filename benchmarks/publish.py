@@ -16,7 +16,6 @@ import re
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -59,10 +58,10 @@ def publish_sweep(folder: Path, name: str) -> None:
     """The counts of all finished cells in one file of small columns, and the report computed from that file."""
     sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
     counts = read_counts(sweep, folder)
-    small = counts[["model", "seed", "evaluation", "prompt_id", *COUNTS]].copy()
+    small = counts[["model", "seed", "step", "evaluation", "prompt_id", *COUNTS]].copy()
     for column in ("model", "evaluation", "prompt_id"):
         small[column] = small[column].astype("category")
-    for column in ("seed", "n", "c"):
+    for column in ("seed", "step", "n", "c"):
         small[column] = small[column].astype("int16")
     small.to_parquet(RESULTS / f"{name}-counts.parquet", index=False, compression="zstd")
     costs = read_costs(sweep, folder)
@@ -99,7 +98,7 @@ def restore(name: str, folder: Path) -> None:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             rows.astype({"model": str, "evaluation": str, "prompt_id": str, "seed": int, "n": int, "c": int}).to_parquet(file, index=False)
-    with claim_folder(folder, asdict(sweep), adopt=True):
+    with claim_folder(folder, sweep.definition(), adopt=True):
         pass
 
 

@@ -4,7 +4,6 @@ import importlib.util
 import re
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +44,7 @@ def test_a_sweep_s_report_is_computed_from_its_counts(name, tmp_path, monkeypatc
     sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
     restored = read_counts(sweep, tmp_path / "run")
     assert len(restored) == len(pd.read_parquet(committed / f"{name}-counts.parquet"))
-    with claim_folder(tmp_path / "run", asdict(sweep)):
+    with claim_folder(tmp_path / "run", sweep.definition()):
         pass
 
 

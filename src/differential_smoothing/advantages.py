@@ -26,8 +26,10 @@ from torch import Tensor
 __all__ = [
     "centred_logps",
     "completion_logps",
+    "density_logps",
     "ds_grpo_advantages",
     "group_advantages",
+    "relative_term",
     "smoothing_coefficient",
     "smoothing_term",
 ]
@@ -35,6 +37,7 @@ __all__ = [
 Scale = Literal["group", "batch", "none"]
 Level = Literal["token", "mean", "sum"]
 Stage = Literal["advantage", "reward"]
+Density = Literal["old", "base", "ratio"]
 
 
 def group_advantages(
@@ -154,10 +157,81 @@ def centred_logps(logps: Tensor, *, correct: Tensor, group: Tensor) -> Tensor:
         correct: (batch,) bool or {0, 1, NaN}; completions of unknown correctness are centred among themselves.
         group: (batch,) ids.
     """
-    kind = correct.to(torch.float32).nan_to_num(nan=2.0).long()
-    index = torch.unique(group, return_inverse=True)[1] * 3 + kind
-    index = torch.unique(index, return_inverse=True)[1]
+    index = _kinds(correct, group)
     return logps - (_sum_by(index, logps) / _sum_by(index, torch.ones_like(logps)).clamp(min=1))[index]
+
+
+def density_logps(
+    logps: Tensor, base_logps: Tensor | None, *, density: Density = "old", base_weight: float = 1.0
+) -> Tensor:
+    """The log-probabilities that the term is made of.
+
+    Args:
+        logps, base_logps: (batch, tokens), nats, of the sampling policy and of the frozen base; the latter is read only where it is needed.
+        density: ``"old"`` is log pi_old, the paper's practice; ``"base"`` is log pi_base, the paper's theory (Eq. 4); ``"ratio"`` is
+            ``log pi_old - base_weight * log pi_base``, which pulls right answers to the base's own proportions (weight 1) instead of to
+            equal ones (weight 0).
+
+    Returns:
+        (batch, tokens).
+    """
+    _one_of("density", density, ("old", "base", "ratio"))
+    if density == "old":
+        return logps
+    if base_logps is None or base_logps.shape != logps.shape:
+        given = None if base_logps is None else tuple(base_logps.shape)
+        raise ValueError(
+            f"density={density!r} needs base_logps of the shape of logps, {tuple(logps.shape)}: the log-probabilities of the same tokens "
+            f"under the frozen base model; got {given}."
+        )
+    return base_logps if density == "base" else logps - base_weight * base_logps
+
+
+def relative_term(
+    logps: Tensor,
+    mask: Tensor,
+    *,
+    advantages: Tensor,
+    correct: Tensor,
+    group: Tensor,
+    coefficient: Tensor,
+    level: Level = "token",
+    floor: float = 0.2,
+) -> Tensor:
+    """Differential Smoothing with a strength relative to the advantage: what it adds to every token.
+
+        coefficient_i * max(|A_i|, floor) * (log pi_old - its mean over the group's tokens of the same correctness)
+
+    A correct completion gets ``A_i * (1 - gamma_p * (log pi_old - mean))``: one strength for all success rates, since the force that
+    collapses the right answers is their own advantage, sqrt((1 - C) / C) at success rate C. ``floor`` keeps a restoring force where all
+    answers are right and the advantage is 0. Ours, in no published variant; the laboratory has its dynamics.
+
+    Args:
+        logps, mask: (batch, tokens), see ``smoothing_term``.
+        advantages: (batch,) of ``group_advantages`` or of another rule.
+        correct: (batch,) bool or {0, 1, NaN}; completions of unknown correctness are compared among themselves.
+        group: (batch,) ids.
+        coefficient: (batch,) of ``smoothing_coefficient``.
+        level: the mean is over the ``"token"``s, or over the completions' ``"mean"`` or ``"sum"``.
+        floor: least size of the advantage, >= 0.
+
+    Returns:
+        (batch, tokens), 0 where masked.
+    """
+    _one_of("level", level, ("token", "mean", "sum"))
+    _check_tokens(logps, mask, coefficient.shape[0])
+    if not (math.isfinite(floor) and floor >= 0):
+        raise ValueError(f"floor must be a finite number >= 0, got {floor!r}. 0.2 is a fifth of a usual advantage.")
+    if level == "token":
+        counts = (mask != 0) & ~logps.isnan()
+        index = _kinds(correct, group)
+        total = _sum_by(index, torch.where(counts, logps, 0.0).sum(1))
+        mean = (total / _sum_by(index, counts.sum(1).to(logps.dtype)).clamp(min=1))[index]
+        values = torch.where(counts, logps - mean[:, None], 0.0)
+    else:
+        values = centred_logps(completion_logps(logps, mask, level=level), correct=correct, group=group)[:, None]
+    strength = coefficient * advantages.abs().clamp(min=floor)
+    return torch.where(mask != 0, strength[:, None] * values, 0.0)
 
 
 def completion_logps(logps: Tensor, mask: Tensor, *, level: Literal["mean", "sum"]) -> Tensor:
@@ -185,6 +259,11 @@ def ds_grpo_advantages(
     stage: Stage = "advantage",
     center: bool = False,
     entropies: Tensor | None = None,
+    relative: bool = False,
+    floor: float = 0.2,
+    density: Density = "old",
+    base_logps: Tensor | None = None,
+    base_weight: float = 1.0,
     scale: Scale = "group",
     eps: float = 1e-4,
     correction: int = 1,
@@ -206,6 +285,8 @@ def ds_grpo_advantages(
             for token it is minus the entropy of the token's distribution, so that a token that was likely for its
             distribution is pushed down, an unlikely one up, and a certain one not at all.
         entropies: (batch, tokens) for ``center`` at the token level, see ``smoothing_term``; read nowhere else.
+        relative, floor: strengths relative to the completion's own advantage, see ``relative_term``.
+        density, base_logps, base_weight: log pi_old, log pi_base or their difference, see ``density_logps``.
         scale, eps, correction: see ``group_advantages``.
 
     Returns:
@@ -239,6 +320,16 @@ def ds_grpo_advantages(
             "center=True shifts the term at the advantage stage; the reward stage is centred by itself. Set stage='advantage', or "
             "leave center out."
         )
+    if relative and (center or stage == "reward"):
+        raise ValueError(
+            f"relative=True is centred by itself, at the advantage stage; got center={center} and stage={stage!r}. Leave center out and "
+            f"set stage='advantage'."
+        )
+    if center and level == "token" and density != "old":
+        raise ValueError(
+            f"center=True at level='token' subtracts the mean of log pi_old under the token's own distribution, which density={density!r} "
+            f"does not have. Use relative=True, level='mean' or 'sum', or density='old'."
+        )
     if center and level == "token" and entropies is None:
         raise ValueError(
             "center=True at level='token' needs entropies, (batch, tokens): the entropy in nats of the distribution that each token "
@@ -252,22 +343,34 @@ def ds_grpo_advantages(
     with torch.no_grad():
         coefficient = smoothing_coefficient(correct.to(rewards.dtype), gamma_p=gamma_p, gamma_n=gamma_n)
         coefficient = torch.where(rewards.isnan(), 0.0, coefficient)
-        logps = logps.to(rewards.dtype)
+        logps = density_logps(logps, base_logps, density=density, base_weight=base_weight).to(rewards.dtype)
         if stage == "reward":
             rewards = rewards + coefficient * completion_logps(logps, mask, level=level)
             coefficient = torch.zeros_like(coefficient)
+        advantages = group_advantages(rewards, group, scale=scale, eps=eps, correction=correction)
         if center and level == "token":
             term = smoothing_term(logps, mask, coefficient=coefficient, entropies=entropies.to(rewards.dtype))
-        elif center:
-            # what is unscored or has no tokens is no answer to compare the others with
+        elif center or relative:
+            # exclude unscored completions and those without tokens from the group's mean
             compared = ~rewards.isnan() & (mask != 0).any(1)
             kind = torch.where(compared, correct.to(rewards.dtype), torch.nan)
-            centred = centred_logps(completion_logps(logps, mask, level=level), correct=kind, group=group)
-            term = (coefficient * centred)[:, None]
+            if relative:
+                term = relative_term(
+                    logps, mask, advantages=advantages, correct=kind, group=group, coefficient=coefficient, level=level, floor=floor
+                )
+            else:
+                centred = centred_logps(completion_logps(logps, mask, level=level), correct=kind, group=group)
+                term = (coefficient * centred)[:, None]
         else:
             term = smoothing_term(logps, mask, coefficient=coefficient, level=level)
-        advantages = group_advantages(rewards, group, scale=scale, eps=eps, correction=correction)
         return torch.where(mask != 0, advantages[:, None] + term, 0.0)
+
+
+def _kinds(correct: Tensor, group: Tensor) -> Tensor:
+    """(batch,) ids of the completions of one group and one correctness, 0, 1, ..."""
+    kind = correct.to(torch.float32).nan_to_num(nan=2.0).long()
+    index = torch.unique(group, return_inverse=True)[1] * 3 + kind
+    return torch.unique(index, return_inverse=True)[1]
 
 
 def _sum_by(index: Tensor, values: Tensor) -> Tensor:

@@ -26,12 +26,13 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from multiprocessing.connection import Connection, wait
@@ -156,6 +157,18 @@ class Study:
         """What the cell's model is sampled on, by name. A study of models has one evaluation."""
         return {"evaluation": self.evaluation}
 
+    def base_of(self, cell: Cell) -> str:
+        """The model that ``cell`` starts from."""
+        return self.base
+
+    def steps(self, cell: Cell) -> tuple[int, ...]:
+        """The steps before its last one after which the cell's model is sampled too."""
+        return ()
+
+    def definition(self) -> dict[str, Any]:
+        """What makes two studies the same, so that one continues the other's folder."""
+        return asdict(self)
+
     def result(self, folder: Path, cell: Cell) -> Path:
         """The file that a finished cell leaves: a rollouts table."""
         return folder / "rollouts" / f"{cell.name}.parquet"
@@ -263,7 +276,7 @@ def run_study(
     As long as nothing has been sampled, the evaluation may be changed in a folder that is there. ValueError for an option that is wrong, before anything
     starts; RuntimeError if a cell fails, with the end of its log; the others are stopped and keep what they have.
     """
-    from differential_smoothing.training import claim_folder, parse_config
+    from differential_smoothing.training import check_run, claim_folder, parse_config
 
     if jobs < 0:
         raise ValueError(f"jobs must be at least 1, or 0 for as many as there is room for; got {jobs}.")
@@ -271,12 +284,16 @@ def run_study(
     # A wrong option should be heard of now, not from the log of a process in ten minutes.
     for cell in cells:
         if cell.options is not None:
-            parse_config(run_arguments(cell, folder), elsewhere=_launched(cell))[0].make_task()
+            run, config = parse_config(run_arguments(cell, folder, study.steps(cell)), elsewhere=_launched(cell))
+            run.make_task()
+            check_run(run, config)
         for evaluation in study.evaluations(cell).values():
-            evaluation.check(study.base, cell)
+            evaluation.check(study.base_of(cell), cell)
     slots = _slots(study, jobs)
     sampled = any(study.result(folder, cells[0]).parent.glob("*"))  # the cells' results lie in one folder
-    with claim_folder(folder, asdict(study), open_to_change=() if sampled else ("evaluation.", "by_task.")):
+    with claim_folder(
+        folder, study.definition(), open_to_change=() if sampled else ("evaluation.", "by_task."), may_grow=("by_task.",)
+    ):
         _run_cells(cells, study, folder, slots, on_progress)
     return [study.result(folder, cell) for cell in cells]
 
@@ -407,7 +424,7 @@ def _start(cell: Cell, study: Study, folder: Path, gpus: list[str]) -> tuple[Bas
     _log(folder, cell).parent.mkdir(parents=True, exist_ok=True)
     process = context.Process(
         target=_work_on,
-        args=(cell, study.base, study.evaluations(cell), folder, study.result(folder, cell), gpus, says),
+        args=(cell, study, folder, gpus, says),
         name=f"dsmooth {cell.name}",
     )
     # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
@@ -445,9 +462,11 @@ def _end_of_log(folder: Path, cell: Cell) -> str:
     return "\n".join([f"The end of {log}:", *lines])
 
 
-def run_arguments(cell: Cell, folder: Path) -> list[str]:
-    """The arguments of `dsmooth train` that train ``cell`` into its place in ``folder``."""
+def run_arguments(cell: Cell, folder: Path, steps: Sequence[int] = ()) -> list[str]:
+    """The arguments of `dsmooth train` that train ``cell`` into its place in ``folder`` and keep its weights after ``steps``."""
     options = {**(cell.options or {}), "output_dir": str(folder / cell.name)}
+    if steps:
+        options["snapshots"] = list(steps)
     arguments: list[str] = []
     for key, value in options.items():
         if value is None:  # the option's default
@@ -464,7 +483,7 @@ def _launched(cell: Cell) -> bool:
     return int((cell.options or {}).get("processes") or 0) > 1
 
 
-def _launch(cell: Cell, folder: Path, says: Connection) -> Path:
+def _launch(cell: Cell, folder: Path, steps: Sequence[int], says: Connection) -> Path:
     """Train ``cell`` in processes of its own, and end them when this process is told to end. Never run here on GPUs."""
     finished = folder / cell.name / "model"
     if finished.is_dir():
@@ -476,7 +495,7 @@ def _launch(cell: Cell, folder: Path, says: Connection) -> Path:
         command = ["-m", "accelerate.commands.launch", "--num_processes", str(number)]
     command += ["-m", "differential_smoothing", "train"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    process = subprocess.Popen([sys.executable, *command, *run_arguments(cell, folder)])
+    process = subprocess.Popen([sys.executable, *command, *run_arguments(cell, folder, steps)])
     try:
         while (status := _status_within(process, 2)) is None:
             step = _logged_step(folder / cell.name / "metrics.jsonl")
@@ -505,56 +524,67 @@ def _logged_step(metrics: Path) -> int:
         return 0
 
 
-def _work_on(
-    cell: Cell,
-    base: str,
-    evaluations: Mapping[str, Evaluation],
-    folder: Path,
-    result: Path,
-    gpus: list[str],
-    says: Connection,
-) -> None:
+def _work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Connection) -> None:
     """The whole life of one cell, in its own process; everything that is printed goes to the cell's log."""
     if gpus:  # nothing has asked for a GPU in this process yet
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     log = os.open(_log(folder, cell), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    from differential_smoothing.evaluation.generate import Job
-    from differential_smoothing.evaluation.parts import sample_to_file
-    from differential_smoothing.rollouts import read_rollouts
-    from differential_smoothing.training import parse_config, resolve_model, train
+    from differential_smoothing.training import parse_config, resolve_model, snapshot, train
 
-    model = resolve_model(base)
+    result, steps = study.result(folder, cell), study.steps(cell)
+    model, last = resolve_model(study.base_of(cell)), 0
     if cell.options is not None:
         if _launched(cell) or (gpus and not cell.options.get("use_cpu")):  # its end gives the GPU's memory back before sampling
-            model = str(_launch(cell, folder, says))
+            model = str(_launch(cell, folder, steps, says))
         else:
-            run, config = parse_config(run_arguments(cell, folder))
+            run, config = parse_config(run_arguments(cell, folder, steps))
             model = str(train(run, config, on_step=lambda *at: says.send(("train", *at))))
+        last = _logged_step(folder / cell.name / "metrics.jsonl")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)  # a launched training's time is theirs
-    seconds, tables = time.process_time() + children.ru_utime + children.ru_stime, {}
-    for name, evaluation in evaluations.items():
-        task = evaluation.make_task()
-        problems = task.problems(evaluation.problems, split=evaluation.split, seed=evaluation.seed)
+    seconds = time.process_time() + children.ru_utime + children.ru_stime
+    evaluations = study.evaluations(cell)
+    if list(evaluations) == ["evaluation"]:  # the cell leaves the table itself
+        if not result.is_file():
+            _sample(cell, model, evaluations["evaluation"], result, says)
+        return
+    from differential_smoothing.rollouts import read_rollouts
+    from differential_smoothing.sweep import join_counts, write_counts, write_log
 
-        def sampled(done: int, total: int = len(problems)) -> None:
-            says.send(("sample", done, total))
-
-        job = Job(
-            model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model, task=task,
-            training_seed=cell.seed, temperature=evaluation.temperature, top_p=evaluation.top_p, chat=evaluation.chat,
-            max_new_tokens=evaluation.max_completion_length, engine=evaluation.engine, engine_options=evaluation.engine_options,
-            chat_template_kwargs=evaluation.chat_template_kwargs,
-        )  # fmt: skip
-        # A cell that leaves a table is sampled into it; one that leaves counts only, into tables that go again.
-        tables[name] = result if list(evaluations) == ["evaluation"] else result.with_name(f"{cell.name}.{name}.rollouts")
-        if not tables[name].is_file():
-            sample_to_file(job, tables[name], on_problems=sampled)
-    if "selection" in tables:
-        from differential_smoothing.sweep import write_counts
-
-        frames = {name: read_rollouts(table) for name, table in tables.items()}
-        write_counts(frames, cell, result, seconds=seconds)
+    parts = []
+    for step, weights in [*((step, str(snapshot(folder / cell.name, step))) for step in steps), (last, model)]:
+        part, tables = result.with_name(f"{cell.name}.step-{step}.counts"), {}
+        if not part.is_file():
+            for name, evaluation in evaluations.items():
+                tables[name] = result.with_name(f"{cell.name}.step-{step}.{name}.rollouts")
+                if not tables[name].is_file():
+                    _sample(cell, weights, evaluation, tables[name], says)
+            write_counts({name: read_rollouts(table) for name, table in tables.items()}, part, step=step)
         for table in tables.values():
             table.unlink()
+        if weights != model:
+            shutil.rmtree(weights, ignore_errors=True)
+        parts.append(part)
+    write_log(folder / cell.name / "metrics.jsonl", result, cell=cell.name, seconds=seconds)
+    join_counts(parts, result)
+
+
+def _sample(cell: Cell, model: str, evaluation: Evaluation, table: Path, says: Connection) -> None:
+    """Sample ``model`` on the problems of ``evaluation`` into ``table``, with the same seeds whatever the model."""
+    from differential_smoothing.evaluation.generate import Job
+    from differential_smoothing.evaluation.parts import sample_to_file
+
+    task = evaluation.make_task()
+    problems = task.problems(evaluation.problems, split=evaluation.split, seed=evaluation.seed)
+
+    def sampled(done: int, total: int = len(problems)) -> None:
+        says.send(("sample", done, total))
+
+    job = Job(
+        model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model, task=task,
+        training_seed=cell.seed, temperature=evaluation.temperature, top_p=evaluation.top_p, chat=evaluation.chat,
+        max_new_tokens=evaluation.max_completion_length, engine=evaluation.engine, engine_options=evaluation.engine_options,
+        chat_template_kwargs=evaluation.chat_template_kwargs,
+    )  # fmt: skip
+    sample_to_file(job, table, on_problems=sampled)

@@ -2,16 +2,21 @@
 
     common: {...}                                    # options of every run, those of `dsmooth train`
     rules:                                           # name -> options; the one that is a list is the rule's strength
-      grpo: {}
+      grpo: {seeds: [0, 1, 2, 3, 4]}
       ds_token: {gamma_p: [0.1, 0.2, 0.4]}
       pkpo: {rule: pkpo, rule_options: {k: [2, 4, 8]}}
       mine: {rule: "my_rules.py:mine"}
     learning_rates: [1.0e-4, 2.0e-4, 4.0e-4]
     tasks: {countdown: {}}                           # name -> options that differ; may be left out
     seeds: [0, 1, 2]
+    checkpoints: [100, 200, 400]                     # steps after which a run is sampled besides its last; may be left out
     baseline: grpo
     selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point
     evaluation: {split: test, problems: 500, samples: 64}    # what is reported
+
+A rule may have ``learning_rates`` and ``seeds`` of its own, which replace the sweep's. With ``checkpoints`` every run is a path: it is sampled
+after each of these steps and its last one, on the same problems with the same sampling seeds, and so is the base (step 0). Rules,
+strengths, rates, seeds and tasks may be added to a sweep that has run; cells that are done stay as they are.
 
 A *point* is a rule at one strength and one learning rate on one task; it is trained once per seed. A cell leaves counts per problem,
 not completions, so that a sweep of hundreds of cells is a file of a few hundred kilobytes. Everything else (processes, resuming, folders)
@@ -23,8 +28,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +47,12 @@ if TYPE_CHECKING:
 
 __all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "write_counts"]
 
+#: What is kept of a training's log: from it a study tells in which regime it was.
+LOGGED = (
+    "step", "learning_rate", "reward", "frac_reward_zero_std", "entropy", "ds/correct", "ds/groups_all_correct", "ds/groups_all_wrong",
+    "ds/logp_correct", "ds/logp_incorrect", "ds/term_correct", "ds/term_incorrect", "ds/gamma_p", "ds/variety",
+)  # fmt: skip
+
 #: What is known of a problem after sampling: samples, correct ones, distinct correct answers, chance that two correct ones differ.
 COUNTS = ("n", "c", "distinct", "differ")
 
@@ -57,7 +68,8 @@ class Point(NamedTuple):
     @property
     def name(self) -> str:
         """The point as a model's name, which names folders: ``ds_token-0.2-lr0.0001``."""
-        parts = [self.task, self.rule, self.strength, f"lr{self.learning_rate:g}"]
+        rate = f"lr{self.learning_rate:g}" if self.learning_rate else ""  # the base has none
+        parts = [self.task, self.rule, self.strength, rate]
         return "-".join(part for part in parts if part)
 
 
@@ -67,6 +79,39 @@ class Sweep(Study):
 
     points: Mapping[str, Point] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
+    checkpoints: tuple[int, ...] = ()
+    seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def cells(self) -> list[Cell]:
+        """The bases, where there are paths to begin there; then whole seeds, each with all its points."""
+        trained = [
+            Cell(name, seed, {**self.common, **options, "seed": seed})
+            for seed in sorted({seed for seeds in self.seeds_of.values() for seed in seeds})
+            for name, options in self.models.items()
+            if options is not None and seed in self.seeds_of[name]
+        ]
+        return [Cell(name, 0, None) for name, options in self.models.items() if options is None] + trained
+
+    def base_of(self, cell: Cell) -> str:
+        """The model of the cell's task."""
+        if cell.options is not None:
+            return cell.options.get("model", "base")
+        task = self.points[cell.model].task
+        return next(
+            {**self.common, **options}.get("model", "base")
+            for name, options in self.models.items()
+            if options is not None and self.points[name].task == task
+        )
+
+    def steps(self, cell: Cell) -> tuple[int, ...]:
+        """The checkpoints before the cell's last step."""
+        if cell.options is None:
+            return ()
+        return tuple(step for step in self.checkpoints if step < cell.options["max_steps"])
+
+    def definition(self) -> dict[str, Any]:
+        """What is sampled and when. The training of each cell is held by the cell's own folder, so cells may be added."""
+        return {"by_task": asdict(self)["by_task"], "checkpoints": list(self.checkpoints)}
 
     def evaluations(self, cell: Cell) -> dict[str, Evaluation]:
         """Both ``selection`` and ``evaluation`` of the cell's task."""
@@ -81,7 +126,7 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     """A sweep from what its file holds. ValueError says what is wrong with it."""
     kinds = {
         "common": dict, "rules": dict, "learning_rates": list, "tasks": dict, "seeds": list, "baseline": str,
-        "selection": dict, "evaluation": dict,
+        "selection": dict, "evaluation": dict, "checkpoints": list,
     }  # fmt: skip
     unknown = sorted(set(content) - set(kinds))
     if unknown:
@@ -92,14 +137,11 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     for name in ("rules", "learning_rates", "selection", "evaluation"):
         if not content.get(name):
             raise ValueError(f"{path}: a sweep needs the entry {name}; it is missing or empty.")
-    rates = content["learning_rates"]
-    if not all(type(rate) in (int, float) and rate > 0 for rate in rates) or len(set(rates)) < len(rates):
-        raise ValueError(
-            f"{path}: learning_rates must be different numbers > 0, got {rates!r}. YAML reads 1e-4 as text: write 1.0e-4."
-        )
+    _check_rates(path, content["learning_rates"])
     common = content.get("common", {})
+    checkpoints = _checkpoints(path, content.get("checkpoints", []), common)
     tasks = content.get("tasks") or {"": {}}
-    points, models = {}, {}
+    points, models, seeds_of = {}, {}, {}
     for task, changed in tasks.items():
         _check_name(path, "task", task or "countdown")
         if not isinstance(changed, dict | None):
@@ -110,6 +152,10 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
                 raise ValueError(
                     f"{path}: the rule {rule} needs a mapping of options ({{}} for none), got {options!r}."
                 )
+            own = {key: options[key] for key in ("learning_rates", "seeds") if key in options}
+            rates = _check_rates(path, own.get("learning_rates", content["learning_rates"]))
+            seeds = check_seeds(path, own.get("seeds", content.get("seeds", [0])))
+            options = {key: value for key, value in options.items() if key not in own}
             for strength, chosen in _strengths(path, rule, options):
                 for rate in rates:
                     point = Point(rule, strength, float(rate), task)
@@ -118,7 +164,11 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
                             f"{path}: two points are called {point.name}. Rename a rule or a task."
                         )
                     points[point.name] = point
+                    seeds_of[point.name] = seeds
                     models[point.name] = {**(changed or {}), **chosen, "learning_rate": float(rate)}
+        if checkpoints:
+            base = Point("base", "", 0.0, task)
+            points[base.name], models[base.name] = base, None
     baseline = content.get("baseline", "grpo")
     if baseline not in content["rules"]:
         raise ValueError(
@@ -141,7 +191,25 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     return Sweep(
         models=models, common=common, seeds=check_seeds(path, content.get("seeds", [0])), baseline=baseline,
         evaluation=by_task[next(iter(by_task))]["evaluation"], points=points, by_task=by_task,
+        checkpoints=checkpoints, seeds_of=seeds_of,
     )  # fmt: skip
+
+
+def _check_rates(path: Path, rates: Any) -> list[float]:
+    good = isinstance(rates, list) and rates and all(type(rate) in (int, float) and rate > 0 for rate in rates)
+    if not good or len(set(rates)) < len(rates):
+        raise ValueError(
+            f"{path}: learning_rates must be different numbers > 0, got {rates!r}. YAML reads 1e-4 as text: write 1.0e-4."
+        )
+    return rates
+
+
+def _checkpoints(path: Path, steps: list, common: Mapping[str, Any]) -> tuple[int, ...]:
+    if not all(type(step) is int and step > 0 for step in steps) or sorted(set(steps)) != steps:
+        raise ValueError(f"{path}: checkpoints must be increasing steps of at least 1, got {steps!r}.")
+    if steps and type(common.get("max_steps")) is not int:
+        raise ValueError(f"{path}: with checkpoints, common needs max_steps: the number of steps of every run.")
+    return tuple(steps)
 
 
 def _check_name(path: Path, what: str, name: Any) -> None:
@@ -177,29 +245,61 @@ def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tu
         yield text, {**options, "rule_options": {**inner, key: value}} if where else {**options, key: value}
 
 
-def write_counts(frames: Mapping[str, pd.DataFrame], cell: Cell, path: Path, *, seconds: float) -> None:
-    """Write what is kept of a cell: per problem of each evaluation ``n``, ``c``, ``distinct`` and ``differ`` of ``evaluation.counts``; and what the training cost.
-
-    ``seconds`` of processor time stand in a file of their own beside it: they differ from run to run, the counts do not.
-    """
+def write_counts(frames: Mapping[str, pd.DataFrame], path: Path, *, step: int) -> None:
+    """Write what is kept of a model: per problem of each evaluation ``n``, ``c``, ``distinct`` and ``differ`` of ``evaluation.counts``."""
     import pandas as pd
 
     from differential_smoothing.evaluation import counts
 
-    parts = [counts(frame).assign(evaluation=name) for name, frame in frames.items()]
-    table = pd.concat(parts, ignore_index=True)
-    table = table[["model", "seed", "evaluation", "prompt_id", *COUNTS]]
+    table = pd.concat([counts(frame).assign(evaluation=name, step=step) for name, frame in frames.items()], ignore_index=True)
+    _write_table(table[["model", "seed", "step", "evaluation", "prompt_id", *COUNTS]], path)
+
+
+def join_counts(parts: Sequence[Path], path: Path) -> None:
+    """One table of a cell from those of its checkpoints, which then go."""
+    import pandas as pd
+
+    _write_table(pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True), path)
+    for part in parts:
+        part.unlink()
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cost = path.with_suffix(".cost.json")
-    cost.write_text(json.dumps({"cell": cell.name, "processor_seconds": round(seconds, 1)}) + "\n")
     partial = path.with_name(path.name + ".partial")
     table.to_parquet(partial, index=False)
     os.replace(partial, path)
 
 
+def write_log(metrics: Path, result: Path, *, cell: str, seconds: float) -> None:
+    """Keep what a cell's training logged and cost, beside its counts: ``.log.json`` has a list of ``{step, reward, ...}`` of numbers.
+
+    ``seconds`` of processor time stand in a file of their own, ``.cost.json``: they differ from run to run, the counts do not.
+    """
+    from differential_smoothing.training import write_atomically
+
+    cost, log = {"cell": cell, "processor_seconds": round(seconds, 1)}, []
+    if metrics.is_file():
+        for line in metrics.read_text().splitlines():
+            entry = json.loads(line)
+            numbers = {key: float(value) for key, value in entry.items() if _is_number(value)}
+            if "reward" in numbers:  # the last entry is the host's summary
+                log.append({key: float(f"{numbers[key]:.6g}") for key in sorted(numbers) if key in LOGGED})
+    write_atomically(result.with_suffix(".cost.json"), json.dumps(cost) + "\n")
+    write_atomically(result.with_suffix(".log.json"), json.dumps(log) + "\n")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
     """The counts of all finished cells, with the point of each: columns ``rule``, ``strength``, ``learning_rate``, ``task``,
-    ``model``, ``seed``, ``evaluation``, ``prompt_id`` and ``COUNTS``. Problems of ``evaluation`` that are in ``selection`` too, as they can be where
+    ``model``, ``seed``, ``step``, ``evaluation``, ``prompt_id`` and ``COUNTS``. Problems of ``evaluation`` that are in ``selection`` too, as they can be where
     both are on one split, are left out of ``evaluation``. ValueError if there are no finished cells."""
     import pandas as pd
 
@@ -210,12 +310,15 @@ def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
     parts = []
     for cell, file in done:
         point = sweep.points[cell.model]
-        parts.append(pd.read_parquet(file).assign(**point._asdict()))
+        table = pd.read_parquet(file).assign(**point._asdict())
+        if "step" not in table:  # published before there were checkpoints
+            table["step"] = int((cell.options or {}).get("max_steps") or 0)
+        parts.append(table)
     table = pd.concat(parts, ignore_index=True)
     problem = pd.MultiIndex.from_frame(table[["task", "prompt_id"]])
     judged = table["evaluation"] == "evaluation"
     table = table[~(judged & problem.isin(problem[table["evaluation"] == "selection"]))].reset_index(drop=True)
-    first = ["task", "rule", "strength", "learning_rate", "seed", "evaluation", "prompt_id"]
+    first = ["task", "rule", "strength", "learning_rate", "step", "seed", "evaluation", "prompt_id"]
     return table[[*first, *COUNTS, "model"]]
 
 

@@ -11,6 +11,7 @@ import difflib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -24,7 +25,7 @@ from differential_smoothing.tasks import Task, configured_task, read_options
 if TYPE_CHECKING:
     from differential_smoothing.integrations.trl import DSGRPOConfig
 
-__all__ = ["RunArguments", "parse_config", "resolve_model", "train"]
+__all__ = ["RunArguments", "parse_config", "resolve_model", "snapshot", "train"]
 
 
 @dataclass
@@ -80,7 +81,15 @@ class RunArguments:
         },
     )
 
+    snapshots: list[int] | None = field(
+        default=None,
+        metadata={"help": "Steps after which the weights are also kept, in snapshot-N/. Changes nothing in the training."},
+    )
+
     def __post_init__(self):
+        wrong = [step for step in self.snapshots or [] if not (isinstance(step, int) and step > 0)]
+        if wrong:
+            raise ValueError(f"snapshots must be whole steps of at least 1, got {wrong[0]!r}.")
         if self.rollout not in ("shared_prefix", "host"):
             raise ValueError(f"rollout must be 'shared_prefix' or 'host'; got {self.rollout!r}.")
         self.task_options = read_options(self.task_options)
@@ -277,6 +286,7 @@ def train(
             callbacks=[_progress(folder, on_step)],
             canonical=task.canonical,
         )
+        trainer.add_callback(_snapshots(trainer, folder, run.snapshots or []))
         if run.monitor:
             SharpeningMonitor(trainer, canonical=task.canonical)
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
@@ -302,12 +312,18 @@ ADDED_LATER = [
 
 @contextmanager
 def claim_folder(
-    folder: Path, definition: dict[str, Any], *, adopt: bool = False, open_to_change: tuple[str, ...] = ()
+    folder: Path,
+    definition: dict[str, Any],
+    *,
+    adopt: bool = False,
+    open_to_change: tuple[str, ...] = (),
+    may_grow: tuple[str, ...] = (),
 ) -> Iterator[None]:
     """Hold ``folder`` as the home of what ``definition`` defines, alone, while the block runs.
 
     ``adopt`` takes a folder over that has no config.json although it is not empty. Keys that begin with one of ``open_to_change`` may
-    differ from what the folder was, and are changed. ValueError if it is another's, if something else is in it, or if another process is at
+    differ from what the folder was, and are changed. Keys that begin with one of ``may_grow`` may be
+    added or taken out; one that stays must keep its value. ValueError if it is another's, if something else is in it, or if another process is at
     work in it.
     """
     path, lock = folder / "config.json", folder / "lock"
@@ -331,7 +347,8 @@ def claim_folder(
                 f"{path} cannot be read as a run's config. Nothing was changed. Choose another folder."
             ) from None
     keys = (k for k in {*existing, *definition} if not k.startswith(open_to_change))
-    differing = sorted(k for k in keys if existing.get(k) != definition.get(k))
+    grown = {k for k in {*existing} ^ {*definition} if k.startswith(may_grow)}
+    differing = sorted(k for k in keys if existing.get(k) != definition.get(k) and k not in grown)
     if differing:
         name = differing[0]
         raise ValueError(
@@ -379,13 +396,21 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def check_run(run: RunArguments, config: DSGRPOConfig) -> None:
+    """ValueError if ``config.output_dir`` is there and belongs to another run. Changes nothing."""
+    folder = Path(config.output_dir)
+    if (folder / "config.json").is_file():
+        with claim_folder(folder, _definition(run, config)):
+            pass
+
+
 def _definition(run: RunArguments, config: DSGRPOConfig) -> dict[str, Any]:
     """What makes two runs the same: all options but those that say where things are put or how often reported."""
     incidental = {
         "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "logging_steps", "log_level",
         "save_steps", "save_total_limit", "save_strategy", "logging_strategy", "log_completions", "hub_token",
         "num_completions_to_print", "resume_from_checkpoint", "dataloader_num_workers",
-        "monitor",
+        "monitor", "snapshots",
     }  # fmt: skip
     return {k: v for k, v in {**config.to_dict(), **asdict(run)}.items() if k not in incidental}
 
@@ -420,6 +445,31 @@ def _progress(folder: Path, on_step: Callable[[int, int], None] | None):
                 on_step(state.global_step, state.max_steps)
 
     return Progress()
+
+
+def snapshot(folder: Path, step: int) -> Path:
+    """Where a run keeps the weights it had after ``step``."""
+    return folder / f"snapshot-{step}"
+
+
+def _snapshots(trainer: Any, folder: Path, steps: Sequence[int]):
+    from transformers import TrainerCallback
+
+    class Snapshots(TrainerCallback):
+        """Keeps the weights at the chosen steps, each folder whole or not at all. A step comes before its checkpoint, so a run that is
+        continued from a checkpoint has all snapshots up to it."""
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step in steps:
+                target = snapshot(folder, state.global_step)
+                partial = target.with_name(target.name + ".partial")
+                trainer.save_model(str(partial))
+                if state.is_world_process_zero:
+                    if target.exists():  # of a run that was interrupted between this step and its next checkpoint
+                        shutil.rmtree(target)
+                    partial.rename(target)
+
+    return Snapshots()
 
 
 def _lora(rank: int):

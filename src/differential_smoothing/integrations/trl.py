@@ -41,12 +41,16 @@ from trl.models import unwrap_model_for_generation
 from differential_smoothing.advantages import (
     centred_logps,
     completion_logps,
+    density_logps,
     ds_grpo_advantages,
+    relative_term,
     smoothing_coefficient,
     smoothing_term,
 )
 from differential_smoothing.integrations import card
 from differential_smoothing.integrations.launch import lone_process
+from differential_smoothing.integrations.shared_prompts import check_shareable, shared_prompt_logps
+from differential_smoothing.integrations.variety import VarietyTarget
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
 from differential_smoothing.sampling import sample
@@ -55,6 +59,9 @@ from differential_smoothing.tasks.task import text_of
 __all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
 
 _log = logging.getLogger(__name__)
+
+#: A weight of the KL term whose effect is below rounding: with it the host keeps the frozen base and hands over its log-probs.
+HELD_REFERENCE = 1e-12
 
 
 @dataclass
@@ -128,6 +135,39 @@ class DSGRPOConfig(GRPOConfig):
         },
     )
 
+    relative: bool = field(
+        default=False,
+        metadata={
+            "help": "Multiply the gammas by the completion's own advantage, at least relative_floor, and take log pi_old relative to its mean "
+            "over the group's completions of the same correctness. 0.3 to 0.5 for gamma_p."
+        },
+    )
+    relative_floor: float = field(
+        default=0.2, metadata={"help": "Least size of the advantage that relative multiplies by; acts in groups that are all correct."}
+    )
+    density: str = field(
+        default="old",
+        metadata={
+            "help": "Whose log-probability the term takes: 'old' log pi_old, 'base' that of the frozen base (the paper's Eq. 4), 'ratio' "
+            "log pi_old - base_weight * log pi_base."
+        },
+    )
+    base_weight: float = field(default=1.0, metadata={"help": "Weight of log pi_base in density='ratio'."})
+    variety_target: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of the base's variety among right answers to keep, in (0, 1]: gamma_p is found while training, starting at "
+            "gamma_p or 0.1. Variety is the mean surprisal of the tokens of correct completions."
+        },
+    )
+    share_prompts: bool = field(
+        default=False,
+        metadata={
+            "help": "Read every prompt once for all its completions in the loss's forward pass. The same loss but for rounding; saves the "
+            "prompts' share of the tokens. One process, no gradient checkpointing, text only."
+        },
+    )
+
     def __post_init__(self):
         if not isinstance(self.rule, str):
             raise ValueError(
@@ -140,8 +180,11 @@ class DSGRPOConfig(GRPOConfig):
                     setattr(self, name, value)
         if str(self.fsdp).lower() == "true":  # from a flag it is text, which the host takes for a list of options
             self.fsdp = True
+        if self.density in ("base", "ratio") and self.beta == 0:
+            self.beta = HELD_REFERENCE  # the host keeps a frozen base for beta > 0 only
         super().__post_init__()
         self._check_rule()
+        self._check_term()
         smoothing_coefficient(
             torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
         )  # its checks and messages
@@ -175,6 +218,34 @@ class DSGRPOConfig(GRPOConfig):
                 f"stage='reward' adds its term to the summed reward, which multi_objective_aggregation="
                 f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize' or stage='advantage'."
             )
+
+    def _check_term(self) -> None:
+        """The options of the term among themselves: one without effect is an error."""
+        if self.density not in ("old", "base", "ratio"):
+            raise ValueError(f"density must be one of old, base, ratio; got {self.density!r}.")
+        target = self.variety_target
+        if target is not None and not (isinstance(target, (int, float)) and 0 < target <= 1):
+            raise ValueError(f"variety_target is the share of the base's variety to keep, above 0 and at most 1; got {target!r}.")
+        if target is not None and self.schedule != "constant":
+            raise ValueError(f"variety_target and schedule={self.schedule!r} both set gamma_p while training. Choose one.")
+        if target is not None and self.rule.startswith("ds_"):
+            raise ValueError(f"rule={self.rule!r} has gammas of its own, which variety_target cannot move. Take rule='grpo'.")
+        smooths = self.gamma_p > 0 or self.gamma_n > 0 or target is not None
+        for name, default in (("relative", False), ("density", "old")):
+            if getattr(self, name) != default and not smooths:
+                raise ValueError(f"{name}={getattr(self, name)!r} has no effect while gamma_p and gamma_n are 0. Set gamma_p, such as 0.3.")
+        if self.relative_floor != 0.2 and not self.relative:
+            raise ValueError(f"relative_floor={self.relative_floor} has no effect without relative=True.")
+        if self.base_weight != 1.0 and self.density != "ratio":
+            raise ValueError(f"base_weight={self.base_weight} has no effect without density='ratio'.")
+        if self.density != "old" and self.sync_ref_model:
+            raise ValueError(f"density={self.density!r} needs a frozen base, which sync_ref_model=True moves. Set it to false.")
+        if self.relative and (self.center or self.stage == "reward"):
+            raise ValueError("relative=True is centred by itself, at the advantage stage. Leave center out and set stage='advantage'.")
+        if self.density != "old" and self.center and self.level == "token":
+            raise ValueError(f"center=True at level='token' needs density='old'; got {self.density!r}. Use relative=True or another level.")
+        if self.density == "ratio" and self.base_weight < 0:
+            raise ValueError(f"base_weight must be >= 0, got {self.base_weight}.")
 
     def _check_rule(self) -> None:
         if self.rule in ("grpo", *PRESETS):
@@ -216,7 +287,8 @@ class DSGRPOTrainer(GRPOTrainer):
 
     Logged with the host's metrics, over all processes: ``ds/correct`` (share of completions), ``ds/logp_correct`` and
     ``ds/logp_incorrect`` (mean log pi_old per token, nats), ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what
-    was added to the stock advantage per token). The completions table and the logged advantages hold the shaped values,
+    was added to the stock advantage per token); ``ds/groups_all_correct`` and ``ds/groups_all_wrong`` (shares of the groups, in which
+    GRPO has no gradient). The completions table and the logged advantages hold the shaped values,
     averaged over a completion's tokens.
     """
 
@@ -253,6 +325,15 @@ class DSGRPOTrainer(GRPOTrainer):
                 f"f(completion_text, **columns) -> str, or None for no answer."
             )
         self._factor = 1.0  # of the schedule
+        self._target: VarietyTarget | None = None
+        if self.args.variety_target is not None:
+            self._target = VarietyTarget(self.args.variety_target, self.args.gamma_p)
+            self.add_callback(self._target)
+        if self.args.share_prompts:
+            check_shareable(
+                num_processes=self.accelerator.num_processes, gradient_checkpointing=self.args.gradient_checkpointing,
+                padding_free=getattr(self.args, "padding_free", False),
+            )  # fmt: skip
         self._rewards_per_func: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
         self._say_if_alone(args[0] if args else kwargs.get("model"))
@@ -306,18 +387,19 @@ class DSGRPOTrainer(GRPOTrainer):
         output["ds_correct"] = correct[mine]
         output["ds_row"] = torch.arange(mine.start, mine.stop, device=correct.device)
 
+        self._log_decided_groups(correct)
         if self._rule is not None:
             self._apply_rule(output, correct, mine)
         if self.args.schedule != "constant" and self.model.training:
             self._follow_schedule(output)
         logps = _old_logps(output)
-        if self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center):
+        if self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center or self.args.relative):
             logps = self._needed_logps(output)
             stock, shaped = output["advantages"], self._shaped_by_group(output, logps, correct, mine)
             output["advantages"] = shaped
             mean = shaped if shaped.dim() == 1 else _mean_over_tokens(shaped, _loss_mask(output))
             self._relog_advantages(output["ds_row"], mean)
-            term = shaped - stock
+            term = shaped - (stock if stock.dim() == shaped.dim() else stock[:, None])
             self._log_metrics(output, logps, term if term.dim() == 2 else term[:, None].expand_as(logps))
         elif logps is not None and not self._centres_tokens:
             self._shape(output, logps)
@@ -332,8 +414,16 @@ class DSGRPOTrainer(GRPOTrainer):
         finally:
             self._in_loss = None
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+    def _get_per_token_logps_and_entropies(
+        self, model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, ...]:
+        batch = (model, input_ids, attention_mask, logits_to_keep)
+        if self.args.share_prompts:
+            entropies = kwargs.get("compute_entropy", False)
+            with self.accelerator.autocast():
+                result = (*shared_prompt_logps(*batch, compute_entropy=entropies), None)
+        else:
+            result = super()._get_per_token_logps_and_entropies(*batch, *args, **kwargs)
         if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
             old = _old_logps(self._in_loss)
             entropies = result[1].detach() if self._centres_tokens else None
@@ -342,7 +432,12 @@ class DSGRPOTrainer(GRPOTrainer):
 
     @property
     def _smooths(self) -> bool:
-        return self.args.gamma_p > 0 or self.args.gamma_n > 0
+        return self.args.gamma_p > 0 or self.args.gamma_n > 0 or self._target is not None
+
+    def _density(self, inputs: dict[str, Any], logps: Tensor) -> Tensor:
+        """(batch, tokens): the log-probs that the term is made of."""
+        base = inputs.get("ref_per_token_logps")
+        return density_logps(logps, base, density=self.args.density, base_weight=self.args.base_weight)
 
     @property
     def _centres_tokens(self) -> bool:
@@ -355,9 +450,9 @@ class DSGRPOTrainer(GRPOTrainer):
         if self._smooths:
             mask = _loss_mask(inputs)
             coefficient = smoothing_coefficient(inputs["ds_correct"], **self._gammas)
-            values = logps
+            values = self._density(inputs, logps)
             if self.args.level != "token":
-                values = self._completion_logps(logps, mask)[:, None].expand_as(logps)
+                values = self._completion_logps(values, mask)[:, None].expand_as(logps)
             term = smoothing_term(values, mask, coefficient=coefficient, entropies=entropies)
             stock = inputs["advantages"]
             inputs["advantages"] = (stock if stock.dim() == 2 else stock[:, None]) + term
@@ -366,13 +461,23 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice) -> Tensor:
         """This process's advantages under the shapings that need the whole group, wherever its completions are."""
-        mask = _loss_mask(output)
-        logps = self.accelerator.gather(self._completion_logps(logps, mask))
-        group = self._groups(logps)
-        if self.args.center:
-            # what is unscored or has no tokens that count (a truncated one) is no answer to compare the others with
+        mask, logps = _loss_mask(output), self._density(output, logps)
+        group = self._groups(correct)
+        if self.args.center or self.args.relative:
+            # exclude unscored completions and those without tokens that count (truncated ones) from the group's mean
             has_tokens = self.accelerator.gather((mask != 0).any(1))
             kind = torch.where(has_tokens & ~self._rewards().isnan(), correct, torch.nan)
+        if self.args.relative:
+            stock = output["advantages"]
+            size = stock if stock.dim() == 1 else _mean_over_tokens(stock, mask)
+            term = relative_term(
+                self._gather_tokens(logps), self._gather_tokens(mask), advantages=self.accelerator.gather(size), correct=kind,
+                group=group, coefficient=smoothing_coefficient(kind, **self._gammas), level=self.args.level,
+                floor=self.args.relative_floor,
+            )[mine, : mask.size(1)]  # fmt: skip
+            return (stock if stock.dim() == 2 else stock[:, None]) + term
+        logps = self.accelerator.gather(self._completion_logps(logps, mask))
+        if self.args.center:
             term = smoothing_coefficient(correct, **self._gammas) * centred_logps(logps, correct=kind, group=group)
             stock = output["advantages"]
             return stock + (term[mine] if stock.dim() == 1 else term[mine, None])
@@ -390,7 +495,8 @@ class DSGRPOTrainer(GRPOTrainer):
 
     @property
     def _gammas(self) -> dict[str, float]:
-        return {"gamma_p": self.args.gamma_p * self._factor, "gamma_n": self.args.gamma_n * self._factor}
+        gamma_p = self.args.gamma_p if self._target is None else self._target.gamma_p
+        return {"gamma_p": gamma_p * self._factor, "gamma_n": self.args.gamma_n * self._factor}
 
     def _follow_schedule(self, output: dict[str, Any]) -> None:
         """Set the factor of the gammas, and the host's entropy coefficient, from the batch of all processes."""
@@ -439,6 +545,18 @@ class DSGRPOTrainer(GRPOTrainer):
         for name, (count, logp, added) in {"correct": total[2:5], "incorrect": total[5:8]}.items():
             metrics[f"ds/logp_{name}"].append(_ratio(logp, count))
             metrics[f"ds/term_{name}"].append(_ratio(added, count))
+        if self._target is not None and self.model.training:
+            metrics["ds/gamma_p"].append(self._target.gamma_p)
+            metrics["ds/variety"].append(_ratio(-total[3], total[2]))
+            self._target.observe(total[2], total[3])
+
+    def _log_decided_groups(self, correct: Tensor) -> None:
+        """Shares of the groups that are all correct and all wrong: there GRPO has no gradient."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        groups = correct.view(-1, size)
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in (("all_correct", 1), ("all_wrong", 0)):
+            metrics[f"ds/groups_{name}"].append((groups == value).all(1).float().mean().item())
 
     def _relog_advantages(self, row: Tensor, advantages: Tensor) -> None:
         """Put the shaped advantages, (batch,), where the host's log of completions has the stock ones."""
