@@ -50,7 +50,7 @@ from differential_smoothing.advantages import (
 from differential_smoothing.integrations import card
 from differential_smoothing.integrations.launch import lone_process
 from differential_smoothing.integrations.shared_prompts import check_shareable, shared_prompt_logps
-from differential_smoothing.integrations.variety import VarietyTarget
+from differential_smoothing.integrations.variety import VarietyTarget, success_correction
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
 from differential_smoothing.sampling import sample
@@ -156,8 +156,8 @@ class DSGRPOConfig(GRPOConfig):
     variety_target: float | None = field(
         default=None,
         metadata={
-            "help": "Share of the base's variety among right answers to keep, in (0, 1]: gamma_p is found while training, starting at "
-            "gamma_p or 0.1. Variety is the mean surprisal of the tokens of correct completions."
+            "help": "Share of the base's variety among right answers to keep, in (0, 1]: gamma_p is found while training. Variety is the "
+            "entropy among right answers in nats per token; see integrations/variety.py."
         },
     )
     share_prompts: bool = field(
@@ -327,7 +327,7 @@ class DSGRPOTrainer(GRPOTrainer):
         self._factor = 1.0  # of the schedule
         self._target: VarietyTarget | None = None
         if self.args.variety_target is not None:
-            self._target = VarietyTarget(self.args.variety_target, self.args.gamma_p)
+            self._target = VarietyTarget(self.args.variety_target, start=self.args.gamma_p, level=self.args.level)
             self.add_callback(self._target)
         if self.args.share_prompts:
             check_shareable(
@@ -386,6 +386,9 @@ class DSGRPOTrainer(GRPOTrainer):
         # completion's place in the host's log of this generation.
         output["ds_correct"] = correct[mine]
         output["ds_row"] = torch.arange(mine.start, mine.stop, device=correct.device)
+        if self._target is not None:
+            size = self.num_generations if self.model.training else self.num_generations_eval
+            output["ds_success"] = success_correction(correct, size)[mine]
 
         self._log_decided_groups(correct)
         if self._rule is not None:
@@ -539,6 +542,9 @@ class DSGRPOTrainer(GRPOTrainer):
         for value in (1, 0):
             part = (mask != 0) & (correct == value)[:, None]
             sums += [part.sum(), torch.where(part, logps, 0.0).nansum(), torch.where(part, term, 0.0).sum()]
+        if self._target is not None:
+            right = (correct == 1) & (mask != 0).any(1)
+            sums += [right.sum(), torch.where(right, inputs["ds_success"], 0.0).sum()]
         total = self.accelerator.reduce(torch.stack([value.float() for value in sums])).tolist()
         metrics = self._metrics["train" if self.model.training else "eval"]
         metrics["ds/correct"].append(_ratio(total[0], total[1]))
@@ -547,8 +553,8 @@ class DSGRPOTrainer(GRPOTrainer):
             metrics[f"ds/term_{name}"].append(_ratio(added, count))
         if self._target is not None and self.model.training:
             metrics["ds/gamma_p"].append(self._target.gamma_p)
-            metrics["ds/variety"].append(_ratio(-total[3], total[2]))
-            self._target.observe(total[2], total[3])
+            metrics["ds/variety"].append(self._target.ratio)
+            self._target.observe(total[8], total[2], total[9] - total[3])
 
     def _log_decided_groups(self, correct: Tensor) -> None:
         """Shares of the groups that are all correct and all wrong: there GRPO has no gradient."""
