@@ -18,7 +18,7 @@ back, so most of the work is done by a proportional part:
     reference  = max(target, 1 - (1 - target) * steps / GLIDE)                 the term acts from the first step on
     error      = (reference - variety / base's variety) / reference
     gamma_p    = min(scale * max(0, 1 + GAIN * error), most)                    0 at 5% too much, twice the scale at 5% too little
-    log scale += RATE * s * clip(error, -0.2, 0.2)                              unless gamma_p is at its bound: no wind-up
+    log scale += RATE * s * clip(error, -0.2, 0.2)                              unless gamma_p is at a bound: no wind-up
 
 with s the learning rate relative to its maximum: time is counted in what a step can do. The scale starts at the user's gamma_p, else at
 the critical strength that the laboratory derives at a success rate of a half, 1.4 / tokens of a correct completion for the levels token and
@@ -114,7 +114,7 @@ class VarietyTarget(TrainerCallback, ExportableState):
         error = (self.reference - self.ratio) / self.reference
         wanted = self.scale * max(0.0, 1 + GAIN * error)
         self.gamma_p = min(wanted, most)
-        if not (wanted > most and error > 0):
+        if 0 < wanted <= most or (wanted > most and error < 0):  # at a bound the ascent would wind up
             self.scale *= math.exp(RATE * speed * min(max(error, -0.2), 0.2))
             self.scale = min(max(self.scale, self.start / 100), most)
 
