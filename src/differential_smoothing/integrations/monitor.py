@@ -30,7 +30,8 @@ from trl import GRPOTrainer
 
 from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
 from differential_smoothing.evaluation.sequential import DropTest
-from differential_smoothing.integrations.trl import _loss_mask, _old_logps, correct_column
+from differential_smoothing.integrations.trl.batch import loss_mask, old_logps
+from differential_smoothing.integrations.trl.correctness import correct_column
 from differential_smoothing.tasks.task import text_of
 
 __all__ = ["SharpeningMonitor"]
@@ -158,7 +159,7 @@ class SharpeningMonitor(TrainerCallback):
 
     def _generation(self, method, inputs) -> dict[str, Any]:
         output = method(inputs)
-        batch, logps = self._pending[self._mode], _old_logps(output)
+        batch, logps = self._pending[self._mode], old_logps(output)
         # the host shuffles and splits what it buffers, so a completion's place travels with it
         output["sharpening_row"] = torch.arange(len(inputs), device=batch.logps.device)
         if logps is not None:
@@ -205,7 +206,7 @@ class SharpeningMonitor(TrainerCallback):
         return int.from_bytes(digest, "big") >> 1
 
     def _record(self, batch: _Batch, inputs: dict[str, Any], logps: Tensor) -> None:
-        mask = _loss_mask(inputs).bool() & ~logps.isnan()  # vLLM says NaN where it cannot tell
+        mask = loss_mask(inputs).bool() & ~logps.isnan()  # vLLM says NaN where it cannot tell
         batch.logps[inputs["sharpening_row"]] = torch.stack(
             [torch.where(mask, logps.float(), 0.0).sum(1), mask.sum(1).float()], 1
         )

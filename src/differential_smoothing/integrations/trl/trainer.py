@@ -1,16 +1,4 @@
-"""DS-GRPO as a drop-in for TRL's GRPOTrainer.
-
-    from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
-
-    DSGRPOTrainer(
-        model=..., args=DSGRPOConfig(gamma_p=0.2), reward_funcs=..., train_dataset=..., processing_class=...
-    ).train()
-
-Everything that is not the advantage is the host's: generation, losses, clipping, KL, PEFT, vLLM, distribution, resume.
-Four methods of the host are extended: ``_calculate_rewards`` to learn which completions are correct,
-``_generate_and_score_completions`` to replace the advantages, and ``_compute_loss`` with
-``_get_per_token_logps_and_entropies`` where log pi_old is known only there. All call ``super()`` and copy nothing. They
-are private to TRL, so ``tests/test_trl.py`` holds the contract we rely on.
+"""``DSGRPOTrainer``: where TRL's GRPOTrainer meets the rules and the term of Differential Smoothing.
 
 **Where log pi_old comes from, at no extra forward pass.** In this order: the old log-probs that TRL has computed for
 its own ratio; the sampler's (vLLM, or a ``rollout_func`` that returns ``logprobs``); else those of the loss's own
@@ -18,25 +6,22 @@ forward pass. In that last case TRL computes no old log-probs *because* the poli
 the current log-probs are the old ones, and the term is added on the way into the loss. Only ``stage="reward"``, ``center`` of whole
 completions and a ``rule`` that reads log-probs may need a forward pass of their own: they need a group's statistics before the loss
 sees its completions. ``center`` of tokens takes their entropies from the loss's forward pass.
+
+**Where the term is added:** in ``_shape`` alone, once per completion.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import groupby
-from math import gcd
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.distributed.tensor import DTensor
-from trl import GRPOConfig, GRPOTrainer
-from trl.models import unwrap_model_for_generation
+from trl import GRPOTrainer
 
 from differential_smoothing.advantages import (
     centred_logps,
@@ -47,165 +32,22 @@ from differential_smoothing.advantages import (
 )
 from differential_smoothing.integrations import card
 from differential_smoothing.integrations.launch import lone_process
-from differential_smoothing.rules import PRESETS, RULES, make_rule
+from differential_smoothing.integrations.trl.batch import (
+    VISION_INPUTS,
+    loss_mask,
+    mean_over_tokens,
+    old_logps,
+    ratio,
+)
+from differential_smoothing.integrations.trl.config import DSGRPOConfig
+from differential_smoothing.integrations.trl.correctness import correct_column
+from differential_smoothing.rules import PRESETS, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
-from differential_smoothing.sampling import sample
 from differential_smoothing.tasks.task import text_of
 
-__all__ = ["DSGRPOConfig", "DSGRPOTrainer", "shared_prefix_rollout"]
+__all__ = ["DSGRPOTrainer"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class DSGRPOConfig(GRPOConfig):
-    """GRPOConfig and the parameters of Differential Smoothing (arXiv 2511.19942). With both gammas 0 it is GRPO.
-
-    ``rule`` replaces GRPO's advantages by those of another rule, to which the term of the gammas is still added: a gamma_p above 0
-    with ``rule="maxrl"`` is Differential Smoothing on top of MaxRL.
-    """
-
-    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "rule_options"]
-
-    gamma_p: float = field(
-        default=0.0,
-        metadata={
-            "help": "Strength on correct completions, >= 0: flattens their distribution. 0.1 to 1 for token."
-        },
-    )
-    gamma_n: float = field(
-        default=0.0,
-        metadata={
-            "help": "Strength on incorrect completions, >= 0: sharpens their distribution. Costs variety."
-        },
-    )
-    level: str = field(
-        default="token",
-        metadata={
-            "help": "What log pi_old is: each 'token's own, or the completion's 'mean' or 'sum' over tokens."
-        },
-    )
-    stage: str = field(
-        default="advantage",
-        metadata={
-            "help": "Add the term to the 'advantage' (paper's practice) or to the 'reward' before centring."
-        },
-    )
-    center: bool = field(
-        default=False,
-        metadata={
-            "help": "Take log pi_old relative to its average: of the token's distribution (token), or of the group's "
-            "completions of the same correctness (mean, sum)."
-        },
-    )
-    rule: str = field(
-        default="grpo",
-        metadata={
-            "help": "What turns rewards into advantages: a name of differential_smoothing.rules, a preset of the host's "
-            "options, 'package.module:function' or 'file.py:function'. 'grpo' is the host's own."
-        },
-    )
-    rule_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'Options of the rule, a mapping such as {"k": 4}.'}
-    )
-    schedule: str = field(
-        default="constant",
-        metadata={
-            "help": "'entropy_discrepancy' multiplies the gammas and entropy_coef by the batch's entropy discrepancy, the gammas by 0 "
-            "where it is negative."
-        },
-    )
-    correct_reward: str | None = field(
-        default=None,
-        metadata={
-            "help": "Name of the reward function that says which completions are correct. Required with several."
-        },
-    )
-    correct_threshold: float = field(
-        default=0.5,
-        metadata={
-            "help": "A completion is correct if that reward is above this; None from the function = unknown."
-        },
-    )
-
-    def __post_init__(self):
-        if not isinstance(self.rule, str):
-            raise ValueError(
-                f"rule must be the name or import path of a rule, such as 'maxrl'; got {self.rule!r}."
-            )
-        if self.rule in PRESETS:
-            default = {f.name: f.default for f in fields(self)}
-            for name, value in PRESETS[self.rule].items():
-                if getattr(self, name) == default[name]:  # what the user set otherwise stays
-                    setattr(self, name, value)
-        if str(self.fsdp).lower() == "true":  # from a flag it is text, which the host takes for a list of options
-            self.fsdp = True
-        super().__post_init__()
-        self._check_rule()
-        smoothing_coefficient(
-            torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
-        )  # its checks and messages
-        choices = {
-            "level": ("token", "mean", "sum"),
-            "stage": ("advantage", "reward"),
-            "schedule": ("constant", "entropy_discrepancy"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
-        if self.schedule != "constant" and self.gamma_p == self.gamma_n == self.entropy_coef == 0:
-            raise ValueError(
-                f"schedule={self.schedule!r} multiplies gamma_p, gamma_n and entropy_coef, and all of them are 0. Set one, to 1.0 for "
-                f"the published entropy coefficient."
-            )
-        if self.schedule != "constant" and self.use_adaptive_entropy:
-            raise ValueError("schedule and use_adaptive_entropy both set the entropy coefficient. Choose one.")
-        if self.stage == "reward" and self.level == "token":
-            raise ValueError(
-                "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
-                "Set level to 'mean' or 'sum', or stage to 'advantage'."
-            )
-        if self.center and self.stage == "reward":
-            raise ValueError(
-                "center shifts the term at the advantage stage; the reward stage is centred by itself. Set stage to 'advantage', or "
-                "leave center out."
-            )
-        if self.stage == "reward" and self.multi_objective_aggregation != "sum_then_normalize":
-            raise ValueError(
-                f"stage='reward' adds its term to the summed reward, which multi_objective_aggregation="
-                f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize' or stage='advantage'."
-            )
-
-    def _check_rule(self) -> None:
-        if self.rule in ("grpo", *PRESETS):
-            if self.rule_options:
-                raise ValueError(
-                    f"rule={self.rule!r} leaves the advantages to the host and has no rule_options, got {self.rule_options}. The "
-                    f"host's own options, such as scale_rewards and entropy_coef, are options of the config itself."
-                )
-            return
-        if not (self.rule_options is None or isinstance(self.rule_options, dict)):
-            raise ValueError(f"rule_options must be a mapping of option to value, got {self.rule_options!r}.")
-        if ":" not in self.rule and self.rule not in RULES:
-            known = ", ".join([*RULES, *PRESETS])
-            raise ValueError(
-                f"There is no rule {self.rule!r}. Known are {known}; one of your own is 'package.module:function'."
-            )
-        make_rule(self.rule, self.rule_options)  # its own messages
-        smooths = self.gamma_p > 0 or self.gamma_n > 0
-        if self.rule in RULES and self.rule.startswith("ds_") and smooths:
-            raise ValueError(
-                f"rule={self.rule!r} has gammas of its own: put gamma_p and gamma_n into rule_options, or take another rule."
-            )
-        if self.stage == "reward" and smooths:
-            raise ValueError(
-                f"stage='reward' shapes the reward of the host's own advantages; with rule={self.rule!r} use stage='advantage'."
-            )
-        if self.multi_objective_aggregation != "sum_then_normalize":
-            raise ValueError(
-                f"rule={self.rule!r} reads the summed reward, which multi_objective_aggregation="
-                f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize'."
-            )
 
 
 class DSGRPOTrainer(GRPOTrainer):
@@ -310,12 +152,12 @@ class DSGRPOTrainer(GRPOTrainer):
             self._apply_rule(output, correct, mine)
         if self.args.schedule != "constant" and self.model.training:
             self._follow_schedule(output)
-        logps = _old_logps(output)
+        logps = old_logps(output)
         if self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center):
             logps = self._needed_logps(output)
             stock, shaped = output["advantages"], self._shaped_by_group(output, logps, correct, mine)
             output["advantages"] = shaped
-            mean = shaped if shaped.dim() == 1 else _mean_over_tokens(shaped, _loss_mask(output))
+            mean = shaped if shaped.dim() == 1 else mean_over_tokens(shaped, loss_mask(output))
             self._relog_advantages(output["ds_row"], mean)
             term = shaped - stock
             self._log_metrics(output, logps, term if term.dim() == 2 else term[:, None].expand_as(logps))
@@ -325,7 +167,7 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
         # A copy, since the host's buffer keeps the batch and may hand it out again for another iteration.
-        shapes = self._centres_tokens or _old_logps(inputs) is None
+        shapes = self._centres_tokens or old_logps(inputs) is None
         self._in_loss = dict(inputs) if shapes else None
         try:
             return super()._compute_loss(model, inputs if self._in_loss is None else self._in_loss)
@@ -335,7 +177,7 @@ class DSGRPOTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
-            old = _old_logps(self._in_loss)
+            old = old_logps(self._in_loss)
             entropies = result[1].detach() if self._centres_tokens else None
             self._shape(self._in_loss, result[0].detach() if old is None else old, entropies)
         return result
@@ -353,7 +195,7 @@ class DSGRPOTrainer(GRPOTrainer):
         """Add the term to ``inputs["advantages"]``, (batch,) -> (batch, tokens), and log it. Gammas 0: only log."""
         term = torch.zeros_like(logps)
         if self._smooths:
-            mask = _loss_mask(inputs)
+            mask = loss_mask(inputs)
             coefficient = smoothing_coefficient(inputs["ds_correct"], **self._gammas)
             values = logps
             if self.args.level != "token":
@@ -361,12 +203,12 @@ class DSGRPOTrainer(GRPOTrainer):
             term = smoothing_term(values, mask, coefficient=coefficient, entropies=entropies)
             stock = inputs["advantages"]
             inputs["advantages"] = (stock if stock.dim() == 2 else stock[:, None]) + term
-            self._relog_advantages(inputs["ds_row"], _mean_over_tokens(inputs["advantages"], mask))
+            self._relog_advantages(inputs["ds_row"], mean_over_tokens(inputs["advantages"], mask))
         self._log_metrics(inputs, logps, term)
 
     def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice) -> Tensor:
         """This process's advantages under the shapings that need the whole group, wherever its completions are."""
-        mask = _loss_mask(output)
+        mask = loss_mask(output)
         logps = self.accelerator.gather(self._completion_logps(logps, mask))
         group = self._groups(logps)
         if self.args.center:
@@ -394,7 +236,7 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _follow_schedule(self, output: dict[str, Any]) -> None:
         """Set the factor of the gammas, and the host's entropy coefficient, from the batch of all processes."""
-        tokens = [self._gather_tokens(t) for t in (self._needed_logps(output).float(), _loss_mask(output))]
+        tokens = [self._gather_tokens(t) for t in (self._needed_logps(output).float(), loss_mask(output))]
         discrepancy = entropy_discrepancy(*tokens, self.accelerator.gather(output["ds_correct"]))
         self._factor = max(discrepancy, 0.0)
         self.entropy_coef = self.args.entropy_coef * discrepancy
@@ -408,14 +250,14 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _apply_rule(self, output: dict[str, Any], correct: Tensor, mine: slice) -> None:
         """Replace the host's advantages by the rule's, which sees the completions of all processes."""
-        mask = _loss_mask(output)
+        mask = loss_mask(output)
         logps = self._gather_tokens(self._needed_logps(output)) if self._rule.needs_logps else None
         advantages = self._rule(
             self._rewards(), logps, self._gather_tokens(mask), correct=correct, group=self._groups(correct),
             progress=self.state.global_step / max(self.state.max_steps, 1), answer=self._answer, where=f"step {self.state.global_step}",
         )[mine]  # fmt: skip
         output["advantages"] = advantages if advantages.dim() == 1 else advantages[:, : mask.size(1)]
-        mean = advantages if advantages.dim() == 1 else _mean_over_tokens(output["advantages"], mask)
+        mean = advantages if advantages.dim() == 1 else mean_over_tokens(output["advantages"], mask)
         self._relog_advantages(output["ds_row"], mean)
 
     def _groups(self, everybodys: Tensor) -> Tensor:
@@ -428,17 +270,17 @@ class DSGRPOTrainer(GRPOTrainer):
         return self.accelerator.gather(self.accelerator.pad_across_processes(values, dim=1))
 
     def _log_metrics(self, inputs: dict[str, Any], logps: Tensor, term: Tensor) -> None:
-        mask, correct = _loss_mask(inputs), inputs["ds_correct"]
+        mask, correct = loss_mask(inputs), inputs["ds_correct"]
         sums = [correct.nansum(), (~correct.isnan()).sum()]
         for value in (1, 0):
             part = (mask != 0) & (correct == value)[:, None]
             sums += [part.sum(), torch.where(part, logps, 0.0).nansum(), torch.where(part, term, 0.0).sum()]
         total = self.accelerator.reduce(torch.stack([value.float() for value in sums])).tolist()
         metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics["ds/correct"].append(_ratio(total[0], total[1]))
+        metrics["ds/correct"].append(ratio(total[0], total[1]))
         for name, (count, logp, added) in {"correct": total[2:5], "incorrect": total[5:8]}.items():
-            metrics[f"ds/logp_{name}"].append(_ratio(logp, count))
-            metrics[f"ds/term_{name}"].append(_ratio(added, count))
+            metrics[f"ds/logp_{name}"].append(ratio(logp, count))
+            metrics[f"ds/term_{name}"].append(ratio(added, count))
 
     def _relog_advantages(self, row: Tensor, advantages: Tensor) -> None:
         """Put the shaped advantages, (batch,), where the host's log of completions has the stock ones."""
@@ -451,7 +293,7 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _needed_logps(self, output: dict[str, Any]) -> Tensor:
         """log pi_old per token, by a forward pass of its own if nobody has it; the host's ratio then uses the same."""
-        logps = _old_logps(output)
+        logps = old_logps(output)
         if logps is None:
             logps = output["old_per_token_logps"] = self._current_logps(output)
         return logps
@@ -467,93 +309,6 @@ class DSGRPOTrainer(GRPOTrainer):
         )
         logps, _, _ = self._get_per_token_logps_and_entropies(
             self.model, ids, attention, output["completion_ids"].size(1), batch_size=size,
-            **{key: output[key] for key in _VISION_INPUTS if key in output},
+            **{key: output[key] for key in VISION_INPUTS if key in output},
         )  # fmt: skip
         return logps
-
-
-_VISION_INPUTS = (
-    "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
-    "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
-)  # fmt: skip
-
-
-def correct_column(names: Sequence[str], named: str | None) -> int:
-    """Which of the reward functions says what is correct. ValueError if that is not plain."""
-    if named is None and len(names) > 1:
-        raise ValueError(
-            f"With several reward functions say which one decides what is correct: set correct_reward to one of "
-            f"{', '.join(names)}. A sum of rewards cannot tell a format reward from a right answer."
-        )
-    if named is not None and list(names).count(named) != 1:
-        raise ValueError(
-            f"correct_reward={named!r} must name one of the reward functions: {', '.join(names)}."
-        )
-    return 0 if named is None else list(names).index(named)
-
-
-def _old_logps(inputs: dict[str, Any]) -> Tensor | None:
-    """log pi_old per token if anybody has computed it: the host for its ratio, or the sampler."""
-    old = inputs.get("old_per_token_logps")
-    return inputs.get("sampling_per_token_logps") if old is None else old
-
-
-def _loss_mask(inputs: dict[str, Any]) -> Tensor:
-    mask = inputs["completion_mask"]
-    return mask * inputs["tool_mask"] if "tool_mask" in inputs else mask
-
-
-def _mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
-
-
-def _ratio(total: float, count: float) -> float:
-    return total / count if count else float("nan")  # the host leaves NaN out of its averages
-
-
-def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list]:
-    """A ``rollout_func`` for small models: every prompt is read once for all its completions, log-probs come along.
-
-    Pass it as ``DSGRPOTrainer(..., rollout_func=shared_prefix_rollout)`` (or to the stock trainer). It replaces
-    ``generate``, whose bookkeeping costs more than the forward passes of a model below some 10M parameters. It samples
-    at ``temperature`` and knows no other sampling option: ValueError if one is set.
-    """
-    args = trainer.args
-    options = {"top_p": (1.0,), "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": (1.0,)}
-    wrong = [
-        f"{name}={getattr(args, name)}"
-        for name, neutral in options.items()
-        if getattr(args, name) not in neutral
-    ]
-    if wrong or args.generation_kwargs:
-        raise ValueError(
-            f"shared_prefix_rollout samples from the whole distribution at the given temperature; it cannot do "
-            f"{', '.join(wrong) or 'generation_kwargs'}. Remove the option, or leave the rollout to the host "
-            f"(rollout: host in a config, no rollout_func in Python)."
-        )
-    # The host repeats each prompt for its completions, but where a process's share begins is up to its sampler: the
-    # greatest common divisor of the runs of equal prompts is a number of completions that fits them all.
-    copies = gcd(*(len(list(run)) for _, run in groupby(prompts)))
-    prompt_ids, images, _ = trainer._tokenize_prompts(prompts[::copies])
-    if images is not None:
-        raise ValueError(
-            "shared_prefix_rollout reads text only; got prompts with images. Leave the rollout to the host."
-        )
-    with unwrap_model_for_generation(
-        trainer.model_wrapped,
-        trainer.accelerator,
-        gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
-    ) as model:
-        sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-        groups = sample(
-            model, prompt_ids, num_samples=copies, max_new_tokens=args.max_completion_length,
-            temperature=args.temperature, eos_token_ids=trainer.eos_token_ids,
-            pad_token_id=trainer._tokenizer.pad_token_id,
-            in_step=sharded or any(isinstance(p, DTensor) for p in model.parameters()),
-        )  # fmt: skip
-    samples = [drawn for group in groups for drawn in group]
-    return {
-        "prompt_ids": [ids for ids in prompt_ids for _ in range(copies)],
-        "completion_ids": [drawn.completion_ids for drawn in samples],
-        "logprobs": [drawn.logps for drawn in samples],
-    }
