@@ -95,7 +95,8 @@ class DSGRPOTrainer(GRPOTrainer):
                 f"f(completion_text, **columns) -> str, or None for no answer."
             )
         self._factor = 1.0  # of the schedule
-        self._rewards_per_func: Tensor | None = None
+        self._rewards_per_func: Tensor | None = None  # of all processes, as is _correct
+        self._correct: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
         self._say_if_alone(args[0] if args else kwargs.get("model"))
 
@@ -143,6 +144,7 @@ class DSGRPOTrainer(GRPOTrainer):
         mine = slice(process * batch, (process + 1) * batch)
         reward = self._rewards_per_func[:, self._correct_column]
         correct = torch.where(reward.isnan(), reward, (reward > self.args.correct_threshold).to(reward.dtype))
+        self._correct = correct
         # The host shuffles and splits what it buffers, so what the loss needs travels with its row; ds_row is the
         # completion's place in the host's log of this generation.
         output["ds_correct"] = correct[mine]
@@ -152,16 +154,8 @@ class DSGRPOTrainer(GRPOTrainer):
             self._apply_rule(output, correct, mine)
         if self.args.schedule != "constant" and self.model.training:
             self._follow_schedule(output)
-        logps = old_logps(output)
-        if self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center):
-            logps = self._needed_logps(output)
-            stock, shaped = output["advantages"], self._shaped_by_group(output, logps, correct, mine)
-            output["advantages"] = shaped
-            mean = shaped if shaped.dim() == 1 else mean_over_tokens(shaped, loss_mask(output))
-            self._relog_advantages(output["ds_row"], mean)
-            term = shaped - stock
-            self._log_metrics(output, logps, term if term.dim() == 2 else term[:, None].expand_as(logps))
-        elif logps is not None and not self._centres_tokens:
+        logps = self._needed_logps(output) if self._needs_group else old_logps(output)
+        if logps is not None and not self._centres_tokens:
             self._shape(output, logps)
         return output
 
@@ -191,39 +185,60 @@ class DSGRPOTrainer(GRPOTrainer):
         """Whether the term needs the entropies of single tokens, which only the loss's own forward pass has."""
         return self._smooths and self.args.center and self.args.level == "token"
 
+    @property
+    def _needs_group(self) -> bool:
+        """Whether the term needs the log-probs of the whole group, which the loss does not have: it sees a shuffled part of the batch."""
+        return self._smooths and not self._centres_tokens and (self.args.stage == "reward" or self.args.center)
+
     def _shape(self, inputs: dict[str, Any], logps: Tensor, entropies: Tensor | None = None) -> None:
-        """Add the term to ``inputs["advantages"]``, (batch,) -> (batch, tokens), and log it. Gammas 0: only log."""
+        """Add the term to ``inputs["advantages"]`` and log it; with gammas 0 only log. The one place where the term is added.
+
+        Args:
+            inputs: of this process: the whole generated batch in its order where ``_needs_group``, else any part of it.
+            logps: (batch, tokens) log pi_old, nats.
+            entropies: (batch, tokens), nats, where ``_centres_tokens``.
+        """
         term = torch.zeros_like(logps)
         if self._smooths:
             mask = loss_mask(inputs)
-            coefficient = smoothing_coefficient(inputs["ds_correct"], **self._gammas)
-            values = logps
-            if self.args.level != "token":
-                values = self._completion_logps(logps, mask)[:, None].expand_as(logps)
-            term = smoothing_term(values, mask, coefficient=coefficient, entropies=entropies)
-            stock = inputs["advantages"]
-            inputs["advantages"] = (stock if stock.dim() == 2 else stock[:, None]) + term
-            self._relog_advantages(inputs["ds_row"], mean_over_tokens(inputs["advantages"], mask))
+            shaped, term = (
+                self._shaped_by_group(inputs, logps)
+                if self._needs_group
+                else self._shaped_by_row(inputs, logps, entropies)
+            )
+            inputs["advantages"] = shaped
+            self._relog_advantages(inputs["ds_row"], shaped if shaped.dim() == 1 else mean_over_tokens(shaped, mask))
         self._log_metrics(inputs, logps, term)
 
-    def _shaped_by_group(self, output: dict[str, Any], logps: Tensor, correct: Tensor, mine: slice) -> Tensor:
-        """This process's advantages under the shapings that need the whole group, wherever its completions are."""
-        mask = loss_mask(output)
-        logps = self.accelerator.gather(self._completion_logps(logps, mask))
-        group = self._groups(logps)
+    def _shaped_by_row(self, inputs: dict[str, Any], logps: Tensor, entropies: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The advantages plus the term that a completion's own log-probs give, and the term. Both (batch, tokens)."""
+        mask, stock = loss_mask(inputs), inputs["advantages"]
+        coefficient = smoothing_coefficient(inputs["ds_correct"], **self._gammas)
+        values = logps
+        if self.args.level != "token":
+            values = self._completion_logps(logps, mask)[:, None].expand_as(logps)
+        term = smoothing_term(values, mask, coefficient=coefficient, entropies=entropies)
+        return (stock if stock.dim() == 2 else stock[:, None]) + term, term
+
+    def _shaped_by_group(self, inputs: dict[str, Any], logps: Tensor) -> tuple[Tensor, Tensor]:
+        """The advantages, (batch,) or (batch, tokens), under the shapings that need the whole group, wherever its completions are;
+        and what they differ by from the stock ones, (batch, tokens)."""
+        mask, correct, stock, mine = loss_mask(inputs), self._correct, inputs["advantages"], inputs["ds_row"]
+        whole = self.accelerator.gather(self._completion_logps(logps, mask))
+        group = self._groups(whole)
         if self.args.center:
             # what is unscored or has no tokens that count (a truncated one) is no answer to compare the others with
             has_tokens = self.accelerator.gather((mask != 0).any(1))
             kind = torch.where(has_tokens & ~self._rewards().isnan(), correct, torch.nan)
-            term = smoothing_coefficient(correct, **self._gammas) * centred_logps(logps, correct=kind, group=group)
-            stock = output["advantages"]
-            return stock + (term[mine] if stock.dim() == 1 else term[mine, None])
-        # the reward is shaped before the host's normalisation, so that is done again
-        logps = logps[:, None]
-        return ds_grpo_advantages(
-            self._rewards(), logps, torch.ones_like(logps), correct=correct, group=group, level="sum", stage="reward",
-            scale=self.scale_rewards, **self._gammas,
-        )[mine, 0]  # fmt: skip
+            term = smoothing_coefficient(correct, **self._gammas) * centred_logps(whole, correct=kind, group=group)
+            shaped = stock + (term[mine] if stock.dim() == 1 else term[mine, None])
+        else:  # the reward is shaped before the host's normalisation, so that is done again
+            shaped = ds_grpo_advantages(
+                self._rewards(), whole[:, None], torch.ones_like(whole)[:, None], correct=correct, group=group, level="sum",
+                stage="reward", scale=self.scale_rewards, **self._gammas,
+            )[mine, 0]  # fmt: skip
+        term = shaped - stock
+        return shaped, term if term.dim() == 2 else term[:, None].expand_as(logps)
 
     def _completion_logps(self, logps: Tensor, mask: Tensor) -> Tensor:
         """(batch,) of this process, padded as wide as any process's batch: the last bit of a sum depends on the padding."""
