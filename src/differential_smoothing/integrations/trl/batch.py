@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["VISION_INPUTS", "loss_mask", "mean_over_tokens", "old_logps", "ratio"]
+__all__ = ["VISION_INPUTS", "loss_mask", "mean_over_tokens", "old_logps", "triple"]
 
 #: Keys of a batch that the model's forward pass takes beside ids and masks.
 VISION_INPUTS = (
@@ -32,6 +32,12 @@ def mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def ratio(total: float, count: float) -> float:
-    """``total / count``, NaN where the count is 0."""
-    return total / count if count else float("nan")  # the host leaves NaN out of its averages
+def triple(result: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """``result`` of ``_get_per_token_logps_and_entropies`` if it is the host's three values, else ValueError."""
+    if isinstance(result, tuple) and len(result) == 3:
+        return result
+    got = f"{len(result)} values" if isinstance(result, (tuple, list)) else type(result).__name__
+    raise ValueError(
+        f"_get_per_token_logps_and_entropies must return three values, as TRL's own does: log-probs (batch, tokens), entropies (batch, "
+        f"tokens) or None, the auxiliary loss or None; got {got}. A subclass written for an older TRL returns two: add None."
+    )

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from trl import GRPOConfig
 
 from differential_smoothing.advantages import smoothing_coefficient
+from differential_smoothing.integrations.correctness import plain_number
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 
-__all__ = ["DSGRPOConfig"]
+__all__ = ["DSGRPOConfig", "check_even"]
+
+#: Losses whose gradient comes through the ratio alone: one ratio per completion gives each of its tokens the same push.
+_THROUGH_THE_RATIO = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "sapo")
 
 
 @dataclass
@@ -72,10 +78,11 @@ class DSGRPOConfig(GRPOConfig):
             "where it is negative."
         },
     )
-    correct_reward: str | None = field(
+    correct_reward: list[str] | str | None = field(
         default=None,
         metadata={
-            "help": "Name of the reward function that says which completions are correct. Required with several."
+            "help": "Name of the reward function that says which completions are correct, or its position from 0. Required with several. "
+            "A list, or names with commas between, where each scores rows of its own: the first that is not None counts."
         },
     )
     correct_threshold: float = field(
@@ -98,10 +105,14 @@ class DSGRPOConfig(GRPOConfig):
         if str(self.fsdp).lower() == "true":  # from a flag it is text, which the host takes for a list of options
             self.fsdp = True
         super().__post_init__()
+        for name in ("gamma_p", "gamma_n"):
+            if isinstance(getattr(self, name), np.number):
+                setattr(self, name, getattr(self, name).item())
         self._check_rule()
         smoothing_coefficient(
             torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
         )  # its checks and messages
+        self.correct_threshold = plain_number("correct_threshold", self.correct_threshold)
         choices = {
             "level": ("token", "mean", "sum"),
             "stage": ("advantage", "reward"),
@@ -122,6 +133,12 @@ class DSGRPOConfig(GRPOConfig):
                 "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
                 "Set level to 'mean' or 'sum', or stage to 'advantage'."
             )
+        if self.level == "token" and self.averages_over_tokens and (self.gamma_p > 0 or self.gamma_n > 0):
+            raise ValueError(
+                f"level='token' gives each token a term of its own, and importance_sampling_level='sequence' (which rule='gspo' sets) with "
+                f"loss_type={self.loss_type!r} takes one ratio per completion, so its gradient sees only the mean over the tokens. Set "
+                f"level='mean', which is that, or 'sum'; or importance_sampling_level='token'."
+            )
         if self.center and self.stage == "reward":
             raise ValueError(
                 "center shifts the term at the advantage stage; the reward stage is centred by itself. Set stage to 'advantage', or "
@@ -132,6 +149,11 @@ class DSGRPOConfig(GRPOConfig):
                 f"stage='reward' adds its term to the summed reward, which multi_objective_aggregation="
                 f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize' or stage='advantage'."
             )
+
+    @property
+    def averages_over_tokens(self) -> bool:
+        """Whether the loss's gradient sees only the mean of a completion's advantages over its tokens."""
+        return self.importance_sampling_level == "sequence" and self.loss_type in _THROUGH_THE_RATIO
 
     def _check_rule(self) -> None:
         if self.rule in ("grpo", *PRESETS):
@@ -163,3 +185,16 @@ class DSGRPOConfig(GRPOConfig):
                 f"rule={self.rule!r} reads the summed reward, which multi_objective_aggregation="
                 f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize'."
             )
+
+
+def check_even(advantages: Tensor, mask: Tensor, *, rule: str) -> None:
+    """ValueError if advantages (batch, tokens) differ between the tokens of a completion, for a loss that ``averages_over_tokens``."""
+    counts = mask != 0
+    high = torch.where(counts, advantages, -torch.inf).amax(1)
+    low = torch.where(counts, advantages, torch.inf).amin(1)
+    if (high > low).any():
+        raise ValueError(
+            f"The rule {rule} gives each token its own advantage, and importance_sampling_level='sequence' takes one ratio per completion, "
+            f"so the gradient would see only their mean over the tokens. Set importance_sampling_level='token', or take a rule of one "
+            f"advantage per completion."
+        )

@@ -34,6 +34,11 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
             f"{', '.join(wrong) or 'generation_kwargs'}. Remove the option, or leave the rollout to the host "
             f"(rollout: host in a config, no rollout_func in Python)."
         )
+    if getattr(trainer, "environment_factories", None) or trainer.tools:
+        raise ValueError(
+            "shared_prefix_rollout draws one answer per completion: it calls no tools and steps through no environment. Leave the rollout "
+            "to the host (rollout: host in a config, no rollout_func in Python)."
+        )
     # The host repeats each prompt for its completions, but where a process's share begins is up to its sampler: the
     # greatest common divisor of the runs of equal prompts is a number of completions that fits them all.
     copies = gcd(*(len(list(run)) for _, run in groupby(prompts)))

@@ -12,6 +12,7 @@ sees its completions. ``center`` of tokens takes their entropies from the loss's
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -31,19 +32,21 @@ from differential_smoothing.advantages import (
     smoothing_term,
 )
 from differential_smoothing.integrations import card
+from differential_smoothing.integrations.answers import Answers
+from differential_smoothing.integrations.correctness import CorrectnessWatch, correct_columns, correctness
 from differential_smoothing.integrations.launch import lone_process
 from differential_smoothing.integrations.trl.batch import (
     VISION_INPUTS,
     loss_mask,
     mean_over_tokens,
     old_logps,
-    ratio,
+    triple,
 )
-from differential_smoothing.integrations.trl.config import DSGRPOConfig
-from differential_smoothing.integrations.trl.correctness import correct_column
+from differential_smoothing.integrations.trl.config import DSGRPOConfig, check_even
+from differential_smoothing.integrations.trl.guard import StepGuard
+from differential_smoothing.integrations.trl.metrics import term_metrics, term_sums
 from differential_smoothing.rules import PRESETS, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
-from differential_smoothing.tasks.task import text_of
 
 __all__ = ["DSGRPOTrainer"]
 
@@ -54,12 +57,15 @@ class DSGRPOTrainer(GRPOTrainer):
     """GRPOTrainer whose advantages are those of DS-GRPO. Same arguments; ``args`` is a ``DSGRPOConfig``.
 
     ``canonical(completion_text, **columns) -> str | None`` says which correct completions are the same answer; only a rule that asks
-    for ``answer`` needs it.
+    for ``answer`` needs it. See ``Answers``.
 
-    Logged with the host's metrics, over all processes: ``ds/correct`` (share of completions), ``ds/logp_correct`` and
-    ``ds/logp_incorrect`` (mean log pi_old per token, nats), ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what
-    was added to the stock advantage per token). The completions table and the logged advantages hold the shaped values,
+    Logged with the host's metrics, over all processes: ``ds/correct`` (share of the completions whose correctness is known) and
+    ``ds/unknown`` (share of those where it is not), ``ds/logp_correct`` and ``ds/logp_incorrect`` (mean log pi_old per token that has
+    one, nats), ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what was added to the stock advantage per token). The completions table and the logged advantages hold the shaped values,
     averaged over a completion's tokens.
+
+    ValueError at the end of a backward pass that lacks what the config asks for: a subclass or a patch has replaced a method that adds
+    it. See ``StepGuard``.
     """
 
     _tag_names = ["trl", "grpo", "ds-grpo"]
@@ -84,12 +90,12 @@ class DSGRPOTrainer(GRPOTrainer):
                 f"DSGRPOTrainer needs args=DSGRPOConfig(...), which has gamma_p and gamma_n; got "
                 f"{type(self.args).__name__}. DSGRPOConfig takes every option of GRPOConfig."
             )
-        self._correct_column = correct_column(self.reward_func_names, self.args.correct_reward)
+        self._correct_columns = correct_columns(self.reward_func_names, self.args.correct_reward)
         hosts = self.args.rule in ("grpo", *PRESETS)
         self._rule = None if hosts else make_rule(self.args.rule, self.args.rule_options)
-        self._canonical = canonical
+        self._answers = None if canonical is None else Answers(canonical)
         self._answer: Tensor | None = None
-        if self._rule is not None and "answer" in self._rule.context and canonical is None:
+        if self._asks_answers and canonical is None:
             raise ValueError(
                 f"The rule {self._rule!r} asks which completions give the same answer. Say it: DSGRPOTrainer(canonical=f), with "
                 f"f(completion_text, **columns) -> str, or None for no answer."
@@ -98,6 +104,12 @@ class DSGRPOTrainer(GRPOTrainer):
         self._rewards_per_func: Tensor | None = None  # of all processes, as is _correct
         self._correct: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
+        # Not by overriding: the rewards are those that the host is given in the end, whatever a subclass makes of them.
+        method = self._calculate_rewards
+        self._calculate_rewards = functools.wraps(method)(functools.partial(self._see_rewards, method))
+        self.watch = CorrectnessWatch(self.reward_func_names, self._correct_columns, self.args.correct_threshold)
+        self._guard = StepGuard(self)
+        self.add_callback(self._guard)
         self._say_if_alone(args[0] if args else kwargs.get("model"))
 
     def _say_if_alone(self, model: Any) -> None:
@@ -122,29 +134,51 @@ class DSGRPOTrainer(GRPOTrainer):
             if not self.is_in_train:
                 card.keep_evaluation(old, path)
 
-    def _calculate_rewards(self, inputs, prompts, completions, *args: Any, **kwargs: Any) -> Tensor:
-        rewards = super()._calculate_rewards(inputs, prompts, completions, *args, **kwargs)  # of all processes
+    def _see_rewards(self, method: Callable[..., Tensor], inputs, prompts, completions, *args: Any, **kwargs: Any) -> Tensor:
+        rewards = method(inputs, prompts, completions, *args, **kwargs)
+        shape = (len(prompts) * self.accelerator.num_processes, len(self.reward_funcs))
+        if not isinstance(rewards, Tensor) or rewards.shape != shape:
+            got = f"shape {tuple(rewards.shape)}" if isinstance(rewards, Tensor) else type(rewards).__name__
+            raise ValueError(
+                f"{type(self).__name__}._calculate_rewards must return one tensor (completions of all processes, reward functions), here "
+                f"{shape}, NaN for None; got {got}. Call super()._calculate_rewards(...) and change its result, or gather your own "
+                f"(accelerate.utils.gather)."
+            )
         self._rewards_per_func = rewards
-        if self._rule is not None and "answer" in self._rule.context:
-            mine = rewards[self.accelerator.process_index * len(prompts) :][: len(prompts), self._correct_column]
-            texts = [text_of(completion) for completion in completions]
+        value, correct = correctness(rewards, self._correct_columns, self.args.correct_threshold)
+        self._correct = correct
+        if self._asks_answers:
+            mine = correct[self.accelerator.process_index * len(prompts) :][: len(prompts)].tolist()
             answers = [
-                self._canonical(text, **row) if right else None
-                for text, row, right in zip(texts, inputs, mine > self.args.correct_threshold, strict=True)
+                self._answers(completion, row) if right == 1 else None
+                for completion, row, right in zip(completions, inputs, mine, strict=True)
             ]
             number: dict[str, int] = {}
             everybodys = gather_object(answers)
             known = [-1 if a is None else number.setdefault(a, len(number)) for a in everybodys]
             self._answer = torch.tensor(known, device=rewards.device)
+        if self.model.training:
+            self.say(self.watch.update(rewards, self.num_generations))
         return rewards
 
+    def say(self, notices: list[str]) -> None:
+        """Warn of each, on one process."""
+        for notice in notices if self.accelerator.is_main_process else []:
+            _log.warning(notice)
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._rewards_per_func = None
+        if self.model.training:
+            self._guard.begin_batch()
         output = super()._generate_and_score_completions(inputs)
-        process, batch = self.accelerator.process_index, len(inputs)
+        if self._rewards_per_func is None:
+            raise ValueError(
+                "No rewards were seen: self._calculate_rewards was set anew after DSGRPOTrainer was made, or a replaced "
+                "_generate_and_score_completions does not call it. Override it in a subclass, which returns a tensor (completions of all "
+                "processes, reward functions)."
+            )
+        process, batch, correct = self.accelerator.process_index, len(inputs), self._correct
         mine = slice(process * batch, (process + 1) * batch)
-        reward = self._rewards_per_func[:, self._correct_column]
-        correct = torch.where(reward.isnan(), reward, (reward > self.args.correct_threshold).to(reward.dtype))
-        self._correct = correct
         # The host shuffles and splits what it buffers, so what the loss needs travels with its row; ds_row is the
         # completion's place in the host's log of this generation.
         output["ds_correct"] = correct[mine]
@@ -152,29 +186,44 @@ class DSGRPOTrainer(GRPOTrainer):
 
         if self._rule is not None:
             self._apply_rule(output, correct, mine)
+            self._guard.note("rule")
         if self.args.schedule != "constant" and self.model.training:
             self._follow_schedule(output)
+            self._guard.note("schedule")
         logps = self._needed_logps(output) if self._needs_group else old_logps(output)
         if logps is not None and not self._centres_tokens:
             self._shape(output, logps)
+        if self.model.training:
+            self._guard.keep(output)
         return output
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
         # A copy, since the host's buffer keeps the batch and may hand it out again for another iteration.
         shapes = self._centres_tokens or old_logps(inputs) is None
-        self._in_loss = dict(inputs) if shapes else None
+        self._in_loss = dict(inputs) if shapes and "ds_row" in inputs else None
+        if self.model.training and "ds_row" in inputs:
+            self._guard.compare(inputs)
         try:
             return super()._compute_loss(model, inputs if self._in_loss is None else self._in_loss)
         finally:
             self._in_loss = None
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        result = triple(super()._get_per_token_logps_and_entropies(*args, **kwargs))
         if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
             old = old_logps(self._in_loss)
             entropies = result[1].detach() if self._centres_tokens else None
             self._shape(self._in_loss, result[0].detach() if old is None else old, entropies)
         return result
+
+    @property
+    def applies_a_rule(self) -> bool:
+        """Whether the advantages are a rule's, not the host's."""
+        return self._rule is not None
+
+    @property
+    def _asks_answers(self) -> bool:
+        return self._rule is not None and "answer" in self._rule.context
 
     @property
     def _smooths(self) -> bool:
@@ -208,6 +257,8 @@ class DSGRPOTrainer(GRPOTrainer):
             )
             inputs["advantages"] = shaped
             self._relog_advantages(inputs["ds_row"], shaped if shaped.dim() == 1 else mean_over_tokens(shaped, mask))
+        if self.model.training:
+            self._guard.note("term", in_loss=inputs is self._in_loss)
         self._log_metrics(inputs, logps, term)
 
     def _shaped_by_row(self, inputs: dict[str, Any], logps: Tensor, entropies: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -271,6 +322,8 @@ class DSGRPOTrainer(GRPOTrainer):
             self._rewards(), logps, self._gather_tokens(mask), correct=correct, group=self._groups(correct),
             progress=self.state.global_step / max(self.state.max_steps, 1), answer=self._answer, where=f"step {self.state.global_step}",
         )[mine]  # fmt: skip
+        if advantages.dim() == 2 and self.args.averages_over_tokens:
+            check_even(advantages[:, : mask.size(1)], mask, rule=repr(self._rule))
         output["advantages"] = advantages if advantages.dim() == 1 else advantages[:, : mask.size(1)]
         mean = advantages if advantages.dim() == 1 else mean_over_tokens(output["advantages"], mask)
         self._relog_advantages(output["ds_row"], mean)
@@ -285,17 +338,10 @@ class DSGRPOTrainer(GRPOTrainer):
         return self.accelerator.gather(self.accelerator.pad_across_processes(values, dim=1))
 
     def _log_metrics(self, inputs: dict[str, Any], logps: Tensor, term: Tensor) -> None:
-        mask, correct = loss_mask(inputs), inputs["ds_correct"]
-        sums = [correct.nansum(), (~correct.isnan()).sum()]
-        for value in (1, 0):
-            part = (mask != 0) & (correct == value)[:, None]
-            sums += [part.sum(), torch.where(part, logps, 0.0).nansum(), torch.where(part, term, 0.0).sum()]
-        total = self.accelerator.reduce(torch.stack([value.float() for value in sums])).tolist()
+        sums = term_sums(inputs["ds_correct"], loss_mask(inputs), logps, term)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics["ds/correct"].append(ratio(total[0], total[1]))
-        for name, (count, logp, added) in {"correct": total[2:5], "incorrect": total[5:8]}.items():
-            metrics[f"ds/logp_{name}"].append(ratio(logp, count))
-            metrics[f"ds/term_{name}"].append(ratio(added, count))
+        for name, value in term_metrics(self.accelerator.reduce(sums).tolist()).items():
+            metrics[name].append(value)
 
     def _relog_advantages(self, row: Tensor, advantages: Tensor) -> None:
         """Put the shaped advantages, (batch,), where the host's log of completions has the stock ones."""
@@ -322,8 +368,8 @@ class DSGRPOTrainer(GRPOTrainer):
             if self.model.training
             else self.args.per_device_eval_batch_size
         )
-        logps, _, _ = self._get_per_token_logps_and_entropies(
+        result = self._get_per_token_logps_and_entropies(
             self.model, ids, attention, output["completion_ids"].size(1), batch_size=size,
             **{key: output[key] for key in VISION_INPUTS if key in output},
         )  # fmt: skip
-        return logps
+        return triple(result)[0]
