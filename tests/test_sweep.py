@@ -89,6 +89,11 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
         ({"tasks": {"a": 3}}, "the task a needs a mapping of options"),
         ({"selection": {"split": "test", "problems": 6}}, "both on the split 'test' with seed 0.*Take split: dev for selection"),
         ({"evaluation": {"split": "dev", "problems": 6}}, "both on the split 'dev' with seed 0"),
+        ({"checkpoints": [4, 2]}, r"checkpoints must be increasing steps of at least 1, got \[4, 2\]"),
+        ({"checkpoints": [0]}, "increasing steps of at least 1"),
+        ({"checkpoints": [2], "common": {}}, "common needs max_steps"),
+        ({"rules": {"grpo": {"learning_rates": ["1e-4"]}}}, "write 1.0e-4"),
+        ({"rules": {"grpo": {"seeds": [-1]}}}, "seeds must be different whole numbers"),
     ],
 )
 def test_a_wrong_sweep_says_what_is_wrong(change, message, tmp_path):
@@ -114,6 +119,22 @@ def test_no_problem_is_both_chosen_on_and_judged_on(tmp_path):
     pd.DataFrame(rows).to_parquet(file)
     found = read_counts(sweep, tmp_path).groupby("evaluation")["prompt_id"].apply("".join)
     assert found.to_dict() == {"selection": "abc", "evaluation": "de"}
+
+
+def test_a_rule_may_have_rates_and_seeds_of_its_own_and_paths_begin_at_the_base(tmp_path):
+    content = {
+        **TINY,
+        "rules": {"grpo": {"learning_rates": [1.0e-4, 2.0e-4], "seeds": [0, 1]}, "ds": {"gamma_p": [0.1]}},
+        "tasks": {"few": {"problems": 20}, "three": {"numbers": 3, "model": "elsewhere"}},
+        "checkpoints": [2, 4, 6, 8],
+    }  # fmt: skip
+    sweep = read_study(written(tmp_path / "s.yaml", content))
+    names = [cell.name for cell in sweep.cells()]
+    assert names[:2] == ["few-base-seed0", "three-base-seed0"]
+    assert len(names) == 2 + 2 * (2 * 2 + 1) and names[-1] == "three-grpo-lr0.0002-seed1"
+    base, trained = sweep.cells()[1], sweep.cells()[-1]
+    assert sweep.base_of(base) == sweep.base_of(trained) == "elsewhere" and sweep.base_of(sweep.cells()[0]) == "base"
+    assert sweep.steps(trained) == (2, 4) and sweep.steps(base) == ()  # the last of 6 steps is sampled anyway
 
 
 def start(study, folder):
@@ -152,7 +173,7 @@ def test_a_sweep_killed_at_random_gives_the_same_tables(tiny_model, tmp_path):
     rule.write_text(MY_RULE)
     rules = {**TINY["rules"], "mine": {"rule": f"{rule}:mine", "rule_options": {"push": [0.5, 1.0]}}}
     content = {**TINY, "common": {**TINY["common"], "model": tiny_model}, "rules": rules}
-    content["seeds"] = list(range(1 + KILLS // 4))
+    content |= {"seeds": list(range(1 + KILLS // 4)), "checkpoints": [1, 3]}
     study = written(tmp_path / "s.yaml", content)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     output = run(study, whole)
@@ -176,7 +197,10 @@ def test_a_sweep_killed_at_random_gives_the_same_tables(tiny_model, tmp_path):
     sweep = read_study(study)
     first, second = (read_counts(sweep, folder) for folder in (whole, cut))
     pd.testing.assert_frame_equal(first, second)
-    assert len(first) == 5 * 12 * len(content["seeds"]) and set(COUNTS) <= set(first)
+    assert len(first) == 5 * 12 * 3 * len(content["seeds"]) + 12 and set(COUNTS) <= set(first)
+    paths = first[first["rule"] != "base"].groupby(["model", "seed"])["step"].unique()
+    assert all(list(steps) == [1, 3, 6] for steps in paths)
+    assert not list(cut.glob("*/snapshot-*")) and not list(cut.glob("counts/*step*"))
     for name in (
         "points.csv",
         "best.csv",
@@ -188,6 +212,30 @@ def test_a_sweep_killed_at_random_gives_the_same_tables(tiny_model, tmp_path):
     ):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
     assert not list(Path(whole).glob("counts/*.partial"))
+
+    # a rule more trains its own cells only; a rule that is there may not become another
+    before = {file: file.read_bytes() for file in whole.glob("counts/*.parquet")}
+    written(study, {**content, "rules": {**rules, "more": {"gamma_p": [0.3]}}})
+    run(study, whole)
+    assert all(file.read_bytes() == content for file, content in before.items())
+    assert len(list(whole.glob("counts/*.parquet"))) > len(before)
+    written(study, {**content, "common": {**content["common"], "max_steps": 7}})
+    process = start(study, whole)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 2 and "belongs to another run: it differs in max_steps" in " ".join(output.split())
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_the_run_as_it_was_then(tiny_model, tmp_path):
+    """Its counts are those of sampling the weights that a run of so many steps of the same schedule has."""
+    content = {**TINY, "common": {**TINY["common"], "model": tiny_model, "lr_scheduler_type": "constant"}, "rules": {"grpo": {}}}
+    run(written(tmp_path / "long.yaml", {**content, "checkpoints": [3]}), tmp_path / "long")
+    content["common"] = {**content["common"], "max_steps": 3}
+    run(written(tmp_path / "short.yaml", content), tmp_path / "short")
+    (long,), (short,) = ([*(tmp_path / name).glob("counts/grpo*.parquet")] for name in ("long", "short"))
+    long, short = pd.read_parquet(long), pd.read_parquet(short)
+    pd.testing.assert_frame_equal(long[long["step"] == 3].reset_index(drop=True), short)
+    assert not long[long["step"] == 6].reset_index(drop=True)["c"].equals(short["c"]) or short["c"].sum() == 0
 
 
 @pytest.mark.slow

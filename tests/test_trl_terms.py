@@ -9,7 +9,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from differential_smoothing import ds_grpo_advantages
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
-from differential_smoothing.integrations.variety import GAIN, WARMUP, VarietyTarget, success_correction
+from differential_smoothing.integrations.trl.variety import GAIN, WARMUP, VarietyTarget, success_correction
 
 TERMS = {
     "relative-token": {"relative": True},

@@ -277,7 +277,6 @@ def write_log(metrics: Path, result: Path, *, cell: str, seconds: float) -> None
     ``seconds`` of processor time stand in a file of their own, ``.cost.json``: they differ from run to run, the counts do not.
     """
     from differential_smoothing.training import write_atomically
-
     cost, log = {"cell": cell, "processor_seconds": round(seconds, 1)}, []
     if metrics.is_file():
         for line in metrics.read_text().splitlines():
@@ -285,8 +284,8 @@ def write_log(metrics: Path, result: Path, *, cell: str, seconds: float) -> None
             numbers = {key: float(value) for key, value in entry.items() if _is_number(value)}
             if "reward" in numbers:  # the last entry is the host's summary
                 log.append({key: float(f"{numbers[key]:.6g}") for key in sorted(numbers) if key in LOGGED})
-    write_atomically(result.with_suffix(".cost.json"), json.dumps(cost) + "\n")
-    write_atomically(result.with_suffix(".log.json"), json.dumps(log) + "\n")
+    result.with_suffix(".cost.json").write_text(json.dumps(cost) + "\n")  # the cell's table comes last and says that all is there
+    result.with_suffix(".log.json").write_text(json.dumps(log) + "\n")
 
 
 def _is_number(value: Any) -> bool:

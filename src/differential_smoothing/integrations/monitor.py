@@ -19,9 +19,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+# isort: off
+from differential_smoothing.integrations.trl import DSGRPOTrainer  # before its host: it says what to install
+# isort: on
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,14 +33,21 @@ from trl import GRPOTrainer
 
 from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
 from differential_smoothing.evaluation.sequential import DropTest
-from differential_smoothing.integrations.trl import _loss_mask, _old_logps, correct_column
-from differential_smoothing.tasks.task import text_of
+from differential_smoothing.integrations.answers import Answers
+from differential_smoothing.integrations.correctness import (
+    CorrectnessWatch,
+    correct_columns,
+    correctness,
+    plain_number,
+)
+from differential_smoothing.integrations.trl.batch import loss_mask, old_logps
 
 __all__ = ["SharpeningMonitor"]
 
 _KEY = (
     "sharpening_monitor"  # of the trainer's state; not our class's name, by which the host would re-create us
 )
+_HOW = "Make the trainer first, without the monitor in callbacks=[...], then SharpeningMonitor(trainer): it adds itself."
 _log = logging.getLogger(__name__)
 
 
@@ -58,13 +68,15 @@ class SharpeningMonitor(TrainerCallback):
       alarm is at log10(4 / alpha), 1.9 by default: see ``evaluation.sequential.DropTest``.
 
     Args:
-        trainer: a GRPOTrainer, stock or ours.
+        trainer: a GRPOTrainer, stock or ours. The monitor adds itself to its callbacks, so it is made after the trainer and is none of
+            the trainer's own ``callbacks=[...]``.
         canonical: ``canonical(completion_text, **columns) -> str | None`` says which correct completions are the same
             answer; ``columns`` are those of the dataset's row. None: this completion has no answer to compare. Default:
             the text itself without surrounding white space, by which long chains of thought all differ, so give one.
-        correct_reward: name of the reward function that says what is correct. Required with several; DSGRPOTrainer's
-            own by default.
-        correct_threshold: correct means that reward is above this; 0.5, or DSGRPOTrainer's. None or NaN: unscored.
+        correct_reward: name of the reward function that says what is correct, or its position, or a list of which the first that is
+            not None counts. Required with several; DSGRPOTrainer's own by default.
+        correct_threshold: correct means that reward is above this; by default 0.5, or DSGRPOTrainer's. A reward of None or NaN:
+            unscored.
         warmup: batches that count as the start of training, at least 20.
         alpha: chance of a false alarm in a whole run, for shuffled data: the alarm takes the mix of problems to be the same
             throughout. Easy problems first, or newly solved problems that have fewer answers, also lower these means.
@@ -76,10 +88,10 @@ class SharpeningMonitor(TrainerCallback):
 
     def __init__(
         self,
-        trainer: GRPOTrainer,
+        trainer: GRPOTrainer | None = None,
         *,
         canonical: Callable[..., str | None] | None = None,
-        correct_reward: str | None = None,
+        correct_reward: str | int | Sequence[str | int] | None = None,
         correct_threshold: float | None = None,
         warmup: int = 50,
         alpha: float = 0.05,
@@ -88,12 +100,8 @@ class SharpeningMonitor(TrainerCallback):
     ):
         if not isinstance(trainer, GRPOTrainer):
             raise ValueError(
-                f"SharpeningMonitor watches the groups of TRL's GRPOTrainer; got {type(trainer).__name__}. "
-                f"Give it the trainer: SharpeningMonitor(trainer)."
-            )
-        if canonical is not None and not callable(canonical):
-            raise ValueError(
-                f"canonical must be a function of a completion's text and the row's columns, got {canonical!r:.80}."
+                f"SharpeningMonitor watches the groups of TRL's GRPOTrainer; got "
+                f"{'none' if trainer is None else type(trainer).__name__}. {_HOW}"
             )
         if any(isinstance(callback, SharpeningMonitor) for callback in trainer.callback_handler.callbacks):
             raise ValueError("This trainer has a SharpeningMonitor already. Make one only.")
@@ -101,8 +109,14 @@ class SharpeningMonitor(TrainerCallback):
             correct_reward = getattr(trainer.args, "correct_reward", None)
         if correct_threshold is None:
             correct_threshold = getattr(trainer.args, "correct_threshold", 0.5)
-        self._column = correct_column(trainer.reward_func_names, correct_reward)
-        self._threshold, self._canonical, self._stop = correct_threshold, canonical or _stripped, stop
+        self._columns = correct_columns(trainer.reward_func_names, correct_reward)
+        self._threshold = plain_number("correct_threshold", correct_threshold)
+        self._answers, self._stop = Answers(canonical or _stripped), stop
+        self._watch = (  # DSGRPOTrainer has one of its own
+            None
+            if isinstance(trainer, DSGRPOTrainer)
+            else CorrectnessWatch(trainer.reward_func_names, self._columns, self._threshold)
+        )
         self._settings = {"warmup": warmup, "alpha": alpha, "tolerance": tolerance}
         self._trainer = trainer
         # what is tested for a fall, each with half of alpha
@@ -113,7 +127,7 @@ class SharpeningMonitor(TrainerCallback):
         self._reset()
         self._pending: dict[str, _Batch] = {}
         self._in_loss: dict[str, Any] | None = None
-        self._canonical_failed = False
+        self._blind = False
         for name, extension in {
             "_calculate_rewards": self._rewards,
             "_generate_and_score_completions": self._generation,
@@ -135,15 +149,17 @@ class SharpeningMonitor(TrainerCallback):
     def _rewards(self, method, inputs, prompts, completions, *args: Any, **kwargs: Any) -> Tensor:
         rewards = method(inputs, prompts, completions, *args, **kwargs)  # of all processes
         accelerator, mode = self._trainer.accelerator, self._mode
-        mine = rewards[accelerator.process_index * len(prompts) :][: len(prompts), self._column].tolist()
+        correct = correctness(rewards, self._columns, self._threshold)[1]
+        mine = correct[accelerator.process_index * len(prompts) :][: len(prompts)].tolist()
         answers = [
-            self._answer(completion, row) if reward > self._threshold else -1
-            for reward, completion, row in zip(mine, completions, inputs, strict=True)
+            self._answer(completion, row) if right == 1 else -1
+            for right, completion, row in zip(mine, completions, inputs, strict=True)
         ]
         answers = accelerator.gather(torch.tensor(answers, device=rewards.device))
         size = self._trainer.num_generations if mode == "train" else self._trainer.num_generations_eval
-        reward = rewards[:, self._column].cpu().double().numpy().reshape(-1, size)
-        correct = np.where(np.isnan(reward), np.nan, reward > self._threshold)
+        if mode == "train" and self._watch is not None:
+            self._say(self._watch.update(rewards, size))
+        correct = correct.cpu().double().numpy().reshape(-1, size)
         values, by_group = group_statistics(
             correct, answers.cpu().numpy().reshape(-1, size), _powers_of_two(size)
         )
@@ -158,7 +174,13 @@ class SharpeningMonitor(TrainerCallback):
 
     def _generation(self, method, inputs) -> dict[str, Any]:
         output = method(inputs)
-        batch, logps = self._pending[self._mode], _old_logps(output)
+        batch, logps = self._pending.get(self._mode), old_logps(output)
+        if batch is None:
+            if not self._blind:
+                self._say(["SharpeningMonitor has seen no rewards of this trainer and logs nothing: a method of it was replaced by one that "
+                           "does not call self._calculate_rewards. Make the monitor after the last change to the trainer."])  # fmt: skip
+            self._blind = True
+            return output
         # the host shuffles and splits what it buffers, so a completion's place travels with it
         output["sharpening_row"] = torch.arange(len(inputs), device=batch.logps.device)
         if logps is not None:
@@ -187,25 +209,18 @@ class SharpeningMonitor(TrainerCallback):
 
     def _answer(self, completion: Any, row: dict[str, Any]) -> int:
         """A number for the answer of a correct completion, the same on all processes; -1 if it has none."""
-        columns = {k: v for k, v in row.items() if k not in ("completion", "completion_ids")}
-        try:
-            form = self._canonical(text_of(completion), **columns)
-            if form is None:
-                return -1
-            digest = hashlib.blake2b(form.encode(errors="surrogatepass"), digest_size=8).digest()
-        except Exception as error:  # a user's function on a model's output must not end a training
-            if not self._canonical_failed:
-                _log.warning(
-                    "canonical failed on a correct completion (%s: %s). Such completions are left out of the variety. "
-                    "It must take the text and the row's columns (**columns) and return text or None.",
-                    type(error).__name__, error,
-                )  # fmt: skip
-            self._canonical_failed = True
+        answer = self._answers(completion, row)
+        if answer is None:
             return -1
+        digest = hashlib.blake2b(answer.encode(errors="surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 
+    def _say(self, notices: list[str]) -> None:
+        for notice in notices if self._trainer.accelerator.is_main_process else []:
+            _log.warning(notice)
+
     def _record(self, batch: _Batch, inputs: dict[str, Any], logps: Tensor) -> None:
-        mask = _loss_mask(inputs).bool() & ~logps.isnan()  # vLLM says NaN where it cannot tell
+        mask = loss_mask(inputs).bool() & ~logps.isnan()  # vLLM says NaN where it cannot tell
         batch.logps[inputs["sharpening_row"]] = torch.stack(
             [torch.where(mask, logps.float(), 0.0).sum(1), mask.sum(1).float()], 1
         )
@@ -256,8 +271,19 @@ class SharpeningMonitor(TrainerCallback):
 
     # --- the callback -----------------------------------------------------------------------------------------------
 
+    def on_init_end(self, args, state, control, **kwargs):
+        """ValueError: a trainer that was made with this monitor in its ``callbacks`` is not the one that it watches."""
+        raise ValueError(f"This SharpeningMonitor watches another trainer. {_HOW}")
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """What a short training could not be sure of earlier."""
+        if self._watch is not None:
+            self._say(self._watch.close())
+
     def on_train_begin(self, args, state, control, **kwargs):
         """A training that resumes goes on with the start it knows; a new one has a start of its own."""
+        if state is not self._trainer.state:
+            raise ValueError(f"This SharpeningMonitor watches another trainer. {_HOW}")
         self._reset()
         self._pending.clear()
         saved = state.stateful_callbacks.get(_KEY)
@@ -300,7 +326,7 @@ def _powers_of_two(size: int) -> list[int]:
     return [2**i for i in range(size.bit_length())]
 
 
-def _stripped(text: str, **_: Any) -> str:
+def _stripped(text: str, /, **_: Any) -> str:
     return text.strip()
 
 

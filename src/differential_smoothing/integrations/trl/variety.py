@@ -32,7 +32,6 @@ import math
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
-from transformers.trainer_callback import ExportableState
 
 __all__ = ["VarietyTarget", "success_correction"]
 
@@ -43,6 +42,7 @@ RATE = 0.05
 KEPT = 0.9
 CRITICAL = 1.4
 MOST = 4.0
+_KEY = "ds_variety_target"  # of the trainer's state; no name of a class, by which the host would re-create a callback
 
 
 def success_correction(correct: Tensor, group_size: int) -> Tensor:
@@ -60,7 +60,7 @@ def success_correction(correct: Tensor, group_size: int) -> Tensor:
     return torch.where(right > 0, value, 0.0).repeat_interleave(group_size)
 
 
-class VarietyTarget(TrainerCallback, ExportableState):
+class VarietyTarget(TrainerCallback):
     """The controller of one training: ``observe`` collects a step's correct completions, ``move`` ends the step.
 
     Its state is in every checkpoint, so a resumed training continues with the same gamma_p.
@@ -122,14 +122,13 @@ class VarietyTarget(TrainerCallback, ExportableState):
         scheduler, peak = kwargs.get("lr_scheduler"), args.learning_rate
         rate = scheduler.get_last_lr()[0] if scheduler is not None else peak
         self.move(min(rate / peak, 1.0) if peak > 0 else 0.0)
+        state.stateful_callbacks[_KEY] = self.state()  # the host writes it into every checkpoint
 
     def on_train_begin(self, args, state, control, **kwargs):
-        saved = state.stateful_callbacks.get(type(self).__name__)
-        if state.global_step and isinstance(saved, dict):
-            for name, value in saved.get("attributes", {}).items():
-                setattr(self, name, value)
+        for name, value in (state.stateful_callbacks.get(_KEY) or {}).items():
+            setattr(self, name, value)
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, float]:
         """What a checkpoint keeps."""
         names = ("start", "scale", "base", "ratio", "gamma_p", "entropy", "tokens", "steps")
-        return {"args": {"target": self.target}, "attributes": {name: getattr(self, name) for name in names}}
+        return {name: getattr(self, name) for name in names}
