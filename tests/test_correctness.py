@@ -10,11 +10,14 @@ import pytest
 import torch
 from test_trl import Recording, even_length, make, rows, short, sometimes_silent, trained
 
+from differential_smoothing.advantages import smoothing_coefficient
 from differential_smoothing.integrations.answers import Answers
 from differential_smoothing.integrations.correctness import CorrectnessWatch, correct_columns, correctness
 from differential_smoothing.integrations.monitor import SharpeningMonitor
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
 from differential_smoothing.integrations.trl.metrics import term_metrics, term_sums
+from differential_smoothing.integrations.verl.estimator import Handed, correct_of, shaped_advantages
+from differential_smoothing.integrations.verl.options import DSOptions, read_options
 
 NAN = math.nan
 
@@ -162,6 +165,8 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
         config = DSGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, gamma_p=kind(1), gamma_n=kind(0), correct_threshold=kind(1))
         assert (config.gamma_p, config.gamma_n, config.correct_threshold) == (1, 0, 1)
         assert {type(v).__module__ for v in (config.gamma_p, config.gamma_n, config.correct_threshold)} == {"builtins"}
+    coefficient = smoothing_coefficient(torch.tensor([1.0, 0.0]), gamma_p=np.uint8(3), gamma_n=np.float32(0.5))
+    assert coefficient.tolist() == [-3.0, 0.5]
     with pytest.raises(ValueError, match="gamma_p must be a finite number >= 0"):
         DSGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, gamma_p=np.float32("nan"))
 
@@ -178,6 +183,37 @@ def test_tokens_without_a_log_prob_are_in_no_mean_of_log_probs():
     assert values["ds/term_correct"] == pytest.approx(0.5 * 4 / 5) and values["ds/term_incorrect"] == 0
     assert values["ds/correct"] == pytest.approx(2 / 3) and values["ds/unknown"] == pytest.approx(1 / 4)
     assert math.isnan(term_metrics(term_sums(correct, mask * 0, logps, term).tolist())["ds/logp_correct"])
+
+
+def test_verl_divides_by_the_tokens_that_have_a_log_prob_too():
+    logps = torch.tensor([[-1.0, NAN, -3.0], [NAN, NAN, -5.0], [-2.0, -2.0, -9.0], [-1.0, -1.0, -1.0]])
+    mask, correct = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 0], [0, 0, 0]]), torch.tensor([1.0, 1, 0, 0])
+    extra = Handed(logps=logps, correct=correct, counts=torch.ones(4, dtype=torch.bool), final=torch.arange(4))
+    for shaping in ({}, {"level": "mean"}, {"level": "sum", "center": True}):
+        options = DSOptions(rule="dr_grpo", gamma_p=0.5, **shaping)
+        _, metrics = shaped_advantages(options, correct.clone(), mask, uid=[0, 0, 1, 1], extra=extra)
+        assert metrics["ds/logp_correct"] == pytest.approx(-2) and metrics["ds/logp_incorrect"] == pytest.approx(-2)
+        assert metrics["ds/term_correct"] == pytest.approx(0.5 * 4 / 5) or shaping
+
+
+def test_verl_takes_a_list_of_keys():
+    infos = [{"acc": 1}, {"passed": True, "acc": None}, {"passed": 0.2}, {"acc": NAN, "passed": 1}, {"format": 1}, None]
+    for given, expected in (("acc", [1, 9, 9, 9, 9, 9]), (["acc", "passed"], [1, 1, 0, 1, 9, 9]), (["passed", "acc"], [1, 1, 0, 1, 9, 9])):
+        options = read_options({"correct_key": given})
+        assert correct_of(torch.zeros(6), infos, options).nan_to_num(nan=9).tolist() == expected
+    with pytest.raises(ValueError, match="correct_key=right,good: no completion of this batch has that key"):
+        correct_of(torch.zeros(1), [{"acc": 1}], DSOptions(correct_key=["right", "good"]))
+    for wrong in ([], [1], 3):
+        with pytest.raises(ValueError, match="correct_key cannot be"):
+            DSOptions(correct_key=wrong)
+
+
+def test_verl_takes_numbers_of_numpy_and_refuses_what_is_none():
+    options = DSOptions(gamma_p=np.float32(0.5), gamma_n=np.int64(1), correct_threshold=np.float16(0.5))
+    assert options.smooths
+    for wrong in (None, "0.5", NAN, True):
+        with pytest.raises(ValueError, match=r"algorithm\.ds\.correct_threshold must be a finite number"):
+            DSOptions(correct_threshold=wrong)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
