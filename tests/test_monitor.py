@@ -453,3 +453,43 @@ def test_two_processes_see_the_groups_of_both(tiny_model, tmp_path):
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["processes"] == 2 and result["difference"] == 0.0
     assert result["logged"] == {name: pytest.approx(v, rel=1e-4) for name, v in result["expected"].items()}
+
+
+def test_a_monitor_in_callbacks_says_how_it_is_attached(tiny_model, tmp_path):
+    defaults = dict(model=tiny_model, reward_funcs=even_length, train_dataset=rows())
+    config = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], per_device_train_batch_size=8)
+    how = r"Make the trainer first, without the monitor in callbacks=\[...\], then SharpeningMonitor\(trainer\)"
+    with pytest.raises(ValueError, match=f"got none.*{how}"):
+        GRPOTrainer(**defaults, args=config, callbacks=[SharpeningMonitor])
+    with pytest.raises(ValueError, match=f"got none.*{how}"):
+        SharpeningMonitor()
+    monitor = SharpeningMonitor(make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path))
+    with pytest.raises(ValueError, match=f"watches another trainer.*{how}"):
+        GRPOTrainer(**defaults, args=config, callbacks=[monitor])
+    other = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path)
+    other.add_callback(monitor)
+    with pytest.raises(ValueError, match=f"watches another trainer.*{how}"):
+        other.train()
+    for threshold in ("0.5", math.nan, True):
+        with pytest.raises(ValueError, match="correct_threshold must be a finite number"):
+            SharpeningMonitor(make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path), correct_threshold=threshold)
+
+
+def test_a_trainer_that_calculates_no_rewards_is_watched_without_an_error(tiny_model, tmp_path, caplog):
+    made = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path)
+    monitor = SharpeningMonitor(made)
+    made._calculate_rewards = lambda inputs, prompts, *_: torch.ones(len(prompts), 1)  # past the monitor
+    with caplog.at_level(logging.WARNING):
+        made.train()
+    assert caplog.text.count("has seen no rewards") == 1 and monitor._blind and made.state.global_step == 3
+
+
+def test_several_rewards_decide_for_the_monitor_too(tiny_model, tmp_path):
+    def first(completions, **_):
+        return [None] * len(completions)
+
+    made = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, rewards=[first, even_length], max_steps=1)
+    SharpeningMonitor(made, correct_reward=["first", "even_length"])
+    made.train()
+    logged = made.state.log_history[0]
+    assert logged["sharpening/pass_at_1"] == pytest.approx(logged["rewards/even_length/mean"])

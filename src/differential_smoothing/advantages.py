@@ -18,6 +18,7 @@ means differs between the published codes by a factor of the length, 10^2 to 10^
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -91,7 +92,7 @@ def smoothing_coefficient(correct: Tensor, *, gamma_p: float, gamma_n: float) ->
         (batch,) floats: of ``correct``'s dtype if it has floats, else torch's default.
     """
     for name, gamma in (("gamma_p", gamma_p), ("gamma_n", gamma_n)):
-        if not (isinstance(gamma, (int, float)) and math.isfinite(gamma) and gamma >= 0):
+        if not (isinstance(gamma, Real) and math.isfinite(gamma) and gamma >= 0):
             raise ValueError(
                 f"{name} must be a finite number >= 0, got {gamma!r}. In this project both gammas are >= 0 in the paper's "
                 f"direction: gamma_p flattens correct answers, gamma_n sharpens incorrect ones. A config of the authors' "
@@ -104,7 +105,7 @@ def smoothing_coefficient(correct: Tensor, *, gamma_p: float, gamma_n: float) ->
             f"{known[(known != 0) & (known != 1) & ~known.isnan()][0].item()}. It is a mask of its own, not a reward: "
             f"pass for example `reward > 0.5`."
         )
-    signed = torch.where(known == 1, known.new_tensor(-gamma_p), known.new_tensor(gamma_n))
+    signed = torch.where(known == 1, known.new_tensor(-float(gamma_p)), known.new_tensor(float(gamma_n)))
     return torch.where(known.isnan(), 0.0, signed)
 
 

@@ -174,10 +174,12 @@ class DSGRPOConfig(GRPOConfig):
             )
         smooths = self.gamma_p > 0 or self.gamma_n > 0 or self.variety_target is not None
         if self.level == "token" and self.averages_over_tokens and smooths:
+            undone = self.rule == "gspo"  # the preset would set it to 'sequence' again
             raise ValueError(
                 f"level='token' gives each token a term of its own, and importance_sampling_level='sequence' (which rule='gspo' sets) with "
                 f"loss_type={self.loss_type!r} takes one ratio per completion, so its gradient sees only the mean over the tokens. Set "
-                f"level='mean', which is that, or 'sum'; or importance_sampling_level='token'."
+                f"level='mean', which is that, or 'sum'"
+                + ("." if undone else ", or importance_sampling_level='token'.")
             )
         if self.center and self.stage == "reward":
             raise ValueError(

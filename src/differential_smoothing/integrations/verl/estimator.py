@@ -22,10 +22,11 @@ from differential_smoothing.advantages import (
     smoothing_coefficient,
     smoothing_term,
 )
+from differential_smoothing.integrations.correctness import correctness
 from differential_smoothing.integrations.verl.options import DSOptions, read_options
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
 
-__all__ = ["Handed", "correct_of", "estimate", "final_rows", "handed", "shaped_advantages"]
+__all__ = ["Handed", "correct_of", "deciding_values", "estimate", "final_rows", "handed", "shaped_advantages"]
 
 
 @dataclass
@@ -195,13 +196,14 @@ def _with_term(
     options: DSOptions,
     entropies: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """``base + term`` per token, 0 where masked, and per row: tokens, sum of log-probs, sum of the term. (B, T), (B, 3).
+    """``base + term`` per token, 0 where masked, and per row: tokens, sum of log-probs, sum of the term, tokens that have a log-prob.
+    (B, T), (B, 4).
 
     The term is ``smoothing_term``, written as ``mask * (base + slope * logp)`` with some rows at a time, which stay in the processor's
     cache: a third of the time. Rows with a log-probability that is not finite go to ``smoothing_term`` itself, which knows what to do.
     """
     advantages = torch.empty(mask.shape, dtype=base.dtype, device=base.device)
-    sums = base.new_zeros(len(mask), 3)
+    sums = base.new_zeros(len(mask), 4)
     size = max(1, _BLOCK // max(mask.size(1), 1))
     ones = base.new_empty(min(size, len(mask)), mask.size(1))
     for start in range(0, len(mask), size):
@@ -217,7 +219,8 @@ def _with_term(
                 entropies=None if entropies is None else entropies[rows].to(base.dtype),
             )  # fmt: skip
             advantages[rows] = torch.where(counts, of_rule + term, 0.0)
-            sums[rows] = torch.stack([tokens, torch.where(counts, log_probs, 0.0).nansum(1), term.sum(1)], 1)
+            scored = (counts & ~log_probs.isnan()).sum(1)
+            sums[rows] = torch.stack([tokens, torch.where(counts, log_probs, 0.0).nansum(1), term.sum(1), scored], 1)
             continue
         if options.level == "token":
             slope, of_term = coefficient[rows], coefficient[rows] * total
@@ -226,7 +229,7 @@ def _with_term(
             slope, of_term, of_rule = torch.zeros_like(whole), whole * tokens, of_rule + whole[:, None]
         torch.addcmul(of_rule, slope[:, None], values, out=advantages[rows]).mul_(counts)
         of_logps = total if entropies is None else torch.linalg.vecdot(log_probs, counts)
-        sums[rows] = torch.stack([tokens, of_logps, of_term], 1)
+        sums[rows] = torch.stack([tokens, of_logps, of_term, tokens], 1)
     return advantages, sums
 
 
@@ -237,16 +240,24 @@ def _means(correct: Tensor, sums: Tensor) -> dict[str, float]:
     known = ~correct.isnan()
     values = {"ds/correct": correct[known].mean()} if known.any() else {}
     for name, value in (("correct", 1), ("incorrect", 0)):
-        tokens, logp, term = sums[correct == value].sum(0)
+        tokens, logp, term, scored = sums[correct == value].sum(0)
+        if scored > 0:  # a sampler may not know the log-prob of a token
+            values[f"ds/logp_{name}"] = logp / scored
         if tokens > 0:
-            values |= {f"ds/logp_{name}": logp / tokens, f"ds/term_{name}": term / tokens}
+            values[f"ds/term_{name}"] = term / tokens
     return {name: float(value) for name, value in values.items()}
 
 
 def correct_of(
     scores: Tensor, infos: Sequence[Mapping[str, Any] | None] | None, options: DSOptions
 ) -> Tensor:
-    """(B,) in {0, 1, NaN}: whether ``correct_key`` of each row's reward info, or the score without a key, is above the threshold.
+    """(B,) in {0, 1, NaN}: whether ``correct_key`` of each row's reward info, or the score without a key, is above the threshold."""
+    values = deciding_values(scores, infos, options)
+    return torch.where(values.isnan(), values, (values > options.correct_threshold).to(values.dtype))
+
+
+def deciding_values(scores: Tensor, infos: Sequence[Mapping[str, Any] | None] | None, options: DSOptions) -> Tensor:
+    """(B,) what ``correct_of`` compares with the threshold, NaN = unknown.
 
     Args:
         scores: (B,) what ``compute_score`` gave, NaN = unscored.
@@ -258,13 +269,14 @@ def correct_of(
     if options.correct_key is not None:
         infos = [info if isinstance(info, Mapping) else {} for info in infos or []]
         keys = sorted({str(key) for info in infos for key in info})
-        if options.correct_key not in keys:
+        if not set(options.correct_keys) & set(keys):
             raise ValueError(
-                f"algorithm.ds.correct_key={options.correct_key}: no completion of this batch has that key. compute_score returned "
+                f"algorithm.ds.correct_key={','.join(options.correct_keys)}: no completion of this batch has that key. compute_score returned "
                 f"{', '.join(keys) or 'a number alone'}."
             )
-        values = scores.new_tensor([_number(info.get(options.correct_key), options) for info in infos])
-    return torch.where(values.isnan(), values, (values > options.correct_threshold).to(values.dtype))
+        told = scores.new_tensor([[_number(info.get(key), options) for key in options.correct_keys] for info in infos])
+        values = correctness(told, range(len(options.correct_keys)), options.correct_threshold)[0]
+    return values
 
 
 def _number(value: Any, options: DSOptions) -> float:
@@ -274,7 +286,7 @@ def _number(value: Any, options: DSOptions) -> float:
         )  # text has no + 0: a "1" is not read as a number
     except (TypeError, ValueError):
         raise ValueError(
-            f"algorithm.ds.correct_key={options.correct_key} must be a number or a bool, or None for unknown; got {value!r:.80}."
+            f"algorithm.ds.correct_key={','.join(options.correct_keys)} must be a number or a bool, or None for unknown; got {value!r:.80}."
         ) from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from differential_smoothing.advantages import smoothing_coefficient
+from differential_smoothing.integrations.correctness import plain_number
 from differential_smoothing.rules import PRESETS, RULES, BoundRule, make_rule
 
 __all__ = ["DSOptions", "read_options"]
@@ -27,7 +28,8 @@ class DSOptions:
         gamma_p, gamma_n: strength on correct and on incorrect completions, >= 0 in the paper's direction; added to any rule.
         level, stage, center: see ``ds_grpo_advantages``.
         schedule: ``"entropy_discrepancy"`` multiplies both gammas by the batch's entropy discrepancy, by 0 where it is negative.
-        correct_key: the key of what ``compute_score`` returns that says what is correct, such as ``acc``. Without one it is the score
+        correct_key: the key of what ``compute_score`` returns that says what is correct, such as ``acc``; or a list of keys where data
+            sources have different ones: the first that a completion has, and that is not None, counts. Without one it is the score
             itself, before any KL penalty.
         correct_threshold: correct means that value is above this; a missing or NaN value is unknown.
     """
@@ -40,7 +42,7 @@ class DSOptions:
     stage: str = "advantage"
     center: bool = False
     schedule: str = "constant"
-    correct_key: str | None = None
+    correct_key: str | Sequence[str] | None = None
     correct_threshold: float = 0.5
 
     def __post_init__(self):
@@ -57,15 +59,18 @@ class DSOptions:
                 )
         wrong = {
             "center": not isinstance(self.center, bool),
-            "correct_threshold": isinstance(self.correct_threshold, bool)
-            or not isinstance(self.correct_threshold, (int, float)),
-            "correct_key": not (self.correct_key is None or isinstance(self.correct_key, str)),
+            "correct_key": not (
+                self.correct_key is None
+                or isinstance(self.correct_key, str)
+                or (isinstance(self.correct_key, Sequence) and self.correct_key and all(isinstance(key, str) for key in self.correct_key))
+            ),
             "rule": not isinstance(self.rule, str),
             "rule_options": not (self.rule_options is None or isinstance(self.rule_options, Mapping)),
         }
         for name, is_wrong in wrong.items():
             if is_wrong:
                 raise ValueError(f"algorithm.ds.{name} cannot be {getattr(self, name)!r}.")
+        plain_number("algorithm.ds.correct_threshold", self.correct_threshold)
         if self.stage == "reward" and (self.level == "token" or self.center):
             raise ValueError(
                 "algorithm.ds.stage=reward shapes one number per completion before it is centred: it needs level=mean or level=sum, "
@@ -108,6 +113,12 @@ class DSOptions:
     def bound(self) -> BoundRule:
         """The rule with its options. Made once: a file of the user's is run once and keeps its state."""
         return make_rule(self.rule, self.rule_options)
+
+    @property
+    def correct_keys(self) -> list[str]:
+        """``correct_key`` as a list, empty where the score itself decides."""
+        one = self.correct_key is None or isinstance(self.correct_key, str)
+        return [self.correct_key] * (self.correct_key is not None) if one else list(self.correct_key)
 
     @property
     def smooths(self) -> bool:

@@ -74,6 +74,7 @@ with _aloud():
     from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+    from differential_smoothing.integrations.correctness import CorrectnessWatch
     from differential_smoothing.integrations.verl import estimator
     from differential_smoothing.integrations.verl.options import DSOptions, read_options
 
@@ -111,6 +112,12 @@ def check_config(config: Any) -> DSOptions:
             "algorithm.ds.center=true at level=token needs the entropies of verl's pass for old log-probabilities, which "
             "algorithm.rollout_correction.bypass_mode=true leaves out. Set one of them to false."
         )
+    loss = (config.actor_rollout_ref.actor.get("policy_loss", None) or {}).get("loss_mode", "vanilla")
+    if options.smooths and options.level == "token" and loss == "geo_mean":
+        raise ValueError(
+            "algorithm.ds.level=token gives each token a term of its own, and actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean averages "
+            "the advantages over a completion's tokens. Set algorithm.ds.level=mean, which is that, or sum."
+        )
     filters = algorithm.get("filter_groups", None) or {}
     if options.smooths and filters.get("enable", False):
         warnings.warn(
@@ -133,6 +140,7 @@ class _Hands:
         # verl compares the mode with its own names, and takes an asynchronous buffer for any other
         with open_dict(config):
             config.trainer.v1.trainer_mode = self._mode
+        self._ds_watch = CorrectnessWatch([",".join(self._ds.correct_keys) or "the score"], [0], self._ds.correct_threshold)
         super().__init__(config)
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
@@ -156,10 +164,14 @@ class _Hands:
             rows = data.pop("extra_fields").tolist()
             infos = [row.get("reward_extra_info") if isinstance(row, dict) else None for row in rows]
         data = data.to_padded_tensor()
+        counts = torch.tensor([not tag.get("is_padding", False) for tag in batch.tags])
+        values = estimator.deciding_values(data["rm_scores"].sum(-1), infos, self._ds)
+        for notice in self._ds_watch.update(values[counts][:, None], 1):
+            warnings.warn(notice, stacklevel=2)
         return estimator.Handed(
             logps=data["old_log_probs"],
             correct=estimator.correct_of(data["rm_scores"].sum(-1), infos, self._ds),
-            counts=torch.tensor([not tag.get("is_padding", False) for tag in batch.tags]),
+            counts=counts,
             final=estimator.final_rows(batch.keys),
             entropies=data["entropy"] if self._ds.needs_entropies else None,
             progress=min(1.0, (self.global_steps - 1) / max(self.total_training_steps, 1)),
