@@ -51,6 +51,7 @@ __all__ = [
     "node_balance",
     "safe_success",
     "separatrix",
+    "worse_share",
 ]
 
 RULES = ("published", "centred", "entropy", "relative")
@@ -239,3 +240,24 @@ def escape_time(probability: float, gamma_p: float, *, until: float = 0.25, size
 
     low, high = (np.log(p / (1 - p)) for p in (probability, until))
     return float(quad(pace, low, high, limit=200)[0])
+
+
+def worse_share(better: float, worse: float, gamma_p: float, size: float = inf) -> float:
+    """The share that the worse of two branches keeps at rest, when right answers follow them with the chances ``better`` and ``worse``, held.
+
+    Token level, published term: both branches have the same mean advantage, ``c (A+ - A- - gamma_p log pi)``. 0 without the term.
+    """
+    from scipy.optimize import brentq
+
+    if not (0 < worse <= better <= 1 and gamma_p > 0):
+        raise ValueError(
+            f"worse_share needs 0 < worse <= better <= 1 and gamma_p > 0, got {worse}, {better} and {gamma_p}."
+        )
+
+    def gap(log_odds: float) -> float:
+        log_worse, log_better = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
+        means = group_means(np.exp(log_better) * better + np.exp(log_worse) * worse, size)
+        push = means.up - means.down
+        return float(better * (push - gamma_p * log_better) - worse * (push - gamma_p * log_worse))
+
+    return float(1 / (1 + np.exp(-brentq(gap, -700.0, 0.0))))

@@ -49,7 +49,7 @@ def log_variety(logps, mask, *, correct, group) -> tuple[float, int]:
     right = correct.to(torch.float64)
     index = torch.unique(group, return_inverse=True)[1]
     counted = [torch.zeros(len(group), dtype=torch.float64).index_add(0, index, x)[index] for x in (right, torch.ones_like(right))]
-    harmonic = torch.cumsum(torch.cat([torch.zeros(1), 1 / torch.arange(1, len(group) + 1)]).double(), 0)
+    harmonic = torch.cumsum(torch.cat([torch.zeros(1, dtype=torch.float64), 1 / torch.arange(1, len(group) + 1, dtype=torch.float64)]), 0)
     log_success = harmonic[(counted[0].long() - 1).clamp(min=0)] - harmonic[counted[1].long() - 1]
     surprisal = log_success - completion_logps(logps.double(), mask, level="sum")
     return float(surprisal[correct].sum()), int(right.sum())

@@ -31,18 +31,29 @@ __all__ = ["at_success", "bandit", "expected", "rate", "relative_advantages", "r
 Step = Callable[[Floats, int], Floats]
 
 
-def relative_advantages(rewards, logps, mask, *, correct, group, kappa: float, floor: float = 0.0):
+def relative_advantages(
+    rewards, logps, mask, *, correct, group, kappa: float, floor: float = 0.0, level: str = "sum"
+):
     """``A (1 - kappa (log pi - its mean over the group's right answers))`` on right answers, ``A`` on wrong ones, (batch, tokens).
 
-    A is that of the shipped ``group_advantages``. Where a group is all right A is 0, and ``floor`` takes its place in the term.
+    A is that of the shipped ``group_advantages``. Where a group is all right A is 0, and ``floor`` takes its place in the term. ``level``
+    "sum" takes whole answers, "token" each token and the mean over the tokens of the group's right answers.
     """
-    advantages = group_advantages(rewards, group)
-    right = correct.to(rewards.dtype)
-    centred = centred_logps(completion_logps(logps, mask, level="sum"), correct=right, group=group)
-    wrong = torch.zeros(int(group.max()) + 1, dtype=rewards.dtype).index_add(0, group, 1 - right)
-    strength = torch.where(wrong[group] == 0, floor, advantages)
-    term = smoothing_coefficient(right, gamma_p=kappa, gamma_n=0.0) * strength * centred
-    return torch.where(mask != 0, (advantages + term)[:, None], 0.0)
+    advantages, right = group_advantages(rewards, group), correct.to(rewards.dtype)
+    if level == "sum":
+        centred = centred_logps(completion_logps(logps, mask, level="sum"), correct=right, group=group)[:, None]
+    else:
+        here = mask * right[:, None]
+        sums = [_by(group, (here * x).sum(1)) for x in (logps, torch.ones_like(logps))]
+        centred = logps - (sums[0] / sums[1].clamp(min=1))[:, None]
+    strength = torch.where(_by(group, 1 - right) == 0, floor, advantages)
+    term = (smoothing_coefficient(right, gamma_p=kappa, gamma_n=0.0) * strength)[:, None] * centred
+    return torch.where(mask != 0, advantages[:, None] + term, 0.0)
+
+
+def _by(group: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(batch,): the sum over its group, at each completion."""
+    return torch.zeros(int(group.max()) + 1, dtype=values.dtype).index_add(0, group, values)[group]
 
 
 def rule(name: str, strength: float, logits: Floats, *, floor: float = 0.0) -> oracle.Rule:
