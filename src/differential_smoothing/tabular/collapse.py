@@ -45,10 +45,12 @@ __all__ = [
     "Balance",
     "GroupMeans",
     "balance",
+    "crowd",
     "escape_time",
     "group_means",
     "growth",
     "node_balance",
+    "pooled",
     "safe_success",
     "separatrix",
     "worse_share",
@@ -201,6 +203,40 @@ def separatrix(
         hold = hold * means.kept
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(hold > 0, means.up * (leader - other) / hold, inf)
+
+
+def crowd(success: float, decided: float, size: int, *, prompts: int = 400) -> Floats:
+    """(prompts,) success rates with this mean, of which groups of ``size`` are all right or all wrong with the chance ``decided``.
+
+    The quantiles of the one Beta distribution that has both. Raises ValueError where none has: a single success rate already decides more.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import beta
+
+    least = success**size + (1 - success) ** size
+    if not (0 < success < 1 and least < decided < 1):
+        raise ValueError(
+            f"crowd needs a success rate in (0, 1) and a decided share above {least:.3f}, that of prompts that are all alike, and below 1; "
+            f"got {success} and {decided}."
+        )
+
+    def share(log_total: float) -> float:
+        total, i = np.exp(log_total), np.arange(size)
+        return sum(float(np.prod((mean * total + i) / (total + i))) for mean in (success, 1 - success))
+
+    total = np.exp(brentq(lambda x: share(x) - decided, -12.0, 12.0))
+    found = beta.ppf((np.arange(prompts) + 0.5) / prompts, success * total, (1 - success) * total)
+    return np.clip(found, 1e-6, 1 - 1e-9)
+
+
+def pooled(success: Floats, given: Balance) -> float:
+    """The critical strength of prompts (P,) that share their parameters: drift over hold, each prompt weighing as its right answers are drawn.
+
+    Decided groups have no drift; those that are all right still hold. So the more groups are decided, the less strength is needed, as
+    long as any variety is left.
+    """
+    hold = float(np.sum(success * given.hold))
+    return float(np.sum(success * given.drift)) / hold if hold > 0 else inf
 
 
 def safe_success(gamma_p: float) -> float:
