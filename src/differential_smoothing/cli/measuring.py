@@ -237,7 +237,7 @@ def tabular(
         "runs/tabular"
     ),
 ) -> None:
-    """The paper's theory on tables, exactly: each claim with its verdict and worst margin, and five figures."""
+    """The paper's theory on tables, exactly: each claim with its verdict and worst margin, and six figures."""
     import pandas as pd
 
     from differential_smoothing.tabular.claims import check_claims

@@ -1,7 +1,8 @@
 """The list of claims: what ``dsmooth tabular`` checks, in which order, on which instances (see ``verdict``).
 
 Each subject has its file: ``theorem_claims``, ``penalty_claims``, ``frontier_claims``, ``rule_claims``, ``population_claims`` are about optima,
-``step_claims``, ``gamma_n_claims``, ``oracle_claims`` and ``training_claims`` about training.
+``step_claims``, ``gamma_n_claims``, ``oracle_claims`` and ``training_claims`` about training, ``collapse_claims`` and ``controller_claims`` about where it
+comes to rest.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from differential_smoothing.tabular import (
+    collapse_claims,
+    controller_claims,
     frontier_claims,
     gamma_n_claims,
     oracle_claims,
@@ -99,6 +102,20 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
         ("Sampled and expected training", lambda: training_claims.sampled_runs(seed)),
         ("DS improves both, part shared", lambda: training_claims.trained(0.99)),
         ("DS improves both, all shared", lambda: training_claims.trained(1.0)),
+        ("The critical strength", collapse_claims.critical),
+        ("The critical strength of several tokens", collapse_claims.node),
+        ("Above it spreads, below it collapses", collapse_claims.attracts),
+        ("Sampled training finds it", lambda: collapse_claims.sampled(seed)),
+        ("The published term holds", collapse_claims.published_sharpens),
+        ("A relative strength holds", collapse_claims.relative_holds),
+        ("Branches of unequal success", collapse_claims.unequal),
+        ("What is certain stays", collapse_claims.certain_stays),
+        ("The way back", collapse_claims.escape),
+        ("The race", collapse_claims.race),
+        ("A decay collapses", collapse_claims.decay),
+        ("Variety from logs", controller_claims.measured),
+        ("Controller and closed form", controller_claims.rests),
+        ("A variety target is held", controller_claims.holds),
     ]
     claims = []
     for number, (name, job) in enumerate(jobs):

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from differential_smoothing.tabular.figure_style import STYLE
+from differential_smoothing.tabular.figures_collapse import draw_collapse
 from differential_smoothing.tabular.figures_optima import draw_biases, draw_frontier, draw_map
 from differential_smoothing.tabular.figures_training import draw_dynamics, draw_modes
 from differential_smoothing.tabular.verdict import Claim
@@ -68,4 +69,7 @@ FIGURES = {
                  "gamma_n most."),
     "modes": (draw_modes, "The same runs. Every rule narrows down the correct answers that it uses, the bonus least and gamma_n most; DS as published first falls below "
                  "GRPO and ends above it. The entropy of the policy does not tell them apart so: it counts wrong answers too."),
+    "collapse": (draw_collapse, "Which side of the critical strength. Left: one prompt of 8 right answers, groups of 8. Below the line a small difference between right answers grows, "
+                 "above it shrinks; every run starts at the left, nearly even, and has to cross the line before its answers are lost. Right: where other prompts hold success at one "
+                 "half. A leader above the line gains, one below it is pulled back, and what is certain enough stays certain at every strength."),
 }  # fmt: skip

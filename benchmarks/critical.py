@@ -1,0 +1,140 @@
+"""The predicted critical gamma_p of a task, and the measured one of a sweep beside it.
+
+    python benchmarks/critical.py                                         # graph colouring; writes benchmarks/results/critical.csv
+    python benchmarks/critical.py --success 0.3 --tokens 1000 --branches 2  # another task
+    python benchmarks/critical.py --counts runs/grid/counts.parquet --base-differ 0.87    # the grid too: critical-grid.csv
+
+**Predicted** (``tabular.collapse``), token level, gamma_n = 0: an answer has T tokens that decide, at each b right branches that share the
+mass R = C^(1/T). ``alone`` is the critical strength of a prompt with success C, ``pooled`` that of prompts with this mean which share
+their parameters, by the share of groups that are decided. A run is between the two.
+
+A budget of training can be too short to collapse. Differences grow at a rate in proportion to ``1 - gamma_p / gamma*``, so if GRPO has lost
+half of the base's variety after a time ``half`` (learning rate x steps, the decay counted), a run of time B needs
+
+    gamma_c(B) = gamma* (1 - half / B), and nothing where B < half.
+
+**Measured**: for each learning rate and checkpoint the strength at which the chance that two right samples differ (``differ``) crosses half of
+the base's, on a straight line between the strengths tried. The file has the columns rule, strength, learning_rate, step, seed,
+evaluation, prompt_id, n, c, distinct, differ; the rule ``grpo`` is strength 0. ``gamma*`` is taken at GRPO's own success rates there.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from differential_smoothing.tabular.collapse import crowd, node_balance, pooled
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = ["rule", "strength", "learning_rate", "step", "seed", "evaluation", "prompt_id", "n", "c", "distinct", "differ"]
+
+
+def balance(success, tokens: float, branches: float, group: int):
+    """Drift and hold of the token level at success rates (P,)."""
+    success = np.asarray(success, dtype=np.float64)
+    return node_balance(success ** (1 / tokens), branches, success, "token", group)
+
+
+def predicted(success, decided, *, tokens: float, branches: float, group: int) -> pd.DataFrame:
+    """One row for each success rate: the critical strength alone, and pooled for each share of ``decided`` groups (NaN where impossible)."""
+    rows = []
+    for rate in success:
+        row = {"success": rate, "alone": float(balance(rate, tokens, branches, group).critical)}
+        for share in decided:
+            try:
+                rates = crowd(rate, share, group)
+                row[f"pooled, {share:g} decided"] = pooled(rates, balance(rates, tokens, branches, group))
+            except ValueError:  # prompts that are all alike already decide more groups
+                row[f"pooled, {share:g} decided"] = np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def spent(rate: float, step: int, last: int) -> float:
+    """Learning rate summed over ``step`` steps of a linear decay over ``last``."""
+    return rate * (step - step * (step - 1) / (2 * last))
+
+
+def crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
+    """The first x, going up, at which y crosses ``level`` from the side it starts on, on straight lines; NaN if it does not."""
+    side = y[0] < level
+    for i in range(1, len(x)):
+        if (y[i] < level) != side:
+            return float(x[i - 1] + (x[i] - x[i - 1]) * (level - y[i - 1]) / (y[i] - y[i - 1]))
+    return float("nan")
+
+
+def grid(counts: pd.DataFrame, rule: str, base_differ: float, *, tokens: float, branches: float, group: int) -> pd.DataFrame:
+    """One row for each learning rate and checkpoint: measured and predicted critical strength, and their quotient.
+
+    Raises ValueError for a table without the columns, the rule or GRPO.
+    """
+    missing = [name for name in COLUMNS if name not in counts]
+    if missing:
+        raise ValueError(f"The counts need the columns {', '.join(COLUMNS)}; missing are {', '.join(missing)}.")
+    counts = counts[counts["evaluation"] == "evaluation"] if (counts["evaluation"] == "evaluation").any() else counts
+    counts = counts.assign(strength=np.where(counts["rule"] == "grpo", 0.0, counts["strength"]))
+    here = counts[counts["rule"].isin(["grpo", rule])]
+    if set(here["rule"]) != {"grpo", rule}:
+        raise ValueError(f"The counts need rows of 'grpo' and of {rule!r}; their rules are {', '.join(sorted(set(counts['rule'])))}.")
+    level, rows = base_differ / 2, []
+    for rate, cell in here.groupby("learning_rate"):
+        last = int(cell["step"].max())
+        kept = cell.groupby(["step", "strength"])["differ"].mean().unstack()
+        stock = cell[cell["strength"] == 0]
+        path = np.array([(spent(rate, int(step), last), value) for step, value in kept[0.0].dropna().items()])
+        half = crossing(np.insert(path[:, 0], 0, 0.0), np.insert(path[:, 1], 0, base_differ), level)
+        for step, line in kept.iterrows():
+            line = line.dropna()
+            prompts = stock[stock["step"] == step].groupby("prompt_id")[["c", "n"]].sum()
+            budget = spent(rate, int(step), last)
+            short = 0.0 if not half < budget else 1 - half / budget
+            success = (prompts["c"] + 0.5) / (prompts["n"] + 1)
+            given = balance(success, tokens, branches, group)
+            alone = float(balance(success.mean(), tokens, branches, group).critical)
+            decided = float((success**group + (1 - success) ** group).mean())
+            rows.append({
+                "learning_rate": rate, "step": int(step), "budget": budget, "half": half, "success": float(success.mean()), "decided": decided,
+                "alone": alone, "pooled": pooled(success.to_numpy(), given), "predicted": alone * short,
+                "measured": crossing(line.index.to_numpy(), line.to_numpy(), level) if line.iloc[0] < level else 0.0,
+                "strongest": float(line.index.max()),
+            })  # fmt: skip
+    table = pd.DataFrame(rows)
+    # 0 / 0: neither needs any strength; NaN: collapsed at every strength tried
+    return table.assign(quotient=np.where(table["predicted"] > 0, table["measured"] / table["predicted"].where(table["predicted"] > 0), np.nan))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    # graph colouring: the tree of the shipped base, all colourings of 60 test problems enumerated
+    parser.add_argument("--success", type=float, default=0.136, help="C of the base")
+    parser.add_argument("--tokens", type=float, default=7, help="tokens of an answer that decide")
+    parser.add_argument("--branches", type=float, default=2.0, help="right branches at a token")
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--counts", type=Path, help="a sweep's counts, .parquet or .csv")
+    parser.add_argument("--rule", default="ds_token")
+    parser.add_argument("--base-differ", type=float, help="the chance that two right samples of the base differ")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    given = parser.parse_args(arguments)
+    task = {"tokens": given.tokens, "branches": given.branches, "group": given.group}
+    if not (0 < given.success < 1 and given.tokens >= 1 and given.branches >= 1 and given.group >= 2):
+        parser.error("success must be in (0, 1), tokens and branches at least 1, group at least 2")
+    if (given.counts is None) != (given.base_differ is None):
+        parser.error("--counts and --base-differ go together")
+    rates = sorted({given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)})
+    table = predicted(rates, (0.5, 0.7, 0.9), **task)
+    table.to_csv(given.output / "critical.csv", index=False, float_format="%.4f")
+    print(table.round(3).to_string(index=False))
+    if given.counts is not None:
+        read = pd.read_parquet if given.counts.suffix == ".parquet" else pd.read_csv
+        table = grid(read(given.counts), given.rule, given.base_differ, **task)
+        table.to_csv(given.output / "critical-grid.csv", index=False, float_format="%.4g")
+        print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+        judged = table["quotient"].dropna()
+        near = judged.between(0.5, 2).sum()
+        print(f"Predicted and measured within a factor of 2 in {near} of {len(judged)} cells that can be judged.")
+
+
+if __name__ == "__main__":
+    main()
