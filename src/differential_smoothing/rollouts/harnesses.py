@@ -97,7 +97,7 @@ def _review(row: dict) -> tuple[dict, dict]:
     metrics = {f"{name}": value for name, value in (score.get("value") or {}).items()}
     main = score.get("main_score_name")
     # the tool's own rule: without a name the first is the main score
-    metrics[MAIN] = metrics.get(main if main in metrics else next(iter(metrics), None))
+    metrics[MAIN] = metrics.get(next(iter(metrics), None) if main is None else main)
     prompt = row.get("input")
     if prompt is None and isinstance(row.get("messages"), list):
         said = [m for m in row["messages"] if m.get("role") != "assistant"]

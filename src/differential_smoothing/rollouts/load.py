@@ -80,7 +80,7 @@ def load_rollouts(
     notes: Counter[str] = Counter()
     bad: list[str] = []
     advice: dict[str, None] = {}
-    rows = Rows(text, correct == VERIFY, notes)
+    rows = Rows(text, notes)
     for file in _files(path, where):
         if _starts_as_ours(file):
             # Without texts to keep, only those that a verifier of ours reads are worth reading.
@@ -113,7 +113,7 @@ def load_rollouts(
                     _refuse_no_verdict(completion.score, column, form, threshold)
                     steps[completion.step] += 1
                     if step is None or completion.step in (step, -1):
-                        rows.add(completion, threshold, canonical, model or path.stem, form.own_id)
+                        rows.add(completion, threshold, canonical, model or path.stem, form.own_id, column is None)
             except Refused as error:
                 raise ValueError(f"{file}, {place}: {error}") from None
             except BadRow as error:

@@ -30,12 +30,11 @@ ODD_GOLD = "unscored, because their right answer cannot be read as mathematics"
 class Rows:
     """Rows on their way into the table: columns of a few thousand at a time, as Arrow.
 
-    ``notes`` counts the rows about which the reader has something to say. ``verify``: the verdict on a completion is the
-    mathematical verifier's, against the right answer of the file.
+    ``notes`` counts the rows about which the reader has something to say.
     """
 
-    def __init__(self, text: bool, verify: bool, notes: Counter) -> None:
-        self.text, self.verify, self.notes = text, verify, notes
+    def __init__(self, text: bool, notes: Counter) -> None:
+        self.text, self.notes = text, notes
         self.count = self.characters = 0
         self.batches: list[pa.RecordBatch] = []
         self.columns: dict[str, list] = {name: [] for name in COLUMNS}
@@ -43,9 +42,10 @@ class Rows:
         self.prompts: list[np.ndarray] = []  # of ids that are unique in one task only, a number per prompt; else 0
         self.prompt_keys: list[int] = []
 
-    def add(self, row: Completion, threshold: float, canonical: Canonical, model: str, own_id: bool) -> None:
-        """``own_id``: rows of one id and several prompts are several problems, see `Format`."""
-        notes = self.notes
+    def add(self, row: Completion, threshold: float, canonical: Canonical, model: str, own_id: bool, verify: bool) -> None:
+        """``own_id``: rows of one id and several prompts are several problems, see `Format`. ``verify``: the verdict is the
+        mathematical verifier's, against the right answer of the file."""
+        notes, waiting = self.notes, False
         verdict = None if row.score != row.score else row.score > threshold
         form = row.canonical
         if canonical != "file":
@@ -56,8 +56,9 @@ class Rows:
             row.prompt_id, row.task = problem.id, "countdown"
             verdict, form = _checked(problem, tagged, row.answer, verdict, notes)
             own_id = False
-        elif self.verify:
-            if row.gold is None or row.answer is None:
+        elif verify:
+            waiting = row.gold is not None and row.answer is not None
+            if not waiting:
                 notes[NO_TEXT if row.answer is None else NO_GOLD] += 1
             else:
                 self.unjudged.append((len(self.columns["correct"]), row.answer, row.gold))
@@ -68,7 +69,7 @@ class Rows:
         values = (
             row.prompt_id, row.sample, row.task or "unknown", row.model or model, row.seed, row.step,
             row.prompt if self.text else "", row.completion if self.text else "", row.solution, row.reward,
-            verdict, form if verdict or self.verify else None, row.advantage, row.logp, row.num_tokens,
+            verdict, form if verdict or waiting else None, row.advantage, row.logp, row.num_tokens,
         )  # fmt: skip
         for column, value in zip(self.columns.values(), values, strict=True):
             column.append(value)
@@ -89,7 +90,7 @@ class Rows:
 
     def _judge(self) -> None:
         """The mathematical verifier's verdicts on the rows that wait for them."""
-        if not self.verify:
+        if not self.unjudged:
             return
         from differential_smoothing.tasks.math.compare import unreadable, verify_many
 
@@ -99,8 +100,8 @@ class Rows:
         verdicts = verify_many([answer for _, answer, _ in readable], [gold for _, _, gold in readable])
         for (place, _, _), verdict in zip(readable, verdicts, strict=True):
             self.columns["correct"][place] = verdict.correct
-        for place, correct in enumerate(self.columns["correct"]):
-            if not correct:
+        for place, _, _ in self.unjudged:
+            if not self.columns["correct"][place]:
                 self.columns["canonical"][place] = None
         self.unjudged = []
 
