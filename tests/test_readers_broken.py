@@ -109,7 +109,7 @@ class TestFilesThatAreRefused:
             (b"id,epoch,input\n1,1,3\n", "no column that says which completions are correct"),
             (b"id,epoch,input,score_a\n1,1,\xff,3\n", "not a readable CSV file"),
             (b'id,epoch,input,score_a\n1,1,"3\n', "not a readable CSV file"),
-            (b"id,epoch,input,score_a\n1,1,2,3\n1,1,2,3,4\n", "line 3: 5 fields where the header has 4"),
+            (b"id,epoch,input,score_a\n1,1,2,1\n1,1,2,3,4\n", "line 3: 5 fields where the header has 4"),
             (b"id,epoch,input,score_a\n1,x,2,3\n", "line 2: epoch is str 'x'"),
             (b"id,epoch,input,score_a\n1,1,2,3,4\n", "line 2: 5 fields where the header has 4"),
             (b"id,epoch,input,score_a\n1,1,2\n", "line 2: 3 fields where the header has 4"),

@@ -253,21 +253,27 @@ def tabular(
         raise ValueError(
             f"--instances must be at least 1 and --seed from 0 to 2147483647, got {instances} and {seed}."
         )
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("The figures need matplotlib, which is not installed: pip install 'differential-smoothing[plot]'.")
+    draws = importlib.util.find_spec("matplotlib") is not None
     results.folder(output)
     with bars() as advance:
         claims = check_claims(instances, seed, on_progress=lambda name, done, total: advance(
             "claims", "check", done, total))  # fmt: skip
     for claim in claims:
         print(f"{claim.verdict:15}  {claim.name}: {claim.statement}.")
-        print(
-            f"{'':15}  worst margin {claim.margin:.1e}, holds on {claim.held:.1%} of {claim.instances}; {claim.note}"
-        )
+        exceptions = round((1 - claim.held) * claim.instances)
+        held = f"{claim.held:.1%} of {claim.instances}" + f", all but {exceptions}" * (0 < exceptions < 10)
+        print(f"{'':15}  worst margin {claim.margin:.1e}, holds on {held}; {claim.note}")
     pd.DataFrame(claims).assign(seed=seed).to_csv(output / "claims.csv", index=False)
-    draw_all(output, seed=seed)
-    (output / "section.html").write_text(page_section(claims, output), encoding="utf-8")
-    print(f"claims.csv, section.html and the figures (.svg, .png) are in {output}")
+    if draws:
+        draw_all(output, seed=seed)
+    (output / "section.html").write_text(page_section(claims, output if draws else None), encoding="utf-8")
+    print(f"claims.csv, section.html{' and the figures (.svg, .png)' * draws} are in {output}")
+    if not draws:
+        print(
+            "dsmooth: no figures were drawn: they need matplotlib, which is not installed (pip install "
+            "'differential-smoothing[plot]'). The verdicts do not need it.",
+            file=sys.stderr,
+        )
     news = [claim.name for claim in claims if claim.verdict != claim.expected]
     if news:
         print(f"dsmooth: not as this project states: {'; '.join(news)}.", file=sys.stderr)
