@@ -42,9 +42,18 @@ def load_rollouts(
     | ours (`write_rollouts`)                   | as written          | as written                  | as it is |
     | TRL `log_completions`, Parquet            | hash of the prompt  | the only reward column      | in order |
     | verl `rollout_data_dir`, JSON lines       | hash of the prompt  | `acc` if present or `score` | in order |
-    | lm-evaluation-harness `--log_samples`     | `doc_id`            | the only "metric,filter"    | in order |
-    | inspect_ai `samples_df`, Parquet or CSV   | `id`                | the only `score_...`        | epoch - 1 |
+    | verifiers `results.jsonl`                 | hash of the prompt  | `reward`                    | in order |
+    | lm-evaluation-harness `--log_samples`     | `doc_id` *          | the only "metric,filter"    | in order |
+    | inspect_ai `samples_df`, Parquet or CSV   | `id` *              | the only `score_...`        | epoch - 1 |
+    | evalscope `reviews`, JSON lines           | `group_id` *        | the main score              | in order |
+    | lighteval details, Parquet                | `doc.id` *          | the only metric             | in order |
+    | NeMo-Skills `output*.jsonl`               | hash of the prompt  | `symbolic_correct` or `is_correct` | in order |
+    | Qwen2.5-Math's evaluation, JSON lines     | `idx` *             | `score`                     | in order |
+    | OpenCompass predictions, JSON             | its key *           | "verify"                    | in order |
     | rows of `prompt_id` or `prompt`, `completion`, `correct` or `reward` | as given or the prompt's hash | `correct` or `reward` | as given or in order |
+
+    * Where rows of one id have several prompts, as in a file or folder of several tasks, they are several problems, named by id
+    and prompt; a warning says so. Releases of the harness before 0.4.7 do not name filters: they are numbered, "exact_match,1".
 
     Args:
         path: a file, or a folder of them, such as TRL's `completions/`; hidden files and others than .parquet, .jsonl
@@ -53,7 +62,11 @@ def load_rollouts(
             they replace what the file says; a file of several models, or seeds, is then refused.
         correct: the column that says "correct"; it must be given where the table above says "the only" and there are
             several. For lm-evaluation-harness it is "metric,filter", as in "exact_match,strict-match". Not for our own.
-        threshold: correct means that the column is above it. A missing or NaN value is unscored: `correct` is null.
+            "verify" (unless a column is called so): the verifier of mathematical answers judges each completion against the
+            right answer that the file holds; rows without one, or with one that cannot be read, are unscored.
+        threshold: correct means that the column is above it. A missing or NaN value, or a rollout that ended in an error, is
+            unscored: `correct` is null, and a warning counts these rows. Scores of harnesses are from 0 to 1; another number
+            is refused, unless a threshold other than 0.5 is given.
         step: of the rows that belong to a training step, keep this step's. Rows of an evaluation (-1) are all kept.
         canonical: the canonical form of a correct row is what the `file` says (null if it has none), or, for tasks where
             the text is the answer, its `solution` (the harness's `filtered_resps`, verl's `pred`), or its
@@ -68,7 +81,7 @@ def load_rollouts(
     as tagged. A warning counts the rows where the file had another verdict.
 
     Raises ValueError for a missing or empty path, an unknown format, a choice of column that is open, a step that is
-    not there, rows that repeat an identity, and, with file and line, the first row that cannot be read.
+    not there, rows that repeat an identity, a score that is no verdict, and, with file and line, the first row that cannot be read.
     """
     if canonical not in ("file", "solution", "completion"):
         raise ValueError(f"canonical is {canonical!r}, expected 'file', 'solution' or 'completion'.")
