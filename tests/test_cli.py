@@ -41,7 +41,7 @@ def test_help_names_every_command(dsmooth):
     assert status == 0
     for command in (
         "quickstart", "compare", "reproduce", "train", "sample", "evaluate", "convert", "diagnose", "report", "base", "tabular",
-        "card",
+        "card", "configs",
     ):  # fmt: skip
         assert command in out
 

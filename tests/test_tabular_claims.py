@@ -1,5 +1,6 @@
 """The laboratory's verdicts: as the project states them, refuted by their counterexamples, red when something is broken; the command."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -125,6 +126,26 @@ def test_the_command_writes_everything_and_the_seed_decides(tmp_path, monkeypatc
     assert status == 2 and "--instances" in said.err
     status, said = run("--output", tmp_path / "a" / "claims.csv")
     assert status == 2 and "must be a folder that can be written" in said.err
+
+
+def test_without_matplotlib_the_verdicts_come_all_the_same(tmp_path):
+    """In a process where matplotlib cannot be found, as after an install without the extra."""
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'matplotlib' else find(name, *a)\n"
+        "sys.modules['matplotlib'] = None\n"
+        f"sys.argv = ['dsmooth', 'tabular', '--instances', '3', '--output', {str(tmp_path)!r}]\n"
+        "from differential_smoothing.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    verdicts = pd.read_csv(tmp_path / "claims.csv")
+    assert (verdicts["verdict"] == verdicts["expected"]).all() and len(verdicts) == done.stdout.count("worst margin")
+    assert "matplotlib, which is not installed (pip install 'differential-smoothing[plot]')" in done.stderr
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["claims.csv", "section.html"]
+    assert "<svg" not in (tmp_path / "section.html").read_text()
 
 
 # each new claim goes red when what it is about is broken

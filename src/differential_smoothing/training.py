@@ -197,7 +197,7 @@ def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
     import yaml
 
     if not path.is_file():
-        raise ValueError(f"There is no config file {str(path)!r}. The repository has examples in configs/.")
+        raise ValueError(f"There is no config file {str(path)!r}. dsmooth configs writes examples into configs/.")
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

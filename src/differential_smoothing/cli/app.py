@@ -25,6 +25,22 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from differential_smoothing._version import __version__
+
+        print(f"dsmooth {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
 @contextmanager
 def bars() -> Iterator:
     """One progress bar per (cell, stage); yields ``advance(cell, stage, done, total)``."""

@@ -15,12 +15,16 @@ from .app import app, bars
 Files = Annotated[
     list[str],
     typer.Argument(
-        help="Rollouts of one or more models: ours, TRL's, verl's, lm-evaluation-harness's, inspect_ai's or plain JSON "
+        help="Rollouts of one or more models: ours, TRL's, verl's, lm-evaluation-harness's, inspect_ai's, another tool's or plain JSON "
         "lines; a file or a folder of them. name=PATH names the model, name@1=PATH its training seed too.",
     ),
 ]
 Correct = Annotated[
-    str | None, typer.Option(help="The column that says correct, for files that have several.")
+    str | None,
+    typer.Option(
+        help="The column that says correct, for files that have several; or 'verify': judge each completion by the file's right "
+        "answers to mathematical problems.",
+    ),
 ]
 Threshold = Annotated[float, typer.Option(help="Correct means that this column is above it.")]
 Step = Annotated[int | None, typer.Option(help="Of rollouts logged in training, read this step's.")]
@@ -82,7 +86,8 @@ def convert(
         skip_bad_rows=skip_bad_rows,
     )  # fmt: skip
     write_rollouts(frame, output)
-    print(f"{len(frame)} completions in {output}")
+    missing = int(frame["correct"].isna().sum())
+    print(f"{len(frame)} completions{f', {missing} of them unscored,' * bool(missing)} in {output}")
 
 
 @app.command()
@@ -213,6 +218,7 @@ def card(
 ) -> None:
     """Put an evaluation with its intervals into a model's README.md, for people and for the Hub. Nothing is sent."""
     from differential_smoothing import report
+    from differential_smoothing.evaluation import unscored
     from differential_smoothing.integrations.card import add_evaluation
 
     if not any((model / file).is_file() for file in ("config.json", "adapter_config.json")):
@@ -223,7 +229,7 @@ def card(
     )  # fmt: skip
     summary, differences = results.measure(frame, baseline, seed=seed)
     add_evaluation(
-        model / "README.md", report.to_markdown(summary, differences), summary,
+        model / "README.md", "\n".join([report.to_markdown(summary, differences), *unscored(frame), ""]), summary,
         model=name or results.model_name(model), task=", ".join(sorted(frame["task"].unique())),
     )  # fmt: skip
     print(f"The evaluation is in {model / 'README.md'}. To publish the folder: hf upload OWNER/NAME {model}")
@@ -247,21 +253,27 @@ def tabular(
         raise ValueError(
             f"--instances must be at least 1 and --seed from 0 to 2147483647, got {instances} and {seed}."
         )
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("The figures need matplotlib, which is not installed: pip install 'differential-smoothing[plot]'.")
+    draws = importlib.util.find_spec("matplotlib") is not None
     results.folder(output)
     with bars() as advance:
         claims = check_claims(instances, seed, on_progress=lambda name, done, total: advance(
             "claims", "check", done, total))  # fmt: skip
     for claim in claims:
         print(f"{claim.verdict:15}  {claim.name}: {claim.statement}.")
-        print(
-            f"{'':15}  worst margin {claim.margin:.1e}, holds on {claim.held:.1%} of {claim.instances}; {claim.note}"
-        )
+        exceptions = round((1 - claim.held) * claim.instances)
+        held = f"{claim.held:.1%} of {claim.instances}" + f", all but {exceptions}" * (0 < exceptions < 10)
+        print(f"{'':15}  worst margin {claim.margin:.1e}, holds on {held}; {claim.note}")
     pd.DataFrame(claims).assign(seed=seed).to_csv(output / "claims.csv", index=False)
-    draw_all(output, seed=seed)
-    (output / "section.html").write_text(page_section(claims, output), encoding="utf-8")
-    print(f"claims.csv, section.html and the figures (.svg, .png) are in {output}")
+    if draws:
+        draw_all(output, seed=seed)
+    (output / "section.html").write_text(page_section(claims, output if draws else None), encoding="utf-8")
+    print(f"claims.csv, section.html{' and the figures (.svg, .png)' * draws} are in {output}")
+    if not draws:
+        print(
+            "dsmooth: no figures were drawn: they need matplotlib, which is not installed (pip install "
+            "'differential-smoothing[plot]'). The verdicts do not need it.",
+            file=sys.stderr,
+        )
     news = [claim.name for claim in claims if claim.verdict != claim.expected]
     if news:
         print(f"dsmooth: not as this project states: {'; '.join(news)}.", file=sys.stderr)

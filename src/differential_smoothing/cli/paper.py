@@ -42,6 +42,7 @@ def reproduce(
     import pandas as pd
 
     from differential_smoothing.cost import gpu_named
+    from differential_smoothing.evaluation import unscored
     from differential_smoothing.evaluation.sets import by_set
     from differential_smoothing.paper import read_paper
     from differential_smoothing.report import sets_markdown
@@ -73,7 +74,7 @@ def reproduce(
         levels, differences = by_set(frame, study.baseline, ks=ks, seed=0)
         levels.to_csv(output / base / "sets.csv", index=False)
         differences.to_csv(output / base / "sets_differences.csv", index=False)
-        blocks.append(f"## {base}: {study.base}\n\n{sets_markdown(levels, differences)}")
+        blocks.append("\n".join([f"## {base}: {study.base}\n\n{sets_markdown(levels, differences)}", *unscored(frame)]))
         _write_pages(frame, study.baseline, output / base, base)
     claimed = "\n".join(f"* {claim}" for claim in paper.claims)
     heading = f"# {table}: the protocol of {CLAIMED}, run {'at scale ' + scale if scale else 'as the study says'}"

@@ -49,6 +49,7 @@ def measure(frame, baseline: str, *, seed: int) -> tuple:
     from differential_smoothing.evaluation import compare as paired
     from differential_smoothing.evaluation import summarise
 
+    _refuse_unscored(frame)
     solutions = _solutions(frame)
     summary = summarise(frame, seed=seed, num_solutions=solutions)
     others = [model for model in summary["model"].unique() if model != baseline]
@@ -60,6 +61,16 @@ def measure(frame, baseline: str, *, seed: int) -> tuple:
             [paired(frame, model, baseline, seed=seed, num_solutions=solutions) for model in others]
         )
     return summary, differences
+
+
+def _refuse_unscored(frame) -> None:
+    scored = frame["correct"].notna().groupby(frame["model"], sort=False).any()
+    if not scored.all():
+        raise ValueError(
+            f"No completion of {', '.join(map(repr, scored.index[~scored]))} is scored, expected a verdict on some. Name the column "
+            "that says correct with --correct, or score the completions first (--correct verify, where the file has right answers to "
+            "mathematical problems)."
+        )
 
 
 def _solutions(frame) -> dict[str, int] | None:
@@ -150,13 +161,14 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
     from rich.console import Console
 
     from differential_smoothing import report as shown
+    from differential_smoothing.evaluation import unscored
 
     summary, differences = measure(frame, baseline, seed=seed)
     Console(width=None if sys.stdout.isatty() else 100).print(shown.comparison_table(summary, differences))
-    said = []
+    said = unscored(frame)
     if differences is not None:
-        said = shown.verdict(differences) + _savings(frame, differences, baseline, seed=seed)
-        print(*said, sep="\n")
+        said += shown.verdict(differences) + _savings(frame, differences, baseline, seed=seed)
+    print(*said, sep="\n", end="\n" * bool(said))
     if output is None:
         return summary, differences
     summary.to_csv(output / "summary.csv", index=False)

@@ -229,7 +229,9 @@ def sample(
         print(f"Shard {shard} is done; {output} is made by the shard that finishes last.")
         return
     frame = read_rollouts(output)
-    print(f"{len(frame)} completions, {frame['correct'].mean():.1%} correct, in {output}")
+    missing = int(frame["correct"].isna().sum())
+    unscored = f", {missing} unscored and left out of it" * bool(missing)
+    print(f"{len(frame)} completions, {frame['correct'].mean():.1%} correct{unscored}, in {output}")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from .intervals import Interval, bootstrap_curve, bootstrap_mean, paired_differe
 from .pass_at_k import pass_at_k, pass_at_k_curve, pass_hat_k
 from .sharpening import Diagnosis, diagnose
 from .summary import compare, counts, summarise
+from .unscored import unscored
 from .variety import effective_modes, gini_simpson, rarefaction, vendi_score
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "samples_to_reach",
     "simultaneous_band",
     "summarise",
+    "unscored",
     "vendi_score",
 ]

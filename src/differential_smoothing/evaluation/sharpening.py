@@ -38,6 +38,7 @@ import pandas as pd
 from .before_after import Pair
 from .findings import Bootstrap, Finding
 from .pass_at_k import pass_at_k
+from .unscored import unscored
 from .verdict import FEWEST_PROBLEMS, judge
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -70,7 +71,7 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
 
     Both are rollouts tables of one model and one step, on the same problems. If `after` has several training seeds,
     `before` has the same ones, or one. `seed` decides the halves and the resamples; the same seed gives the same
-    digits. Unscored completions are left out. Without canonical forms of the correct answers, and without
+    digits. Unscored completions are left out, and a sentence counts them. Without canonical forms of the correct answers, and without
     log-probabilities and texts, what rests on them is NaN.
 
     Raises ValueError for tables that `counts` refuses, more than one model in a table, different problems, training
@@ -144,6 +145,9 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
         "Effective number of correct answers to a problem before, 1 / (1 - mean chance that two differ)."
     )).turned(lambda differ: 1 / (1 - np.minimum(differ, 1 - 1e-12)))  # fmt: skip
     verdict, sentences = judge(pair.num_problems, findings, k)
+    sides = zip(("Before", "After"), (before, after), strict=True)
+    missing = [f"{side}, {sentence}" for side, frame in sides for sentence in unscored(frame)]
+    sentences = (*sentences[:-1], *missing, sentences[-1])
     return Diagnosis(
         pair.names[0], pair.names[1], verdict, sentences, _frame(findings), survival.drop(columns="problems"),
         pair.modes_frame(), pair.problems_frame(),

@@ -20,6 +20,7 @@ import pandas as pd
 
 from differential_smoothing._version import __version__
 from differential_smoothing.evaluation import counts as count
+from differential_smoothing.evaluation import unscored
 
 from . import embed, plots
 from .drawing import PALETTE, Drawing, legal, model_roles
@@ -140,7 +141,7 @@ def _compose(
         tables["findings"] = embed.records(diagnosis.findings)
         biggest = diagnosis.modes[["before", "after"]].max(axis=1).sort_values(ascending=False, kind="stable")
         tables["modes"] = embed.records(diagnosis.modes.loc[biggest.index[: limits.rows].sort_values()])
-    parts.append(_pass_at_k(summary, number, drawings))
+    parts.append(_pass_at_k(frame, summary, number, drawings))
     if comparisons is not None:
         parts.append(_differences(comparisons, list(summary["model"].unique()), number, drawings))
         tables["differences"] = embed.records(comparisons)
@@ -226,7 +227,9 @@ def _diagnosis(diagnosis: Any, number: _Numbers, drawings: dict[str, Drawing], l
     )
 
 
-def _pass_at_k(summary: pd.DataFrame, number: _Numbers, drawings: dict[str, Drawing]) -> str:
+def _pass_at_k(
+    frame: pd.DataFrame, summary: pd.DataFrame, number: _Numbers, drawings: dict[str, Drawing]
+) -> str:
     figure = _figure(
         "pass-at-k", lambda width: plots.pass_at_k_drawing(summary, width), drawings,
         f"{number('Figure')} Unbiased Pass@k, the chance that one of k samples is correct, with pointwise 95% bands. Bands "
@@ -236,7 +239,8 @@ def _pass_at_k(summary: pd.DataFrame, number: _Numbers, drawings: dict[str, Draw
         summary, f"{number('Table')} Means over problems with 95% bootstrap intervals: Pass@k and coverage in percent, "
         "distinct correct solutions per problem.", "Model", "Means over problems", False,
     )  # fmt: skip
-    return _section("pass-at-k", "Pass@k and variety", f"{figure}\n{table}\n{_saves('summary')}")
+    missing = "".join(f"<p class=note>{_text(sentence, 500)}</p>" for sentence in unscored(frame))
+    return _section("pass-at-k", "Pass@k and variety", f"{figure}\n{table}\n{missing}{_saves('summary')}")
 
 
 def _differences(

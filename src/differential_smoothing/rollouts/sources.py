@@ -1,4 +1,4 @@
-"""Rows out of a Parquet, JSON-lines or CSV file, one at a time, whatever they mean. The content says which it is.
+"""Rows out of a Parquet, JSON-lines, JSON or CSV file, one at a time, whatever they mean. The content says which it is.
 
 A row that cannot be read comes out as a ``BadRow`` in its place, so that the caller decides whether it ends the reading.
 """
@@ -7,15 +7,16 @@ import contextlib
 import csv
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["LOOKED_AT", "BadRow", "Source", "open_source"]
+__all__ = ["LOOKED_AT", "BadRow", "Refused", "Source", "open_source"]
 
+LARGEST_DOCUMENT = 2**28  # bytes of a JSON file that is one value: it is in memory as a whole
 LONGEST_LINE = 2**26  # bytes: a completion of a million tokens has some 5 MB
 ROWS_AT_ONCE = 2048
 LOOKED_AT = 256  # lines that say which columns there are: a file may leave one out where it has nothing to say
@@ -23,6 +24,10 @@ LOOKED_AT = 256  # lines that say which columns there are: a file may leave one 
 
 class BadRow(ValueError):
     """One row is wrong; the message says what, the place is the caller's to add."""
+
+
+class Refused(ValueError):
+    """One row shows that the file cannot be read as it is; the message says what, the place is the caller's to add."""
 
 
 class Source(NamedTuple):
@@ -36,7 +41,7 @@ class Source(NamedTuple):
 
 
 def open_source(path: Path) -> Source:
-    """Look at the first bytes and at the columns. ValueError for what is none of the three containers, or empty."""
+    """Look at the first bytes and at the columns. ValueError for a file that is none of the four containers, or empty."""
     with path.open("rb") as file:
         start = file.read(65536)
     if not start.strip():
@@ -44,8 +49,12 @@ def open_source(path: Path) -> Source:
     if start.startswith(b"PAR1"):
         return _parquet(path)
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if first.startswith(b"["):
-        raise ValueError(f"{path} is one JSON array, expected JSON lines. Write one object per line.")
+    line, newline, _ = first.partition(b"\n")
+    # an object that is spread over several lines; a line too long to be seen whole is one of JSON lines
+    if first.startswith(b"[") or (newline and first.startswith(b"{") and not isinstance(_parsed(line), dict)):
+        document = _document(path)
+        if document is not None:
+            return document
     return _csv(path) if _is_header(first.partition(b"\n")[0]) else _jsonl(path)
 
 
@@ -81,6 +90,43 @@ def _parquet(path: Path) -> Source:
     return Source(schema.names, numeric, rows)
 
 
+# --- JSON that is one value -------------------------------------------------------------------------------------------
+
+
+def _document(path: Path) -> Source | None:
+    """An array of objects, or an object of objects, whose names become `idx` where they have none; None for anything else."""
+    size = path.stat().st_size
+    if size > LARGEST_DOCUMENT:
+        raise ValueError(
+            f"{path} is one JSON value of {size} bytes, expected JSON lines, or at most {LARGEST_DOCUMENT} bytes. Write one object "
+            "per line (jq -c '.[]')."
+        )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):  # an error of Unicode is a ValueError
+        return None
+    if isinstance(value, dict):
+        value = [{"idx": name} | row if isinstance(row, dict) else row for name, row in value.items()]
+    if not isinstance(value, list) or not any(isinstance(row, dict) for row in value):
+        return None
+
+    def rows(_: Sequence[str] = ()) -> Iterator[tuple[str, dict | BadRow]]:
+        for number, row in enumerate(value, 1):
+            good = isinstance(row, dict)
+            yield f"entry {number}", row if good else BadRow(f"{type(row).__name__} instead of a JSON object")
+
+    return Source(*_names(row for row in value if isinstance(row, dict)), rows)
+
+
+def _names(rows: Iterable[dict]) -> tuple[list[str], list[str]]:
+    """The columns, and those of them that hold numbers only."""
+    seen: dict[str, bool] = {}
+    for row in rows:
+        for name, value in row.items():
+            seen[name] = seen.get(name, True) and (value is None or isinstance(value, bool | int | float))
+    return list(seen), [name for name, numbers in seen.items() if numbers]
+
+
 # --- JSON lines -------------------------------------------------------------------------------------------------------
 
 
@@ -99,20 +145,20 @@ def _jsonl(path: Path) -> Source:
                 if line:
                     yield f"line {number}", _parsed(line)
 
-    seen, bad = {}, None  # column -> whether it held numbers only
+    first, bad = [], None
     for number, (place, row) in enumerate(rows()):
-        if number >= LOOKED_AT and seen:
+        if number >= LOOKED_AT and first:
             break
         if isinstance(row, dict):
-            for name, value in row.items():
-                seen[name] = seen.get(name, True) and (value is None or isinstance(value, bool | int | float))
+            first.append(row)
         else:
             bad = bad or f"{place}: {row}"
-    if bad and not seen:
+    names, numeric = _names(first)
+    if bad and not names:
         raise ValueError(
             f"Cannot read {path}: {bad}, and no other line is better. Expected one JSON object per line."
         )
-    return Source(list(seen), [name for name, numbers in seen.items() if numbers], rows)
+    return Source(names, numeric, rows)
 
 
 def _parsed(line: bytes) -> dict | BadRow:

@@ -177,10 +177,13 @@ def read_rollouts(path: str | os.PathLike[str]) -> pd.DataFrame:
     return frame
 
 
-def to_checked_frame(batches: list[pa.RecordBatch], where: str) -> pd.DataFrame:
-    """The frame that `read_rollouts` returns, from batches in the table's columns; `where` opens every error."""
+def to_checked_frame(batches: list[pa.RecordBatch], where: str, advice: str = "") -> pd.DataFrame:
+    """The frame that `read_rollouts` returns, from batches in the table's columns; `where` opens every error.
+
+    `advice` replaces the usual one on rows that repeat an identity.
+    """
     frame = _to_frame(pa.Table.from_batches(batches) if batches else SCHEMA.empty_table())
-    _check_values(frame, where)
+    _check_values(frame, where, advice)
     return frame
 
 
@@ -247,15 +250,15 @@ def _check_schema(schema: pa.Schema, where: str) -> None:
         )
 
 
-def refuse_duplicates(frame: pd.DataFrame, where: str) -> None:
-    """Raise ValueError, its message opening with `where`, if two rows have the same identity."""
+def refuse_duplicates(frame: pd.DataFrame, where: str, advice: str = "") -> None:
+    """Raise ValueError, its message opening with `where`, if two rows have the same identity; `advice` says what to do."""
     repeated = frame.duplicated(_IDENTITY)
     if repeated.any():
         first = ", ".join(f"{name}={frame.loc[repeated, name].tolist()[0]!r}" for name in _IDENTITY)
         raise ValueError(
             f"{where}: found {int(repeated.sum())} rows that repeat the identity of an earlier row (first: "
-            f"{first}), expected one row per ({', '.join(_IDENTITY)}). Remove rows that were read twice, or "
-            "number the completions of each prompt 0, 1, 2, ... in `sample`."
+            f"{first}), expected one row per ({', '.join(_IDENTITY)}). "
+            + (advice or "Remove rows that were read twice, or number the completions of each prompt 0, 1, 2, ... in `sample`.")
         )
 
 
@@ -320,7 +323,7 @@ def _to_frame(table: pa.Table) -> pd.DataFrame:
     )
 
 
-def _check_values(frame: pd.DataFrame, where: str) -> None:
+def _check_values(frame: pd.DataFrame, where: str, advice: str = "") -> None:
     for name, least in _LEAST.items():
         low = frame.loc[frame[name] < least, name]
         if len(low):
@@ -335,4 +338,4 @@ def _check_values(frame: pd.DataFrame, where: str) -> None:
             f"prompt_id {frame.loc[stray, 'prompt_id'].iloc[0]!r}), expected null there. Set canonical only "
             "where correct is true: the count of distinct solutions rests on it."
         )
-    refuse_duplicates(frame, where)
+    refuse_duplicates(frame, where, advice)

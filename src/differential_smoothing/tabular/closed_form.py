@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
+from differential_smoothing.tabular.divergences import OPERATIONS, REVERSE_KL, UNIT, Divergence, Floats
 
 __all__ = [
     "Measures",
@@ -35,6 +35,7 @@ __all__ = [
     "optimum",
     "prompt",
     "random_prompts",
+    "rounding",
 ]
 
 LEAST_LOG_P = -690.0  # 1e-300: below it a float64 probability loses digits
@@ -237,6 +238,29 @@ def measure(prompts: Prompts, log_pi: Floats, divergence: Divergence = REVERSE_K
     q = np.where(prompts.correct, log_pi - log_correct[:, None], -np.inf)
     diversity = -np.where(q > -np.inf, np.exp(q) * np.where(q > -np.inf, q, 0.0), 0.0).sum(1)
     return Measures(log_correct, log_wrong, diversity, divergence(log_pi, prompts.log_p))
+
+
+def rounding(prompts: Prompts, log_pi: Floats, divergence: Divergence = REVERSE_KL) -> Measures:
+    """How far rounding may move each of ``measure``'s numbers, (B,), from those of the exact optimum that ``log_pi`` stands for.
+
+    A log-probability comes of ``OPERATIONS`` operations on numbers no larger than ``|log p| + |log pi|``, the largest
+    ``|log pi - log p|`` of the prompt, which is within a factor of two what reward / beta and the normaliser are, and the 1 of
+    ``log sum exp``, whose sum starts at ``exp(0)``. Each number moves with it by its derivative: log C by the outcome's share of C, the diversity by ``q (1 + |log q|)``, K as in
+    ``Divergence.error``.
+    """
+    exists, wrong = prompts.exists, prompts.exists & ~prompts.correct
+    log_p, own = np.where(exists, prompts.log_p, 0.0), np.where(exists, log_pi, 0.0)
+    largest = np.abs(own - log_p).max(-1, keepdims=True)
+    off = OPERATIONS * UNIT * (1 + np.abs(log_p) + np.abs(own) + largest)
+
+    def of_mass(part: NDArray[np.bool_], surprise: bool = False) -> Floats:
+        log_q = np.where(part, log_pi - logsumexp(log_pi, part)[:, None], -np.inf)
+        weight = np.where(part, 1 + np.abs(np.where(log_q > -np.inf, log_q, 0.0)), 0.0) if surprise else 1.0
+        return (np.exp(log_q) * weight * off).sum(-1)
+
+    return Measures(
+        of_mass(prompts.correct), of_mass(wrong), of_mass(prompts.correct, surprise=True), divergence.error(log_pi, prompts.log_p, off)
+    )
 
 
 def find_root(function, low: Floats, high: Floats) -> Floats:

@@ -31,11 +31,11 @@ def draw_all(folder: Path, *, seed: int) -> list[Path]:
     return paths
 
 
-def page_section(claims: list[Claim], folder: Path) -> str:
+def page_section(claims: list[Claim], folder: Path | None) -> str:
     """The figures that ``draw_all`` left in ``folder`` and the table of claims as one HTML section with everything inside: no
-    files, no scripts, no network."""
+    files, no scripts, no network. Without a folder there are no figures."""
     parts = ["<section id='tabular'>", "<h2>The exact laboratory</h2>"]
-    for name, (_, caption) in FIGURES.items():
+    for name, (_, caption) in FIGURES.items() if folder else ():
         svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
         # ids are unique within a figure only
         svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])

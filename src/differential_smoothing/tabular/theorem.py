@@ -28,6 +28,7 @@ from differential_smoothing.tabular.closed_form import (
     find_root,
     logsumexp,
     measure,
+    rounding,
 )
 from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
 
@@ -42,6 +43,7 @@ __all__ = [
     "literal_floor",
     "matched_ds",
     "stationarity",
+    "tolerance",
 ]
 
 TOLERANCE = 1e-9
@@ -71,11 +73,13 @@ class Dominance(NamedTuple):
 
 class Challenge(NamedTuple):
     """``log_pi`` (B, N) of the challenger; ``reward``, (B,), what being correct adds to its log-odds, 1/beta; ``centred``,
-    the same when log p is taken relative to the challenger's own mean over correct answers. NaN where there is no challenger."""
+    the same when log p is taken relative to the challenger's own mean over correct answers; ``off``, how far rounding may have moved
+    its log-odds. NaN where there is no challenger."""
 
     log_pi: Floats
     reward: Floats
     centred: Floats
+    off: Floats
 
 
 def compare(challenger: Measures, target: Measures) -> Dominance:
@@ -85,6 +89,21 @@ def compare(challenger: Measures, target: Measures) -> Dominance:
         challenger.diversity - target.diversity,
         (target.divergence - challenger.divergence) / np.maximum(target.divergence, 1e-12),
     )
+
+
+def tolerance(
+    prompts: Prompts, challenger: Floats, target: Floats, divergence: Divergence = REVERSE_KL, *, off: Floats | float = 0.0
+) -> Floats:
+    """How far rounding may move the worst margin of the policy ``challenger`` over ``target``, (B,); NaN without a challenger.
+
+    The bounds of both sides together, see ``closed_form.rounding``; of the budget relative to K(target), as the margin is. ``off``:
+    how far rounding may have moved the challenger's log-odds, where they are the root of an equation: log C moves by 1 - C of it.
+    """
+    bounds = [a + b for a, b in zip(rounding(prompts, challenger, divergence), rounding(prompts, target, divergence), strict=True)]
+    of = Measures(*bounds)
+    spent = np.maximum(divergence(target, prompts.log_p), 1e-12)
+    log_wrong = logsumexp(challenger, prompts.exists & ~prompts.correct)
+    return np.maximum(np.maximum(of.log_correct + off * np.exp(log_wrong), of.diversity), of.divergence / spent)
 
 
 def matched_ds(prompts: Prompts, log_pi: Floats, *, penalty: bool = False) -> Floats:
@@ -180,11 +199,22 @@ def at_budget(
     log_odds = np.where(
         (spent(np.maximum(log_odds, least), rows) <= kappa), np.maximum(log_odds, least), log_odds
     )
-    log_c, log_w = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
-    log_pi = np.where(prompts.correct, log_c[:, None] + q, np.where(wrong, log_w[:, None] + u, -np.inf))
-    within = spent(cheapest, rows) <= kappa * (1 + 1e-12) + 1e-18
+
+    def policy(log_odds: Floats) -> Floats:
+        log_c, log_w = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
+        return np.where(prompts.correct, log_c[:, None] + q, np.where(wrong, log_w[:, None] + u, -np.inf))
+
+    log_pi = policy(log_odds)
+    # kappa is often the cheapest policy's own K, computed another way: both are off by rounding
+    within = spent(cheapest, rows) <= kappa + 2 * rounding(prompts, policy(cheapest)).divergence
+    # dK / d log-odds = C (1 - C) (log-odds - cheapest): the less K rises there, the less it says where the root is. Beyond
+    # e^600 the bound is above any log-odds already.
+    least_slope = np.minimum(np.logaddexp(0.0, -log_odds) + np.logaddexp(0.0, log_odds), 600.0)
+    moved = 2 * rounding(prompts, log_pi).divergence * np.exp(least_slope)
+    above = np.maximum(log_odds - cheapest, 0.0)
+    off = 2 * moved / np.maximum(above + np.sqrt(above**2 + 2 * moved), 1e-300)
     log_odds, log_pi = np.where(within, log_odds, np.nan), np.where(within[:, None], log_pi, np.nan)
-    return Challenge(log_pi, log_odds - right_sum + wrong_sum, log_odds - cheapest)
+    return Challenge(log_pi, log_odds - right_sum + wrong_sum, log_odds - cheapest, off)
 
 
 def literal_floor(prompts: Prompts, exponent: Floats) -> Floats:

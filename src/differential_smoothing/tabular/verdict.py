@@ -60,12 +60,17 @@ def written(given: Prompts) -> str:
 def claim(name, statement, margins, note, *, expected=PASS, tolerance=TOLERANCE) -> Claim:
     """A verdict from margins: an instance holds if its margin is >= -tolerance; NaN (nothing to offer) does not hold.
 
+    ``tolerance`` is one number, or one per margin: how far rounding may have moved it. NaN allows nothing.
+
     Where the claim is expected not to hold, an instance must refute it: NaN alone is not as expected.
     """
     margins = np.asarray(margins, dtype=np.float64)
-    held = margins >= -tolerance
-    refuted = bool((margins < -tolerance).any())
+    allowed = np.broadcast_to(np.nan_to_num(np.asarray(tolerance, dtype=np.float64)), margins.shape)
+    held = margins >= -allowed
+    refuted = bool((margins < -allowed).any())
     otherwise = expected if refuted and expected != PASS else NOT if expected == FAIL else FAIL
     verdict = PASS if held.all() else otherwise
+    if expected == PASS and (undefined := int(np.isnan(margins).sum())):
+        note = f"no margin on {undefined} of {len(margins)}, where nothing was found to compare; {note}"
     worst = np.nanmin(margins) if not np.isnan(margins).all() else np.nan
     return Claim(name, statement, verdict, expected, float(worst), float(held.mean()), len(margins), note)
