@@ -9,7 +9,7 @@ quickstart: $(VENV)/.ready
 	$(BIN)/dsmooth quickstart $(ARGS)
 
 test: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # verl has an environment of its own: it pins an older transformers, and its workers do not start beside TRL.
 test-verl: $(VENV)-verl/.ready
