@@ -102,6 +102,8 @@ SHAPINGS = [
     dict(gamma_p=0.5, gamma_n=0.3, level="mean", center=True),
     dict(gamma_p=0.05, gamma_n=0.3, level="sum", center=True),
     dict(gamma_p=0.4, gamma_n=0.1, center=True),
+    dict(gamma_p=0.4, gamma_n=0.1, relative=True),
+    dict(gamma_p=0.4, gamma_n=0.1, relative=True, level="sum"),
     dict(gamma_p=0.05, gamma_n=0.02, level="sum", stage="reward"),
     dict(gamma_p=0.5, gamma_n=0.5, level="mean", stage="reward"),
 ]
@@ -220,7 +222,7 @@ def test_what_is_logged_is_what_a_loop_finds():
 
 
 @pytest.mark.parametrize(
-    "shaping", [s for s in SHAPINGS if s.get("stage") == "reward" or s.get("center")], ids=str
+    "shaping", [s for s in SHAPINGS if s.get("stage") == "reward" or s.get("center") or s.get("relative")], ids=str
 )
 def test_the_logged_term_is_what_was_added_wherever_it_was(shaping):
     batch = Batch(7)
@@ -304,6 +306,9 @@ class TestOptions:
             ({"stage": "reward"}, "level=mean or level=sum"),
             ({"schedule": "entropy_discrepancy"}, "both are 0"),
             ({"center": "yes"}, "algorithm.ds.center cannot be 'yes'"),
+            ({"relative": True}, "Set gamma_p, such as 0.4"),
+            ({"relative": True, "gamma_p": 0.4, "center": True}, "leave center out"),
+            ({"relative_floor": 0.1, "gamma_p": 0.4}, "no effect without relative=true"),
             (0.2, "must hold keys and values"),
         ],
     )  # fmt: skip

@@ -19,6 +19,7 @@ from torch import Tensor
 from differential_smoothing.advantages import (
     centred_logps,
     completion_logps,
+    relative_term,
     smoothing_coefficient,
     smoothing_term,
 )
@@ -136,9 +137,18 @@ def shaped_advantages(
     base = _of_rule(options, rewards, mask, group, correct, extra, final, norm_by_std)
     if len(final) < len(rewards):
         base = base[place]
-    if options.center and options.level != "token" and options.smooths:
-        # what is unscored or has no tokens is no answer to compare the others with
-        kind = torch.where(~rewards.isnan() & (mask != 0).any(1), correct, torch.nan)
+    # exclude unscored completions and those without tokens from the group's mean
+    kind = torch.where(~rewards.isnan() & (mask != 0).any(1), correct, torch.nan)
+    if options.relative:
+        size = base if base.dim() == 1 else (base * mask).sum(1) / mask.sum(1).clamp(min=1)
+        term = relative_term(
+            logps.float(), mask, advantages=size, correct=kind, group=group, coefficient=coefficient, level=options.level,
+            floor=options.relative_floor,
+        )  # fmt: skip
+        shaped = (base if base.dim() == 2 else base[:, None]) + term
+        advantages, sums = _with_term(shaped, logps, mask, torch.zeros_like(coefficient), options, None)
+        sums[:, 2] = term.sum(1)
+    elif options.center and options.level != "token" and options.smooths:
         whole = completion_logps(logps.float(), mask, level=options.level)
         constant = coefficient * centred_logps(whole, correct=kind, group=group)
         base = base + (constant if base.dim() == 1 else constant[:, None])

@@ -27,6 +27,7 @@ class DSOptions:
         rule_options: of the rule, as in ``+algorithm.ds.rule_options.k=4``.
         gamma_p, gamma_n: strength on correct and on incorrect completions, >= 0 in the paper's direction; added to any rule.
         level, stage, center: see ``ds_grpo_advantages``.
+        relative, relative_floor: strengths relative to the completion's own advantage, see ``relative_term``.
         schedule: ``"entropy_discrepancy"`` multiplies both gammas by the batch's entropy discrepancy, by 0 where it is negative.
         correct_key: the key of what ``compute_score`` returns that says what is correct, such as ``acc``; or a list of keys where data
             sources have different ones: the first that a completion has, and that is not None, counts. Without one it is the score
@@ -41,6 +42,8 @@ class DSOptions:
     level: str = "token"
     stage: str = "advantage"
     center: bool = False
+    relative: bool = False
+    relative_floor: float = 0.2
     schedule: str = "constant"
     correct_key: str | Sequence[str] | None = None
     correct_threshold: float = 0.5
@@ -59,6 +62,7 @@ class DSOptions:
                 )
         wrong = {
             "center": not isinstance(self.center, bool),
+            "relative": not isinstance(self.relative, bool),
             "correct_key": not (
                 self.correct_key is None
                 or isinstance(self.correct_key, str)
@@ -71,6 +75,14 @@ class DSOptions:
             if is_wrong:
                 raise ValueError(f"algorithm.ds.{name} cannot be {getattr(self, name)!r}.")
         plain_number("algorithm.ds.correct_threshold", self.correct_threshold)
+        plain_number("algorithm.ds.relative_floor", self.relative_floor)
+        if self.relative and (self.center or self.stage == "reward" or not self.smooths):
+            raise ValueError(
+                "algorithm.ds.relative=true multiplies gamma_p and gamma_n and is centred by itself, at the advantage stage. Set gamma_p, "
+                "such as 0.4, leave center out and set stage=advantage."
+            )
+        if self.relative_floor != 0.2 and not self.relative:
+            raise ValueError(f"algorithm.ds.relative_floor={self.relative_floor} has no effect without relative=true.")
         if self.stage == "reward" and (self.level == "token" or self.center):
             raise ValueError(
                 "algorithm.ds.stage=reward shapes one number per completion before it is centred: it needs level=mean or level=sum, "
