@@ -40,7 +40,7 @@ from differential_smoothing.tasks import read_options
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "write_counts"]
+__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "read_logs", "write_counts"]
 
 #: What is known of a problem after sampling: samples, correct ones, distinct correct answers, chance that two correct ones differ.
 COUNTS = ("n", "c", "distinct", "differ")
@@ -67,6 +67,7 @@ class Sweep(Study):
 
     points: Mapping[str, Point] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
+    leads_over: tuple[str, ...] = ()
 
     def evaluations(self, cell: Cell) -> dict[str, Evaluation]:
         """Both ``selection`` and ``evaluation`` of the cell's task."""
@@ -81,7 +82,7 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     """A sweep from what its file holds. ValueError says what is wrong with it."""
     kinds = {
         "common": dict, "rules": dict, "learning_rates": list, "tasks": dict, "seeds": list, "baseline": str,
-        "selection": dict, "evaluation": dict,
+        "selection": dict, "evaluation": dict, "leads_over": list,
     }  # fmt: skip
     unknown = sorted(set(content) - set(kinds))
     if unknown:
@@ -236,3 +237,18 @@ def read_costs(sweep: Sweep, folder: Path) -> pd.DataFrame:
     base = costs[costs["rule"] == sweep.baseline].set_index("task")["processor_seconds"]
     costs["ratio"] = costs["processor_seconds"] / costs["task"].map(base)
     return costs
+
+
+def read_logs(sweep: Sweep, folder: Path, rule: str = "") -> dict[str, list[list[dict[str, Any]]]]:
+    """The training logs of a rule's finished cells, the baseline's if none is named: "rule strength lr task" -> one list of entries per seed.
+
+    Cells without a ``.log.json`` beside their counts, as older ones are, are left out.
+    """
+    logs: dict[str, list[list[dict[str, Any]]]] = {}
+    for cell in sweep.cells():
+        point = sweep.points[cell.model]
+        file = sweep.result(folder, cell).with_suffix(".log.json")
+        if point.rule == (rule or sweep.baseline) and file.is_file():
+            parts = (point.task, point.rule, point.strength, f"lr {point.learning_rate:g}")
+            logs.setdefault(" ".join(part for part in parts if part), []).append(json.loads(file.read_text()))
+    return logs

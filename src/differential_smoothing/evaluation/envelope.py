@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 #: where they are apart. The resamples have the noise twice, so the first bias is 1 / (sqrt(2) - 1) = 2.4 times the one that they add, the second is equal to it.
 #: Paths have both; 2 is where the simulated studies are held best.
 TIMES = 2.0
-_OUTER, _INNER, _BLOCK = 300, 50, 20
+_OUTER, _INNER, _BLOCK = 200, 40, 25
 
 
 class Resamples(NamedTuple):
