@@ -10,6 +10,7 @@
     tasks: {countdown: {}}                           # name -> options that differ; may be left out
     seeds: [0, 1, 2]
     baseline: grpo
+    leads_over: [grpo, entropy_bonus]                # leads are told over the envelopes of these; the baseline's if left out
     selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point
     evaluation: {split: test, problems: 500, samples: 64}    # what is reported
 
@@ -26,7 +27,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from differential_smoothing.study import (
     Cell,
@@ -67,7 +68,8 @@ class Sweep(Study):
 
     points: Mapping[str, Point] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
-    leads_over: tuple[str, ...] = ()
+    #: Baselines of the envelopes; the baseline alone if empty. No field: it is about the report, so a finished folder may get others.
+    leads_over: ClassVar[tuple[str, ...]] = ()
 
     def evaluations(self, cell: Cell) -> dict[str, Evaluation]:
         """Both ``selection`` and ``evaluation`` of the cell's task."""
@@ -139,10 +141,17 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
                 f"{path}: selection and evaluation are both on the split {one.split!r} with seed {one.seed}, so the best points would be "
                 f"chosen on the problems that they are judged on. Take split: dev for selection and split: test for evaluation."
             )
-    return Sweep(
+    leads_over = tuple(content.get("leads_over", ()))
+    if any(rule not in content["rules"] for rule in leads_over) or len(set(leads_over)) < len(leads_over):
+        raise ValueError(
+            f"{path}: leads_over must name different rules of {', '.join(content['rules'])}, got {list(leads_over)!r}."
+        )
+    sweep = Sweep(
         models=models, common=common, seeds=check_seeds(path, content.get("seeds", [0])), baseline=baseline,
         evaluation=by_task[next(iter(by_task))]["evaluation"], points=points, by_task=by_task,
     )  # fmt: skip
+    object.__setattr__(sweep, "leads_over", leads_over)
+    return sweep
 
 
 def _check_name(path: Path, what: str, name: Any) -> None:
@@ -216,7 +225,7 @@ def read_counts(sweep: Sweep, folder: Path) -> pd.DataFrame:
     problem = pd.MultiIndex.from_frame(table[["task", "prompt_id"]])
     judged = table["evaluation"] == "evaluation"
     table = table[~(judged & problem.isin(problem[table["evaluation"] == "selection"]))].reset_index(drop=True)
-    first = ["task", "rule", "strength", "learning_rate", "seed", "evaluation", "prompt_id"]
+    first = ["task", "rule", "strength", "learning_rate", *(["step"] if "step" in table else []), "seed", "evaluation", "prompt_id"]
     return table[[*first, *COUNTS, "model"]]
 
 

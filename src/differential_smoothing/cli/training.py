@@ -48,7 +48,7 @@ def compare(
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
     from differential_smoothing.study import read_study, run_study
-    from differential_smoothing.sweep import Sweep, read_costs, read_counts
+    from differential_smoothing.sweep import Sweep, read_costs, read_counts, read_logs
 
     chosen = read_study(study)
     if not isinstance(chosen, Sweep):
@@ -56,7 +56,8 @@ def compare(
         return
     with bars() as advance:
         run_study(chosen, output, jobs=jobs, on_progress=advance)
-    results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0)
+    logs = read_logs(chosen, output)
+    results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0, leads_over=chosen.leads_over, logs=logs)
     costs = read_costs(chosen, output)
     costs.to_csv(output / "costs.csv", index=False, float_format="%.3g")
     said = ", ".join(f"{row.task} {row.rule} {row.ratio:.2f}".strip() for row in costs.itertuples())

@@ -56,18 +56,20 @@ def leads_sentences(leads: pd.DataFrame) -> list[str]:
         names = {"pass@k": f"Pass@{k}", "distinct": "distinct answers"}
         where = f"{task}: " if task else ""
         sure = found[found["p_holm"] < 0.05]
-        said, behind = [], 0
+        said, behind = [], []
         for measure, name in names.items():
             ahead = sure[(sure["measure"] == measure) & (sure["estimate"] > 0)]
-            behind += int(((sure["measure"] == measure) & (sure["estimate"] < 0)).any())
+            rows = found[found["measure"] == measure]
+            if ((rows["p_holm"] < 0.05) & (rows["estimate"] < 0)).all():  # at every point that was chosen
+                behind.append(name)
             if len(ahead):
                 row = ahead.loc[ahead["estimate"].idxmax()]
                 unit = " points" if measure == "pass@k" else ""
                 said.append(f"in {name} by {_lead(row, measure, bold=False)}{unit} ({_point(row)})")
         if said:
             sentences.append(f"{where}{rule} leads {baseline}'s envelope at equal Pass@1 {' and '.join(said)}.")
-        elif behind == len(names):
-            sentences.append(f"{where}{rule} trails {baseline}'s envelope at equal Pass@1, in Pass@{k} and in distinct answers.")
+        elif behind:
+            sentences.append(f"{where}{rule} trails {baseline}'s envelope at equal Pass@1 in {' and in '.join(behind)}.")
         else:
             sentences.append(f"{where}{rule} ties with {baseline}'s envelope: no lead at equal Pass@1 is clear of 0.")
         for _, rows in found.groupby(_PLACE, sort=False):
