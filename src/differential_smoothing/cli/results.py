@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-__all__ = ["arena", "diagnosis", "folder", "load", "measure", "model_name", "report"]
+__all__ = ["arena", "diagnosis", "folder", "load", "measure", "model_name", "regimes", "report"]
 
 
 def model_name(model: str | Path) -> str:
@@ -204,7 +204,7 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
                 file = output / f"{'-'.join(part for part in (task, stem) if part)}.{suffix}"
                 shown.frontier_figure(means, best, file, baseline=baseline, task=task, measure=measure)
             figures.append(f"![{stem}]({file.with_suffix('.svg').name})")
-    said = _regimes(logs or {})
+    said = regimes(logs or {})
     if _has_paths(counts, baseline):
         walked = paths.path_means(counts)
         over = list(leads_over) or [baseline]
@@ -237,7 +237,7 @@ def _has_paths(counts, baseline: str) -> bool:
     return bool((points > 1).all()) and len(points) == counts["task"].nunique() and counts["rule"].nunique() > 1
 
 
-def _regimes(logs) -> list[str]:
+def regimes(logs) -> list[str]:
     """Which regime each rule was in. A log that cannot be understood is left out, as a report should not fail for it."""
     from differential_smoothing.evaluation.regime import regime_sentences
 

@@ -75,6 +75,10 @@ def _compare(study, output: Path, jobs: int) -> None:
         files = run_study(study, output, jobs=jobs, on_progress=advance)
     frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
     summary, differences = results.report(frame, study.baseline, output, seed=0)
+    said = results.regimes(_logs(study, output))
+    print(*said, sep="\n")
+    with (output / "report.md").open("a") as file:
+        file.write("".join(f"\n{sentence}\n" for sentence in said))
     diagnosis = results.diagnosis(frame, study.baseline, "", "", seed=0)
     write_page(
         output / "report.html",
@@ -86,6 +90,15 @@ def _compare(study, output: Path, jobs: int) -> None:
         figures=(),
     )
     print(f"All of it on one page: {output / 'report.html'}")
+
+
+def _logs(study, output: Path) -> dict[str, list]:
+    """The training logs of the baseline's runs that have one."""
+    from differential_smoothing.evaluation.regime import read_log
+
+    files = [output / cell.name / "metrics.jsonl" for cell in study.cells() if cell.model == study.baseline and cell.options is not None]
+    runs = [read_log(file) for file in files if file.is_file()]
+    return {study.baseline: runs} if runs else {}
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

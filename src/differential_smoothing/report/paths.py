@@ -109,6 +109,10 @@ def paths_figure(
         )
     unit = _UNITS[measure]
     base = shown[(shown["rule"] == baseline) | (shown["step"] == 0)]
+    # a point below what the base had would press all others into a corner
+    least = 0.6 * base["pass@1"].min()
+    gone = sorted(set(shown.loc[shown["pass@1"] < least, "rule"]))
+    shown = shown[shown["pass@1"] >= least]
     rules = [rule for rule in dict.fromkeys(shown.loc[shown["step"] != 0, "rule"]) if rule != baseline]
     style = {"font.family": "sans-serif", "font.size": 8, "svg.hashsalt": "dsmooth", "svg.fonttype": "path"}
     with rc_context(style):
@@ -134,11 +138,15 @@ def paths_figure(
             ]
             for _, rows in ringed.groupby(_PLACE, sort=False):
                 of = rows.set_index("measure")
+                if of.loc["pass@1", "value"] < least:
+                    continue
                 x, y = 100 * of.loc["pass@1", "value"], unit * of.loc[measure, "value"]
                 at = unit * of.loc[measure, "reference"]
                 axes.plot([x], [y], marker="o", markersize=8, markerfacecolor="none", color=colour, zorder=4)
                 ends = [at + unit * of.loc[measure, end] for end in ("low", "high")]
                 axes.plot([x, x], ends, color=colour, linewidth=1.2, alpha=0.7, zorder=3)
+        if gone:
+            axes.text(0.02, 0.02, f"Outside, Pass@1 below {100 * least:.0f}: {', '.join(gone)}", transform=axes.transAxes, fontsize=7, color="#5A5A5A")
         axes.set_xlabel("Pass@1 (%)", fontsize=8.5)
         axes.set_ylabel(f"Pass@{int(shown['k'].iloc[0])} (%)" if measure == "pass@k" else "Distinct correct answers", fontsize=8.5)
         axes.spines[["top", "right"]].set_visible(False)
