@@ -10,7 +10,7 @@
     tasks: {countdown: {}}                           # name -> options that differ; may be left out
     seeds: [0, 1, 2]
     baseline: grpo
-    leads_over: [grpo, entropy_bonus]                # leads are told over the envelopes of these; the baseline's if left out
+    leads_over: [grpo, entropy_bonus]                # leads over the envelopes of these; with checkpoints, the baseline's if left out
     selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point
     evaluation: {split: test, problems: 500, samples: 64}    # what is reported
 
@@ -68,7 +68,7 @@ class Sweep(Study):
 
     points: Mapping[str, Point] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
-    #: Baselines of the envelopes; the baseline alone if empty. No field: it is about the report, so a finished folder may get others.
+    #: Baselines of the envelopes; none if empty, or the baseline where cells have checkpoints. No field: it is about the report, so a finished folder may get others.
     leads_over: ClassVar[tuple[str, ...]] = ()
 
     def evaluations(self, cell: Cell) -> dict[str, Evaluation]:

@@ -176,7 +176,7 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
 def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs=None) -> None:
     """Everything that is said of a sweep, from its counts per problem, into the folder ``output``; prints the report.
 
-    ``leads_over`` names the baselines of the envelopes, ``baseline`` if it is empty; ``logs`` has the training logs of some rules (``sweep.read_logs``).
+    A sweep with checkpoints, or with ``leads_over``, is compared as paths too, over the envelopes of the rules that ``leads_over`` names, or of ``baseline``'s; ``logs`` has the training logs of some rules (``sweep.read_logs``).
     """
     import pandas as pd
 
@@ -205,7 +205,7 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
                 shown.frontier_figure(means, best, file, baseline=baseline, task=task, measure=measure)
             figures.append(f"![{stem}]({file.with_suffix('.svg').name})")
     said = regimes(logs or {})
-    if _has_paths(counts, baseline):
+    if (leads_over or ("step" in counts and counts["step"].nunique() > 1)) and _has_paths(counts, baseline):
         walked = paths.path_means(counts)
         over = list(leads_over) or [baseline]
         found = pd.concat([paths.leads(counts, paths.chosen_points(counts, one), one, seed=seed) for one in over], ignore_index=True)
