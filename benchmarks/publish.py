@@ -8,10 +8,11 @@ becomes the README's results. Nothing in those tables is typed by hand.
     python benchmarks/publish.py runs/arena arena                   # of a sweep, finished or not
     python benchmarks/publish.py --restore arena runs/arena         # its cells back, to go on or to report again
 
-A sweep is published as the counts of its finished cells (``NAME-counts.parquet``), from which its report, tables and figures are computed
+A sweep is published as the counts of its finished cells (``NAME-counts.parquet``, and of their training logs ``NAME-logs.parquet``), from which its report, tables and figures are computed
 again, here and by ``dsmooth compare`` in a restored folder, which trains only what is missing.
 """
 
+import json
 import re
 import shutil
 import sys
@@ -23,7 +24,7 @@ import pandas as pd
 from differential_smoothing.cli import results
 from differential_smoothing.report import to_markdown
 from differential_smoothing.study import read_study
-from differential_smoothing.sweep import COUNTS, Sweep, read_costs, read_counts
+from differential_smoothing.sweep import COUNTS, LOGGED, Sweep, read_costs, read_counts, read_logs
 from differential_smoothing.training import claim_folder
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +65,13 @@ def publish_sweep(folder: Path, name: str) -> None:
     for column in ("seed", "step", "n", "c"):
         small[column] = small[column].astype("int16")
     small.to_parquet(RESULTS / f"{name}-counts.parquet", index=False, compression="zstd")
+    rows = []
+    for cell in sweep.cells():
+        log = sweep.result(folder, cell).with_suffix(".log.json")
+        if log.is_file():
+            rows += [{"model": cell.model, "seed": cell.seed} | {k: e.get(k) for k in LOGGED} for e in json.loads(log.read_text())]
+    if rows:
+        pd.DataFrame(rows).to_parquet(RESULTS / f"{name}-logs.parquet", index=False, compression="zstd")
     costs = read_costs(sweep, folder)
     if len(costs):  # a restored folder has none
         costs.to_csv(RESULTS / f"{name}-costs.csv", index=False, float_format="%.3g")
@@ -75,7 +83,8 @@ def report_sweep(name: str) -> None:
     sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
     with tempfile.TemporaryDirectory() as folder:
         restore(name, Path(folder))
-        results.arena(read_counts(sweep, Path(folder)), sweep.baseline, Path(folder), seed=0)
+        logs = read_logs(sweep, Path(folder))
+        results.arena(read_counts(sweep, Path(folder)), sweep.baseline, Path(folder), seed=0, leads_over=sweep.leads_over, logs=logs)
         for file in Path(folder).glob("*.*"):
             if file.suffix in (".csv", ".svg", ".md") and file.name != "points.csv":
                 text = file.read_text()
@@ -98,6 +107,13 @@ def restore(name: str, folder: Path) -> None:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             rows.astype({"model": str, "evaluation": str, "prompt_id": str, "seed": int, "n": int, "c": int}).to_parquet(file, index=False)
+    saved = RESULTS / f"{name}-logs.parquet"
+    for key, rows in pd.read_parquet(saved).groupby(["model", "seed"]) if saved.is_file() else ():
+        if key in known:
+            file = sweep.result(folder, known[key]).with_suffix(".log.json")
+            entries = [{k: v for k, v in row.items() if v == v} for row in rows[list(LOGGED)].to_dict("records")]
+            if not file.exists():
+                file.write_text(json.dumps(entries))
     with claim_folder(folder, sweep.definition(), adopt=True):
         pass
 

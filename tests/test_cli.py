@@ -40,7 +40,7 @@ def test_help_names_every_command(dsmooth):
     status, out, _ = dsmooth("--help")
     assert status == 0
     for command in (
-        "quickstart", "compare", "reproduce", "train", "sample", "evaluate", "convert", "diagnose", "report", "base", "tabular",
+        "quickstart", "compare", "reproduce", "train", "sample", "evaluate", "convert", "diagnose", "regime", "report", "base", "tabular",
         "card", "configs",
     ):  # fmt: skip
         assert command in out

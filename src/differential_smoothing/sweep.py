@@ -11,6 +11,7 @@
     seeds: [0, 1, 2]
     checkpoints: [100, 200, 400]                     # steps after which a run is sampled besides its last; may be left out
     baseline: grpo
+    leads_over: [grpo, entropy_bonus]                # leads over the envelopes of these; with checkpoints, the baseline's if left out
     selection: {split: dev, problems: 300, samples: 64}      # chooses each rule's best point
     evaluation: {split: test, problems: 500, samples: 64}    # what is reported
 
@@ -45,7 +46,7 @@ from differential_smoothing.tasks import read_options
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "write_counts"]
+__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "read_logs", "write_counts"]
 
 #: What is kept of a training's log: from it a study tells in which regime it was.
 LOGGED = (
@@ -81,6 +82,7 @@ class Sweep(Study):
     by_task: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
     checkpoints: tuple[int, ...] = ()
     seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    leads_over: tuple[str, ...] = ()
 
     def cells(self) -> list[Cell]:
         """The bases, where there are paths to begin there; then whole seeds, each with all its points."""
@@ -126,7 +128,7 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     """A sweep from what its file holds. ValueError says what is wrong with it."""
     kinds = {
         "common": dict, "rules": dict, "learning_rates": list, "tasks": dict, "seeds": list, "baseline": str,
-        "selection": dict, "evaluation": dict, "checkpoints": list,
+        "selection": dict, "evaluation": dict, "checkpoints": list, "leads_over": list,
     }  # fmt: skip
     unknown = sorted(set(content) - set(kinds))
     if unknown:
@@ -188,10 +190,15 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
                 f"{path}: selection and evaluation are both on the split {one.split!r} with seed {one.seed}, so the best points would be "
                 f"chosen on the problems that they are judged on. Take split: dev for selection and split: test for evaluation."
             )
+    leads_over = tuple(content.get("leads_over", ()))
+    if any(rule not in content["rules"] for rule in leads_over) or len(set(leads_over)) < len(leads_over):
+        raise ValueError(
+            f"{path}: leads_over must name different rules of {', '.join(content['rules'])}, got {list(leads_over)!r}."
+        )
     return Sweep(
         models=models, common=common, seeds=check_seeds(path, content.get("seeds", [0])), baseline=baseline,
         evaluation=by_task[next(iter(by_task))]["evaluation"], points=points, by_task=by_task,
-        checkpoints=checkpoints, seeds_of=seeds_of,
+        checkpoints=checkpoints, seeds_of=seeds_of, leads_over=leads_over,
     )  # fmt: skip
 
 
@@ -338,3 +345,18 @@ def read_costs(sweep: Sweep, folder: Path) -> pd.DataFrame:
     base = costs[costs["rule"] == sweep.baseline].set_index("task")["processor_seconds"]
     costs["ratio"] = costs["processor_seconds"] / costs["task"].map(base)
     return costs
+
+
+def read_logs(sweep: Sweep, folder: Path, rule: str = "") -> dict[str, list[list[dict[str, Any]]]]:
+    """The training logs of a rule's finished cells, the baseline's if none is named: "rule strength lr task" -> one list of entries per seed.
+
+    Cells without a ``.log.json`` beside their counts, as older ones are, are left out.
+    """
+    logs: dict[str, list[list[dict[str, Any]]]] = {}
+    for cell in sweep.cells():
+        point = sweep.points[cell.model]
+        file = sweep.result(folder, cell).with_suffix(".log.json")
+        if point.rule == (rule or sweep.baseline) and file.is_file():
+            parts = (point.task, point.rule, point.strength, f"lr {point.learning_rate:g}")
+            logs.setdefault(" ".join(part for part in parts if part), []).append(json.loads(file.read_text()))
+    return logs

@@ -147,6 +147,18 @@ def diagnose(
 
 
 @app.command()
+def regime(
+    logs: Annotated[
+        list[Path], typer.Argument(help="Run folders, metrics.jsonl, or TRL's trainer_state.json; of any GRPO run.")
+    ],
+) -> None:
+    """Could rules differ in this run? Shares of decided groups at its start and end, from its own log."""
+    from differential_smoothing.evaluation.regime import read_log, regime_sentences
+
+    print(*regime_sentences({str(path): [read_log(path)] for path in logs}), sep="\n")
+
+
+@app.command()
 def report(
     rollouts: Files,
     output: Annotated[Path, typer.Option(help="The page, .html; its figures go beside it.")],

@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-__all__ = ["arena", "diagnosis", "folder", "load", "measure", "model_name", "report"]
+__all__ = ["arena", "diagnosis", "folder", "load", "measure", "model_name", "regimes", "report"]
 
 
 def model_name(model: str | Path) -> str:
@@ -185,28 +185,30 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
     return summary, differences
 
 
-def arena(counts, baseline: str, output: Path, *, seed: int) -> None:
-    """Everything that is said of a sweep, from its counts per problem, into the folder ``output``; prints the report."""
+def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs=None) -> None:
+    """Everything that is said of a sweep, from its counts per problem, into the folder ``output``; prints the report.
+
+    A sweep with checkpoints, or with ``leads_over``, is compared as paths too, over the envelopes of the rules that ``leads_over`` names, or of ``baseline``'s; ``logs`` has the training logs of some rules (``sweep.read_logs``).
+    """
     import pandas as pd
 
     from differential_smoothing import report as shown
-    from differential_smoothing.evaluation import frontiers
+    from differential_smoothing.evaluation import frontiers, paths
 
     output.mkdir(parents=True, exist_ok=True)
-    means = frontiers.point_means(counts, seed=seed)
-    best = frontiers.best_points(counts, baseline)
-    paired = frontiers.paired_points(counts, best, baseline, seed=seed)
+    final = paths.final_counts(counts)
+    means = frontiers.point_means(final, seed=seed)
+    best = frontiers.best_points(final, baseline)
+    paired = frontiers.paired_points(final, best, baseline, seed=seed)
     dominance = pd.concat(
         [
-            frontiers.dominated_by(counts, point).assign(of=point["rule"])
+            frontiers.dominated_by(final, point).assign(of=point["rule"])
             for _, point in best.iterrows()
         ],
         ignore_index=True,
     )
     text = shown.arena_markdown(best, means, paired, dominance, baseline)
     tables = {"points": means, "best": best, "differences": paired, "dominance": dominance}
-    for name, table in tables.items():
-        table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     figures = []
     for task in dict.fromkeys(best["task"]):
         for measure, stem in (("pass@k", "frontier"), ("differ", "variety")):
@@ -214,8 +216,47 @@ def arena(counts, baseline: str, output: Path, *, seed: int) -> None:
                 file = output / f"{'-'.join(part for part in (task, stem) if part)}.{suffix}"
                 shown.frontier_figure(means, best, file, baseline=baseline, task=task, measure=measure)
             figures.append(f"![{stem}]({file.with_suffix('.svg').name})")
+    said = regimes(logs or {})
+    if (leads_over or ("step" in counts and counts["step"].nunique() > 1)) and _has_paths(counts, baseline):
+        walked = paths.path_means(counts)
+        over = list(leads_over) or [baseline]
+        found = pd.concat([paths.leads(counts, paths.chosen_points(counts, one), one, seed=seed) for one in over], ignore_index=True)
+        ranges = pd.concat([paths.usable_range(counts, one).assign(baseline=one) for one in over], ignore_index=True)
+        tables |= {"leads": found, "paths": walked, "range": ranges}
+        for one in over:
+            for task in dict.fromkeys(walked["task"]):
+                for measure, stem in (("pass@k", "paths"), ("distinct", "paths-distinct")):
+                    name = "-".join(part for part in (task, stem, one if one != over[0] else "") if part)
+                    for suffix in ("svg", "png"):
+                        shown.paths_figure(walked, found, output / f"{name}.{suffix}", baseline=one, task=task, measure=measure)
+                    figures.append(f"![{stem}]({name}.svg)")
+        text += "\n" + shown.leads_markdown(found)
+        said += shown.leads_sentences(found)
+    for name, table in tables.items():
+        table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    text += "".join(f"\n{sentence}\n" for sentence in said)
     (output / "report.md").write_text(text + "\n" + "\n".join(figures) + "\n")
     print(text)
     print(
-        f"Tables and figures are in {output}: report.md, {', '.join(f'{name}.csv' for name in tables)}, frontier and variety."
+        f"Tables and figures are in {output}: report.md, {', '.join(f'{name}.csv' for name in tables)} and {len(figures)} figures."
     )
+
+
+def _has_paths(counts, baseline: str) -> bool:
+    """Whether the baseline has several points, which is what an envelope is made of, and another rule has one to compare, on every task."""
+    of_base = counts["rule"] == baseline
+    points = counts[of_base].groupby("task")[[c for c in ("strength", "learning_rate", "step") if c in counts]].apply(lambda p: len(p.drop_duplicates()))
+    return bool((points > 1).all()) and len(points) == counts["task"].nunique() and counts["rule"].nunique() > 1
+
+
+def regimes(logs) -> list[str]:
+    """Which regime each rule was in. A log that cannot be understood is left out, as a report should not fail for it."""
+    from differential_smoothing.evaluation.regime import regime_sentences
+
+    sentences = []
+    for name, runs in logs.items():
+        try:
+            sentences += regime_sentences({name: runs})
+        except ValueError as error:
+            sentences.append(f"{name}: the regime is not known. {error}")
+    return sentences

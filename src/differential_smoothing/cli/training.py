@@ -48,7 +48,7 @@ def compare(
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
     from differential_smoothing.study import read_study, run_study
-    from differential_smoothing.sweep import Sweep, read_costs, read_counts
+    from differential_smoothing.sweep import Sweep, read_costs, read_counts, read_logs
 
     chosen = read_study(study)
     if not isinstance(chosen, Sweep):
@@ -56,7 +56,8 @@ def compare(
         return
     with bars() as advance:
         run_study(chosen, output, jobs=jobs, on_progress=advance)
-    results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0)
+    logs = read_logs(chosen, output)
+    results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0, leads_over=chosen.leads_over, logs=logs)
     costs = read_costs(chosen, output)
     costs.to_csv(output / "costs.csv", index=False, float_format="%.3g")
     said = ", ".join(f"{row.task} {row.rule} {row.ratio:.2f}".strip() for row in costs.itertuples())
@@ -74,6 +75,10 @@ def _compare(study, output: Path, jobs: int) -> None:
         files = run_study(study, output, jobs=jobs, on_progress=advance)
     frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
     summary, differences = results.report(frame, study.baseline, output, seed=0)
+    said = results.regimes(_logs(study, output))
+    print(*said, sep="\n")
+    with (output / "report.md").open("a") as file:
+        file.write("".join(f"\n{sentence}\n" for sentence in said))
     diagnosis = results.diagnosis(frame, study.baseline, "", "", seed=0)
     write_page(
         output / "report.html",
@@ -85,6 +90,15 @@ def _compare(study, output: Path, jobs: int) -> None:
         figures=(),
     )
     print(f"All of it on one page: {output / 'report.html'}")
+
+
+def _logs(study, output: Path) -> dict[str, list]:
+    """The training logs of the baseline's runs that have one."""
+    from differential_smoothing.evaluation.regime import read_log
+
+    files = [output / cell.name / "metrics.jsonl" for cell in study.cells() if cell.model == study.baseline and cell.options is not None]
+    runs = [read_log(file) for file in files if file.is_file()]
+    return {study.baseline: runs} if runs else {}
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

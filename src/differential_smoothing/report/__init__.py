@@ -3,6 +3,7 @@
 from .arena import arena_markdown, frontier_figure
 from .figures import pass_at_k_figure
 from .html import Limits, page, write_page
+from .paths import leads_markdown, leads_sentences, paths_figure
 from .sets import sets_markdown
 from .tables import comparison_table, diagnosis_table, savings, to_markdown, verdict
 
@@ -12,8 +13,11 @@ __all__ = [
     "comparison_table",
     "diagnosis_table",
     "frontier_figure",
+    "leads_markdown",
+    "leads_sentences",
     "page",
     "pass_at_k_figure",
+    "paths_figure",
     "savings",
     "sets_markdown",
     "to_markdown",
