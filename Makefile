@@ -30,12 +30,17 @@ benchmark: $(VENV)/.ready
 base: $(VENV)/.ready
 	$(BIN)/dsmooth base --output runs/base
 
-# The bases of the arena, as they are in benchmarks/bases: some eight minutes on one core.
+# The small bases, as they are in benchmarks/bases and in the package (graph_color-small): some ten minutes on one core.
 bases: $(VENV)/.ready
 	$(BIN)/dsmooth base --output runs/bases/countdown-4x10-small --hidden 64 --layers 3 --steps 3000 --learning-rate 4e-3
 	$(BIN)/dsmooth base --output runs/bases/graph_color --task reasoning_gym:graph_color \
 	  --task-options '{"min_num_vertices": 7, "max_num_vertices": 7, "edge_probability": 0.4}' \
 	  --steps 1200 --batch-size 64 --hidden 96 --layers 3 --problems 8000
+	$(BIN)/dsmooth base --output runs/bases/graph_color-small --task reasoning_gym:graph_color \
+	  --task-options '{"min_num_vertices": 7, "max_num_vertices": 7, "edge_probability": 0.4}' \
+	  --steps 1500 --batch-size 64 --hidden 64 --layers 2 --learning-rate 3e-3 --problems 8000
+	$(BIN)/dsmooth base --output runs/bases/countdown-3x20-small --numbers 3 --max-number 20 --problems 8000 \
+	  --steps 1500 --batch-size 128 --hidden 64 --layers 2 --learning-rate 4e-3
 	$(BIN)/dsmooth base --output runs/bases/spell_backward --task reasoning_gym:spell_backward \
 	  --task-options '{"min_word_len": 7, "max_word_len": 10}' \
 	  --steps 450 --batch-size 128 --hidden 96 --layers 3

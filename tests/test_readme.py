@@ -65,15 +65,19 @@ def test_commands_that_are_shown_exist(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("model", ["grpo", "ds_grpo"])
-def test_the_configs_are_the_arms_of_the_quickstart(model):
-    study = read_study(QUICKSTART)
+def test_the_configs_are_arms_of_the_study_of_sharpening(model):
+    study = read_study(ROOT / "benchmarks" / "sharpening.yaml")
     config = yaml.safe_load((ROOT / "configs" / f"countdown_{model}.yaml").read_text())
     assert config.pop("output_dir") == f"runs/countdown_{model}"
     assert config == {**study.common, **study.models[model], "disable_tqdm": False}
 
 
-def test_the_benchmark_is_the_quickstart_with_more_seeds_and_controls():
-    quick, full = read_study(QUICKSTART), read_study(ROOT / "benchmarks" / "sharpening.yaml")
-    assert quick.common == full.common and len(full.seeds) >= 5
-    assert {name: full.models[name] for name in quick.models} == dict(quick.models)
-    assert full.evaluation == quick.evaluation and full.evaluation.split == "test"
+def test_the_quickstart_is_the_study_of_convergence_with_one_seed_and_fewer_steps():
+    quick, full = read_study(QUICKSTART), read_study(ROOT / "benchmarks" / "convergence.yaml")
+    of_task = full.cells()[-1].options
+    different = {"max_steps", "save_steps", "seed", "learning_rate"}
+    assert {k: v for k, v in quick.common.items() if k not in different} == {
+        k: of_task[k] for k in quick.common if k not in different
+    }
+    assert {p.rule for p in quick.points.values()} == {"base", "grpo", "ds_grpo"} and quick.evaluation.split == "test"
+    assert quick.evaluation == full.evaluation

@@ -20,7 +20,6 @@ import yaml
 from differential_smoothing.evaluation.generate import sample_rollouts
 from differential_smoothing.rollouts import read_rollouts
 from differential_smoothing.study import (
-    QUICKSTART,
     Cell,
     Evaluation,
     Study,
@@ -35,6 +34,7 @@ from differential_smoothing.study import (
 from differential_smoothing.tasks import countdown
 from differential_smoothing.training import claim_folder, parse_config
 
+SHARPENING = Path(__file__).parents[1] / "benchmarks" / "sharpening.yaml"
 TINY = {
     "common": {
         "problems": 40, "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8, "max_steps": 40,
@@ -275,7 +275,7 @@ def test_evaluation_follows_the_training_unless_it_says_otherwise(tmp_path):
 
 def test_options_added_later_leave_old_folders_their_own(tmp_path):
     """What defines a study or a run that does not use them is what it was before there were engines."""
-    with claim_folder(tmp_path / "study", asdict(read_study(QUICKSTART))):
+    with claim_folder(tmp_path / "study", asdict(read_study(SHARPENING))):
         keys = json.loads((tmp_path / "study" / "config.json").read_text())
     assert {key for key in keys if key.startswith("evaluation.")} == {
         f"evaluation.{name}"
@@ -306,13 +306,13 @@ def test_a_mistake_in_one_model_is_found_before_anything_is_written(tmp_path):
 
 
 def test_trained_cells_come_first_in_pairs():
-    study = read_study(QUICKSTART, seeds=[3, 5])
+    study = read_study(SHARPENING, seeds=[3, 5])
     assert [cell.name for cell in study.cells()] == [
-        "grpo-seed3", "ds_grpo-seed3", "grpo-seed5", "ds_grpo-seed5", "base-seed0",
+        *(f"{name}-seed{seed}" for seed in (3, 5) for name in ("grpo", "ds_grpo", "grpo_5e-5", "grpo_3e-5")), "base-seed0",
     ]  # fmt: skip
     first = study.cells()[0]
     assert isinstance(first, Cell) and first.options["seed"] == 3
-    assert {c.options["max_steps"] for c in study.cells()[:4]} == {study.common["max_steps"]}  # equal budget
+    assert {c.options["max_steps"] for c in study.cells()[:-1]} == {study.common["max_steps"]}  # equal budget
 
 
 @pytest.mark.parametrize(

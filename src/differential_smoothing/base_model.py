@@ -26,10 +26,13 @@ from differential_smoothing.tasks import Task, make_task
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-__all__ = ["SHIPPED_BASE", "make_model", "make_tokenizer", "train_base"]
+__all__ = ["SHIPPED_BASE", "SHIPPED_BASES", "make_model", "make_tokenizer", "train_base"]
 
 #: The weights in the package: 4 numbers from 1 to 10, targets 1 to 100.
 SHIPPED_BASE = Path(__file__).parent / "data" / "countdown-4x10"
+
+#: The shipped bases by name: Countdown, and colourings of graphs with 7 vertices. ``make bases`` makes the latter again.
+SHIPPED_BASES = {"base": SHIPPED_BASE, "base:graph_color": SHIPPED_BASE.with_name("graph_color")}
 
 
 def make_tokenizer(task: Task | None = None, *, context: int = 128) -> PreTrainedTokenizerFast:

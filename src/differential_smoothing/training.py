@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from differential_smoothing.base_model import SHIPPED_BASE
+from differential_smoothing.base_model import SHIPPED_BASES
 from differential_smoothing.tasks import Task, configured_task, read_options
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class RunArguments:
 
     model: str = field(
         default="base",
-        metadata={"help": "'base' (the shipped Countdown base), a checkpoint folder, or a Hub name."},
+        metadata={"help": "'base' or 'base:graph_color' (the shipped bases of Countdown and graph colouring), a checkpoint folder, or a Hub name."},
     )
     task: str = field(
         default="countdown",
@@ -230,9 +230,9 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def resolve_model(model: str) -> str:
-    """The folder or Hub name behind ``model``: ``base`` is the shipped one. ValueError if a folder has no model."""
-    if model == "base":
-        return str(SHIPPED_BASE)
+    """The folder or Hub name behind ``model``: ``base`` and ``base:graph_color`` are the shipped ones. ValueError if a folder has no model."""
+    if model in SHIPPED_BASES:
+        return str(SHIPPED_BASES[model])
     folder = Path(model)
     if (
         folder.is_dir()
@@ -303,7 +303,8 @@ def train(
 #: are no part of what a run or a study is, so its old folder is still its own.
 ADDED_LATER = [
     ("task", "countdown"), ("task_options", None), ("rule", "grpo"), ("rule_options", None), ("schedule", "constant"),
-    ("processes", 0), ("engine", "shared_prefix"), ("engine_options", None),
+    ("relative", False), ("relative_floor", 0.2), ("density", "old"), ("base_weight", 1.0), ("variety_target", None),
+    ("share_prompts", False), ("processes", 0), ("engine", "shared_prefix"), ("engine_options", None),
     # a run has options of these names, TRL's, that always were part of it
     ("evaluation.top_p", 1.0), ("selection.top_p", 1.0), ("evaluation.chat_template_kwargs", None),
     ("selection.chat_template_kwargs", None),
