@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from differential_smoothing.study import read_study
-from differential_smoothing.sweep import COUNTS, Sweep, read_counts
+from differential_smoothing.sweep import COUNTS, Sweep, read_counts, read_logs
 
 TINY = {
     "common": {
@@ -81,6 +82,10 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
         ({"learning_rates": []}, "needs the entry learning_rates"),
         ({"selection": None}, "selection must be a dict"),
         ({"models": {}}, "unknown entry 'models'"),
+        ({"leads_over": ["grpo", "ppo"]}, "leads_over must name different rules"),
+        ({"leads_over": ["grpo", "grpo"]}, "leads_over must name different rules"),
+        ({"leads_over": [["grpo"]]}, "leads_over must name different rules"),
+        ({"leads_over": "grpo"}, "leads_over must be a list"),
         ({"evaluation": {"split": "tset"}}, "split must be train, dev or test"),
         ({"seeds": [0, 0]}, "seeds must be different whole numbers"),
         ({"rules": {"grpo": {"gamma_p": [0, "../x"]}}}, "must be numbers or short words"),
@@ -99,6 +104,19 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
 def test_a_wrong_sweep_says_what_is_wrong(change, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         read_study(written(tmp_path / "s.yaml", {**TINY, **change}))
+
+
+def test_the_baselines_of_leads_may_change_in_a_folder_that_is_there_and_logs_are_read(tmp_path):
+    plain = read_study(written(tmp_path / "a.yaml", TINY))
+    named = read_study(written(tmp_path / "b.yaml", {**TINY, "leads_over": ["grpo"]}))
+    assert plain.leads_over == () and named.leads_over == ("grpo",) and asdict(plain) == asdict(named)
+    assert read_logs(plain, tmp_path) == {}
+    cell = next(cell for cell in plain.cells() if plain.points[cell.model].rule == "grpo")
+    file = plain.result(tmp_path, cell).with_suffix(".log.json")
+    file.parent.mkdir()
+    file.write_text('[{"step": 1, "reward": 0.5}]')
+    ((name, runs),) = read_logs(plain, tmp_path).items()
+    assert "grpo" in name and runs == [[{"step": 1, "reward": 0.5}]]
 
 
 def test_points_are_chosen_on_other_problems_and_options_may_be_json(tmp_path):

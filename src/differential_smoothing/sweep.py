@@ -191,7 +191,8 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
                 f"chosen on the problems that they are judged on. Take split: dev for selection and split: test for evaluation."
             )
     leads_over = tuple(content.get("leads_over", ()))
-    if any(rule not in content["rules"] for rule in leads_over) or len(set(leads_over)) < len(leads_over):
+    known = [rule for rule in content["rules"] if rule in leads_over]
+    if len(known) < len(leads_over):
         raise ValueError(
             f"{path}: leads_over must name different rules of {', '.join(content['rules'])}, got {list(leads_over)!r}."
         )

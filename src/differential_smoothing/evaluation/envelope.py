@@ -1,8 +1,8 @@
 """The envelope of a baseline's paths and the lead of a point over it: numbers only.
 
 Every checkpoint of every run of a baseline is a point (Pass@1, measure), the measure being Pass@k or the number of distinct correct
-answers. A user who mixes two checkpoints, asking one of them for a share w of the samples' problems, has about the mean of both, and who needs a
-Pass@1 of X may take any mixture that has at least X. So the *envelope* of points (x_i, y_i) at X is
+answers. A user who answers a share w of the problems, drawn at random, with one checkpoint and the rest with another has the weighted mean of both, and
+one who needs a Pass@1 of X may take any mixture that has at least X. So the *envelope* of points (x_i, y_i) at X is
 
     F(X) = max { sum_i w_i y_i :  w >= 0,  sum_i w_i = 1,  sum_i w_i x_i >= X }  =  min over slopes s >= 0 of max_i y_i + s (x_i - X)
 

@@ -6,7 +6,7 @@ pays in variety for a gain in success, relative to GRPO, is 0.87 where a fifth o
 group of 8 is all right with a chance of 0.43; a policy in which half of the groups are decided spends half of its prompts where rules part. So the verdict is
 
     "decided"      at least half of the groups are decided at the end
-    "undecided"    fewer: rules can hardly differ; "early" in addition if the reward still rises by more than a point per 100 steps
+    "undecided"    fewer: rules can hardly differ; train longer, and at a higher rate or on easier problems where the reward no longer rises
 
 The log is that of TRL: ``reward`` and ``frac_reward_zero_std`` of every logging step, and, from our trainer, ``ds/groups_all_correct`` and
 ``ds/groups_all_wrong``. Start and end are means over the first and the last tenth of the entries, at least one.
