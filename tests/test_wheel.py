@@ -87,16 +87,26 @@ def test_the_metadata_name_the_hosts_and_the_paper(wheel):
     assert "Typing :: Typed" in metadata.get_all("Classifier")
 
 
-def test_the_commands_of_the_readme_work_from_the_wheel(wheel, tmp_path):
-    done = dsmooth(wheel, tmp_path, "--version")
+@pytest.fixture(scope="module")
+def written(wheel, tmp_path_factory) -> Path:
+    """A folder into which the wheel's own command has written the configs."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "configs").mkdir()
+    (folder / "configs" / "README.md").write_text("mine")
+    done = dsmooth(wheel, folder, "configs")
+    assert done.returncode == 0 and "1 were there and stay as they are" in done.stdout, done.stderr
+    return folder
+
+
+def test_the_configs_are_written_and_nothing_is_overwritten(wheel, written):
+    assert (written / "configs" / "README.md").read_text() == "mine"
+    for name in ("configs/accelerate/fsdp2.yaml", "configs/verl/shared", "benchmarks/sharpening.yaml"):
+        assert (written / name).exists()
+    done = dsmooth(wheel, written, "--version")
     assert done.stdout == f"dsmooth {differential_smoothing.__version__}\n" and done.returncode == 0, done.stderr
-    done = dsmooth(wheel, tmp_path, "train", "--config", "configs/countdown_ds_grpo.yaml", "--dry-run")
-    assert done.returncode == 2 and "dsmooth configs writes" in done.stderr  # the advice, and then it works
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "README.md").write_text("mine")
-    done = dsmooth(wheel, tmp_path, "configs")
-    assert done.returncode == 0 and "1 were there and stay" in done.stdout, done.stderr
-    assert (tmp_path / "configs" / "README.md").read_text() == "mine"
-    assert (tmp_path / "configs" / "accelerate" / "fsdp2.yaml").is_file()
-    done = dsmooth(wheel, tmp_path, "train", "--config", "configs/countdown_ds_grpo.yaml", "--dry-run")
+
+
+@pytest.mark.slow
+def test_a_command_of_the_readme_works_from_the_wheel(wheel, written):
+    done = dsmooth(wheel, written, "train", "--config", "configs/countdown_ds_grpo.yaml", "--dry-run")
     assert done.returncode == 0 and "No mistake was found" in done.stdout, done.stderr
