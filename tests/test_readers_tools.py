@@ -148,6 +148,11 @@ class TestLmEvalBefore047:
         assert totals(load_rollouts(tmp_path / "x.jsonl")) == (6, 3, 0, 6)
 
 
+def test_lm_eval_as_parquet(tmp_path):
+    pd.DataFrame(report_lines("lm_old_minerva.jsonl")).to_parquet(tmp_path / "x.parquet")
+    assert totals(load_rollouts(tmp_path / "x.parquet")) == (6, 3, 0, 6)
+
+
 class TestAMetricThatIsNoVerdict:
     @pytest.mark.parametrize("value", [999, 37.2, -0.1, 100.0])
     def test_harness_scores_are_from_0_to_1(self, value, tmp_path):
@@ -284,9 +289,10 @@ class TestOtherMembersOfTheClass:
 
     def test_opencompass_with_several_predictions_and_plain_prompts(self, tmp_path):
         value = {str(i): {"origin_prompt": f"q{i}", "prediction": [r"\boxed{5}", "7"], "gold": ["5"]} for i in range(3)}
-        (tmp_path / "x.json").write_text(json.dumps(value, indent=4))
-        frame = load_rollouts(tmp_path / "x.json", correct="verify")
-        assert totals(frame) == (6, 3, 0, 3) and frame["correct"].tolist() == [True, False] * 3
+        for indent in (4, None):  # over several lines, or on one
+            (tmp_path / "x.json").write_text(json.dumps(value, indent=indent))
+            frame = load_rollouts(tmp_path / "x.json", correct="verify")
+            assert totals(frame) == (6, 3, 0, 3) and frame["correct"].tolist() == [True, False] * 3
 
     def test_a_reward_that_is_a_sum_is_told(self, tmp_path):
         rows = report_lines("prime_verifiers.jsonl")

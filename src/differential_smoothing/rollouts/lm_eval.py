@@ -76,9 +76,9 @@ def _with_filters(source: Source) -> Source:
     Where no filter is written, the first row of a document is of filter "1", the next of "2", ...
     """
 
-    def rows(columns: Sequence[str]) -> Iterator[tuple[str, "dict | BadRow | Refused"]]:
+    def rows(_: Sequence[str]) -> Iterator[tuple[str, "dict | BadRow | Refused"]]:
         seen: dict[bytes, tuple[bytes, str, int]] = {}
-        for place, row in source.rows(columns):
+        for place, row in source.rows(source.names):  # the metrics are named by the rows
             if isinstance(row, dict):
                 document, responses = _document(row), _digest(row.get("resps"))
                 first, first_filter, times = seen.get(document, (responses, "", 0))
