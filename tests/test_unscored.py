@@ -80,7 +80,9 @@ def test_evaluate(dsmooth, files, tmp_path):
 
 
 def test_diagnose(dsmooth, files, tmp_path):
-    status, out, err = dsmooth("diagnose", "--before", files[0], "--after", files[1], "--output", tmp_path / "d")
+    status, out, err = dsmooth(
+        "diagnose", "--before", files[0], "--after", files[1], "--output", tmp_path / "d"
+    )
     assert status == 0, err
     said = (tmp_path / "d" / "verdict.txt").read_text().splitlines()
     assert f"After, {SENTENCE}" in said and said[-1].startswith("What to do")
@@ -122,7 +124,9 @@ def test_a_model_without_any_verdict_is_refused(dsmooth, tmp_path):
     for command in (["evaluate"], ["report", "--output", tmp_path / "r.html"]):
         status, out, err = dsmooth(command[0], tmp_path / "rl.parquet", *command[1:])
         assert status == 2 and "No completion of 'rl' is scored" in err and not out
-    status, _, err = dsmooth("diagnose", "--before", tmp_path / "rl.parquet", "--after", tmp_path / "rl.parquet")
+    status, _, err = dsmooth(
+        "diagnose", "--before", tmp_path / "rl.parquet", "--after", tmp_path / "rl.parquet"
+    )
     assert status == 2 and "no scored completion" in err
 
 

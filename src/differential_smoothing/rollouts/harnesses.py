@@ -197,7 +197,9 @@ def _opencompass(row: dict, column: str | None) -> Iterator[Completion]:
     if isinstance(prompt, list):
         parts = [m.get("prompt") if isinstance(m, dict) else m for m in prompt]
         if not all(isinstance(part, str) for part in parts):
-            raise BadRow(f"origin_prompt is a list with {shown(prompt[0])}, expected messages with role and prompt")
+            raise BadRow(
+                f"origin_prompt is a list with {shown(prompt[0])}, expected messages with role and prompt"
+            )
         prompt = "\n\n".join(parts)
     yield from _several(
         row, column, row.get("prediction"), "prediction", prompt_id=name_of(row, "idx"),

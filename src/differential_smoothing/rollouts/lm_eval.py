@@ -83,7 +83,9 @@ def _with_filters(source: Source) -> Source:
                 document, responses = _document(row), _digest(row.get("resps"))
                 first, first_filter, times = seen.get(document, (responses, "", 0))
                 if not isinstance(row.get("metrics"), list):
-                    metrics = [name for name, value in row.items() if name not in WRITTEN and _is_metric(value)]
+                    metrics = [
+                        name for name, value in row.items() if name not in WRITTEN and _is_metric(value)
+                    ]
                     named = {"filter": row.get("filter", str(times + 1)), "metrics": metrics}
                     if "filter" not in row and first != responses:
                         row = Refused(
@@ -108,7 +110,9 @@ def _is_metric(value: object) -> bool:
 
 
 def _document(row: dict) -> bytes:
-    return _digest([row.get(name) for name in ("doc_id", "doc_hash", "prompt_hash", "target_hash", "arguments")])
+    return _digest(
+        [row.get(name) for name in ("doc_id", "doc_hash", "prompt_hash", "target_hash", "arguments")]
+    )
 
 
 def _digest(value: object) -> bytes:
@@ -122,9 +126,14 @@ def _columns(source: Source) -> dict[str, str]:
     for _, row in source.rows(source.names):
         if isinstance(row, dict) and isinstance(row.get("metrics"), list):
             documents.add(_document(row))
-            found.update(f"{m},{row.get('filter', 'none')}" for m in row["metrics"] if isinstance(m, str) and m != NO_METRIC and m in row)
+            found.update(
+                f"{m},{row.get('filter', 'none')}"
+                for m in row["metrics"]
+                if isinstance(m, str) and m != NO_METRIC and m in row
+            )
     return {
-        column: f"{len(documents) - rows} of {len(documents)} documents have no {column} and are left out" * (rows < len(documents))
+        column: f"{len(documents) - rows} of {len(documents)} documents have no {column} and are left out"
+        * (rows < len(documents))
         for column, rows in found.items()
     }
 
