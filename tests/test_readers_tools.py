@@ -90,6 +90,20 @@ def test_the_advice_on_answers_without_verdicts_works(tmp_path):
     assert totals(frame) == (8, 8, 0, 2) and not said
 
 
+@pytest.mark.parametrize("name", ["inspect_err.parquet", "nemo_skills.jsonl", "qwen_eval.jsonl"])
+def test_the_column_that_the_advice_names_is_read(name, tmp_path):
+    frame = pd.read_parquet(REPORTS / name) if name.endswith("parquet") else pd.DataFrame(report_lines(name))
+    frame = frame.drop(columns=[c for c in ("score_match", "is_correct", "score") if c in frame])
+    path = tmp_path / "x.parquet"
+    frame.to_parquet(path)
+    with pytest.raises(ValueError, match="no column that says which completions are correct") as caught:
+        load_rollouts(path)
+    column = re.search(r"Add a column (\w+)\.", str(caught.value)).group(1)
+    frame[column] = [[True] * 4] * len(frame) if name.startswith("qwen") else True
+    frame.to_parquet(path)
+    assert load_rollouts(path)["correct"].all()
+
+
 def test_the_advice_to_add_a_column_works(tmp_path):
     value = json.loads((REPORTS / "opencompass_pred.json").read_text())
     for number, entry in enumerate(value.values()):

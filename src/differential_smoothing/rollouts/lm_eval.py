@@ -142,6 +142,7 @@ LM_EVAL = Format(
     "lm-evaluation-harness", frozenset({"doc_id", "resps"}),
     frozenset({"filter", "filtered_resps", "arguments", "target", "metrics", "doc_hash", "prompt_hash", "target_hash"}),
     _columns, (), _read, prepare=_with_filters, own_id=True, free=False, unit=True, gold="target",
-    hint="The metric bypass of --predict_only is no verdict. ", runs=RUNS,
+    hint="The metric bypass of --predict_only is no verdict: evaluate without it.",
+    add="", runs=RUNS,
     several=" A number is the place of a filter in the file; releases before 0.4.7 do not write its name.",
 )  # fmt: skip
