@@ -15,7 +15,9 @@ class WithConfigs(build_py):
             return
         root = Path(__file__).parent
         for file in sorted(file for pattern in SHIPPED for file in root.glob(pattern) if file.is_file()):
-            copy = Path(self.build_lib) / "differential_smoothing" / "data" / "shipped" / file.relative_to(root)
+            copy = (
+                Path(self.build_lib) / "differential_smoothing" / "data" / "shipped" / file.relative_to(root)
+            )
             self.mkpath(str(copy.parent))
             self.copy_file(str(file), str(copy))
 

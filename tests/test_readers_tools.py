@@ -4,34 +4,14 @@ advice that works for that very file. The advice is followed here. The files lie
 
 import json
 import re
-import warnings
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from rollout_files import REPORTS, lines, quietly
+from rollout_files import REPORTS, document, lines, quietly, read, report_lines, totals
 
 from differential_smoothing.evaluation import counts
-from differential_smoothing.rollouts import load_rollouts, sources
+from differential_smoothing.rollouts import load_rollouts
 from differential_smoothing.tasks import math
-
-
-def read(path: Path | str, **options) -> tuple[pd.DataFrame, str]:
-    """The table, and all warnings as one text."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        frame = load_rollouts(REPORTS / path, **options)
-    return frame, "\n".join(str(warning.message) for warning in caught)
-
-
-def totals(frame: pd.DataFrame) -> tuple[int, int, int, int]:
-    """Rows, correct ones, unscored ones, problems."""
-    return len(frame), int(frame["correct"].sum()), int(frame["correct"].isna().sum()), frame["prompt_id"].nunique()
-
-
-def report_lines(name: str) -> list[dict]:
-    return [json.loads(line) for line in (REPORTS / name).read_text().splitlines()]
-
 
 # file, options, (rows, correct, unscored, problems), samples per problem, words of the warnings ("" for none at all)
 READ = [
@@ -60,7 +40,9 @@ READ = [
 def test_files_of_public_reports(name, options, expected, samples, words):
     frame, said = read(name, **options)
     assert totals(frame) == expected
-    assert frame.groupby("prompt_id").size().eq(samples).all() and sorted(set(frame["sample"])) == list(range(samples))
+    assert frame.groupby("prompt_id").size().eq(samples).all() and sorted(set(frame["sample"])) == list(
+        range(samples)
+    )
     assert words in said and bool(said) == bool(words)
     assert counts(frame)["n"].sum() == expected[0] - expected[2]
 
@@ -71,7 +53,11 @@ REFUSED = [
     ("lm_predict_only.jsonl", {}, "bypass of --predict_only is no verdict.*--correct verify"),
     ("lm_predict_only.jsonl", {"correct": "bypass"}, "bypass of --predict_only is no verdict"),
     ("lm_predict_only.jsonl", {"correct": "bypass,none"}, "bypass of --predict_only is no verdict"),
-    ("opencompass_pred.json", {}, r"no column that says which completions are correct.*--correct verify .*\(gold\)"),
+    (
+        "opencompass_pred.json",
+        {},
+        r"no column that says which completions are correct.*--correct verify .*\(gold\)",
+    ),
     ("openai_batch.jsonl", {}, "answers without prompts or verdicts"),
     ("openai_batch.jsonl", {"correct": "verify"}, "answers without prompts or verdicts"),
 ]
@@ -96,10 +82,26 @@ def test_the_advice_on_answers_without_verdicts_works(tmp_path):
         for step in re.findall(r"\w+", field):
             completion = completion[int(step) if step.isdecimal() else step]
         problem = row["custom_id"].partition("-")[0]
-        rows.append({"prompt_id": problem, "completion": completion, "correct": math.verify(completion, "5").correct})
+        rows.append(
+            {"prompt_id": problem, "completion": completion, "correct": math.verify(completion, "5").correct}
+        )
     assert set(rows[0]) == set(re.findall(r'"(\w+)": ', message))
     frame, said = read(lines(tmp_path / "x.jsonl", rows))
     assert totals(frame) == (8, 8, 0, 2) and not said
+
+
+@pytest.mark.parametrize("name", ["inspect_err.parquet", "nemo_skills.jsonl", "qwen_eval.jsonl"])
+def test_the_column_that_the_advice_names_is_read(name, tmp_path):
+    frame = pd.read_parquet(REPORTS / name) if name.endswith("parquet") else pd.DataFrame(report_lines(name))
+    frame = frame.drop(columns=[c for c in ("score_match", "is_correct", "score") if c in frame])
+    path = tmp_path / "x.parquet"
+    frame.to_parquet(path)
+    with pytest.raises(ValueError, match="no column that says which completions are correct") as caught:
+        load_rollouts(path)
+    column = re.search(r"Add a column (\w+)\.", str(caught.value)).group(1)
+    frame[column] = [[True] * 4] * len(frame) if name.startswith("qwen") else True
+    frame.to_parquet(path)
+    assert load_rollouts(path)["correct"].all()
 
 
 def test_the_advice_to_add_a_column_works(tmp_path):
@@ -110,11 +112,6 @@ def test_the_advice_to_add_a_column_works(tmp_path):
     assert totals(read(tmp_path / "x.json")[0]) == (4, 3, 0, 4)
 
 
-def document(number: int, *, prompt: str = "", **rest: object) -> dict:
-    row = {"doc_id": number, "arguments": {"gen_args_0": {"arg_0": prompt or f"Q{number}"}}, "target": str(number)}
-    return row | {"resps": [["x"]], "filtered_resps": ["x"], "doc_hash": "d", "prompt_hash": "p", "target_hash": "t"} | rest
-
-
 class TestLmEvalBefore047:
     def test_filters_are_told_apart_by_their_order_however_the_rows_are_gathered(self, tmp_path):
         """Several processes write their documents one after the other, each all filters: 0 1 | 0 1, then 2 | 2."""
@@ -122,13 +119,17 @@ class TestLmEvalBefore047:
         rows = [document(d, right=scores[f][d]) for part in ([0, 1], [2]) for f in scores for d in part]
         path = lines(tmp_path / "x.jsonl", rows)
         for number, values in scores.items():
-            assert load_rollouts(path, correct=f"right,{number}")["correct"].tolist() == [v > 0.5 for v in values]
+            assert load_rollouts(path, correct=f"right,{number}")["correct"].tolist() == [
+                v > 0.5 for v in values
+            ]
         with pytest.raises(ValueError, match="right,1, right,2, right,3; expected one"):
             load_rollouts(path)
 
     def test_two_runs_in_one_file_are_no_filters(self, tmp_path):
         rows = [document(d, resps=[[text]], right=1.0) for text in "ab" for d in (0, 1)]
-        with pytest.raises(ValueError, match="line 3: document 0 was there before with other responses.* own file"):
+        with pytest.raises(
+            ValueError, match="line 3: document 0 was there before with other responses.* own file"
+        ):
             load_rollouts(lines(tmp_path / "x.jsonl", rows))
         for name, part in (("a", rows[:2]), ("b", rows[2:])):  # the advice
             assert totals(load_rollouts(lines(tmp_path / f"{name}.jsonl", part), model="m"))[:2] == (2, 2)
@@ -148,17 +149,26 @@ class TestLmEvalBefore047:
         assert totals(load_rollouts(tmp_path / "x.jsonl")) == (6, 3, 0, 6)
 
 
+def test_lm_eval_as_parquet(tmp_path):
+    pd.DataFrame(report_lines("lm_old_minerva.jsonl")).to_parquet(tmp_path / "x.parquet")
+    assert totals(load_rollouts(tmp_path / "x.parquet")) == (6, 3, 0, 6)
+
+
 class TestAMetricThatIsNoVerdict:
     @pytest.mark.parametrize("value", [999, 37.2, -0.1, 100.0])
     def test_harness_scores_are_from_0_to_1(self, value, tmp_path):
         rows = [document(d, filter="none", metrics=["bleu"], bleu=value if d else 0.5) for d in (0, 1)]
         path = lines(tmp_path / "x.jsonl", rows)
-        with pytest.raises(ValueError, match=r"line 2: bleu,none is .* expected a score from 0 to 1.*--threshold"):
+        with pytest.raises(
+            ValueError, match=r"line 2: bleu,none is .* expected a score from 0 to 1.*--threshold"
+        ):
             load_rollouts(path, skip_bad_rows=True)
         assert load_rollouts(path, threshold=20)["correct"].tolist() == [False, value > 20]  # the advice
 
     def test_rewards_may_have_any_size(self, tmp_path):
-        path = lines(tmp_path / "x.jsonl", [{"prompt_id": "a", "completion": "", "reward": r} for r in (-3.0, 15.0)])
+        path = lines(
+            tmp_path / "x.jsonl", [{"prompt_id": "a", "completion": "", "reward": r} for r in (-3.0, 15.0)]
+        )
         assert load_rollouts(path)["correct"].tolist() == [False, True]
 
 
@@ -172,7 +182,10 @@ class TestSeveralTasksInOneFile:
     def test_the_order_of_the_tasks_changes_no_id(self, tmp_path):
         rows = report_lines("lm_cat.jsonl")
         one, other = (quietly(lines(tmp_path / "x.jsonl", r)) for r in (rows, rows[3:] + rows[:3]))
-        assert one.set_index("prompt_id")["correct"].to_dict() == other.set_index("prompt_id")["correct"].to_dict()
+        assert (
+            one.set_index("prompt_id")["correct"].to_dict()
+            == other.set_index("prompt_id")["correct"].to_dict()
+        )
 
     def test_files_of_several_tasks_in_one_folder(self, tmp_path):
         rows = report_lines("lm_cat.jsonl")
@@ -181,7 +194,11 @@ class TestSeveralTasksInOneFile:
 
     def test_documents_without_the_chosen_filter_or_metric_are_counted(self, tmp_path):
         rows = [document(d, prompt=f"A{d}", filter="strict", metrics=["em"], em=1.0) for d in range(3)]
-        rows += [document(d, prompt=f"B{d}", filter=f, metrics=["other"], other=0.0) for d in range(2) for f in ("none", "strict")]
+        rows += [
+            document(d, prompt=f"B{d}", filter=f, metrics=["other"], other=0.0)
+            for d in range(2)
+            for f in ("none", "strict")
+        ]
         frame, said = read(lines(tmp_path / "x.jsonl", rows), correct="em")
         assert totals(frame) == (3, 3, 0, 3) and "2 of 5 documents have no em,strict and are left out" in said
         frame, said = read(tmp_path / "x.jsonl", correct="verify")
@@ -203,9 +220,15 @@ class TestSeveralTasksInOneFile:
 
 class TestUnscoredRows:
     def test_any_format_says_how_many_and_why(self, tmp_path):
-        rows = [{"prompt": "p", "completion": str(i), "correct": None if i % 3 else True, "other": 1.0} for i in range(9)]
+        rows = [
+            {"prompt": "p", "completion": str(i), "correct": None if i % 3 else True, "other": 1.0}
+            for i in range(9)
+        ]
         said = read(lines(tmp_path / "x.jsonl", rows))[1]
-        assert "6 of 9 rows are unscored, because correct is empty there (other has a value in every row: --correct other)" in said
+        assert (
+            "6 of 9 rows are unscored, because correct is empty there (other has a value in every row: --correct other)"
+            in said
+        )
         rows[2]["other"] = None
         assert "has a value" not in read(lines(tmp_path / "x.jsonl", rows))[1]
         assert not read(lines(tmp_path / "x.jsonl", rows[:1]))[1]
@@ -232,93 +255,7 @@ class TestUnscoredRows:
         rows[1] |= {"reward": 0.0, "completion": None, "error": {"error": "ModelError"}}
         rows[2] |= {"reward": 0.0, "error": None}
         frame, said = read(lines(tmp_path / "x.jsonl", rows))
-        assert totals(frame) == (8, 6, 1, 2) and "1 of 8 rows are unscored, because their rollout ended in an error" in said
-
-
-class TestOtherMembersOfTheClass:
-    def test_evalscope(self, tmp_path):
-        """Repeats of one problem, other names, a judge that failed, messages in place of the input."""
-        rows = report_lines("evalscope_review.jsonl")
-        for row in rows:
-            score = row["sample_score"]["score"]
-            score |= {"value": {"length": 7, "judge": 0.0 if row["index"] % 2 else 1.0}, "main_score_name": "judge"}
-            group = row["sample_score"]["group_id"]
-            row["messages"] = [{"role": "user", "content": f"q{group}"}, {"role": "assistant", "content": "5"}]
-            row["sample_score"]["generation_index"] = 3 - row["index"] % 4
-            del row["input"]
-        rows[2]["sample_score"]["score"]["value"] = {"length": 7}  # left out where the judge failed
-        frame, said = read(lines(tmp_path / "x.jsonl", rows))
-        assert totals(frame) == (8, 3, 1, 2) and frame["sample"].tolist() == [3, 2, 1, 0] * 2
-        assert "1 of 8 rows are unscored" in said and frame["prompt"].tolist() == ["q0"] * 4 + ["q1"] * 4
-        with pytest.raises(ValueError, match="length is 7, expected a score from 0 to 1"):
-            load_rollouts(tmp_path / "x.jsonl", correct="length")
-
-    def test_lighteval_with_one_response(self, tmp_path):
-        frame = pd.read_parquet(REPORTS / "lighteval_details.parquet")
-        frame["model_response"] = [r | {"text": [rf"\boxed{{{i}}}"]} for i, r in enumerate(frame["model_response"])]
-        frame["metric"] = [{"em": float(i < 3), "f1": 0.5} for i in range(4)]
-        frame.to_parquet(tmp_path / "x.parquet")
-        with pytest.raises(ValueError, match="has 2 columns .* em, f1; expected one"):
-            load_rollouts(tmp_path / "x.parquet")
-        assert load_rollouts(tmp_path / "x.parquet", correct="em")["correct"].tolist() == [True, True, True, False]
-        frame["doc"] = [d | {"choices": ["9", str(i)], "gold_index": [1]} for i, d in enumerate(frame["doc"])]
-        frame.to_parquet(tmp_path / "x.parquet")
-        assert load_rollouts(tmp_path / "x.parquet", correct="verify")["correct"].all()
-
-    def test_nemo_skills_of_newer_releases(self, tmp_path):
-        rows = [
-            {"question": f"q{i}", "generation": "x", "expected_answer": "5", "predicted_answer": "5", "num_generated_tokens": 9,
-             "symbolic_correct": i > 0} for i in range(3)
-        ]  # fmt: skip
-        frame, said = read(lines(tmp_path / "x.jsonl", rows))
-        assert totals(frame) == (3, 2, 0, 3) and not said and frame["solution"].tolist() == ["5"] * 3
-
-    def test_qwen_with_other_numbers_of_samples(self, tmp_path):
-        rows = report_lines("qwen_eval.jsonl")
-        rows[1] |= {"code": ["a"] * 2, "pred": ["5"] * 2, "score": [True] * 2}
-        frame = load_rollouts(lines(tmp_path / "x.jsonl", rows))
-        assert totals(frame) == (18, 10, 0, 5) and frame["solution"].tolist()[:4] == ["5", "6", "5", "7"]
-        rows[2]["score"] = [True]
-        with pytest.raises(ValueError, match="line 3: score has 1 values for 4 responses"):
-            load_rollouts(lines(tmp_path / "x.jsonl", rows))
-
-    def test_opencompass_with_several_predictions_and_plain_prompts(self, tmp_path):
-        value = {str(i): {"origin_prompt": f"q{i}", "prediction": [r"\boxed{5}", "7"], "gold": ["5"]} for i in range(3)}
-        (tmp_path / "x.json").write_text(json.dumps(value, indent=4))
-        frame = load_rollouts(tmp_path / "x.json", correct="verify")
-        assert totals(frame) == (6, 3, 0, 3) and frame["correct"].tolist() == [True, False] * 3
-
-    def test_a_reward_that_is_a_sum_is_told(self, tmp_path):
-        rows = report_lines("prime_verifiers.jsonl")
-        rows[0] |= {"reward": 1.2}
-        frame, said = read(lines(tmp_path / "x.jsonl", rows))
-        assert frame["correct"].all() and "1 rows are judged by a reward between or beyond 0 and 1" in said
-        assert not read(tmp_path / "x.jsonl", correct="correct_answer_reward")[1]
-
-
-class TestVerify:
-    def test_right_answers_that_are_missing_or_unreadable_leave_rows_unscored(self, tmp_path):
-        rows = [
-            {"prompt": "p", "completion": r"\boxed{5}", "gold": gold} for gold in ("5", 5, None, "", "6", r"\boxed{5}")
-        ]
-        frame, said = read(lines(tmp_path / "x.jsonl", rows), correct="verify")
-        assert frame["correct"].tolist() == [True, True, pd.NA, pd.NA, False, True]
-        assert "because the file has no right answer for them" in said and "cannot be read as mathematics" in said
-
-    def test_a_column_of_that_name_is_the_column(self, tmp_path):
-        rows = [{"prompt": "p", "completion": r"\boxed{5}", "gold": "5", "verify": False}]
-        assert not load_rollouts(lines(tmp_path / "x.jsonl", rows), correct="verify")["correct"].any()
-
-    def test_a_file_that_keeps_no_completions(self):
-        assert "the file does not keep the completions" in read("inspect_err.parquet", correct="verify")[1]
-
-    def test_one_value_for_several_responses_is_judged_response_by_response(self, tmp_path):
-        rows = [document(d, resps=[[r"\boxed{0}", r"\boxed{1}"]], filter="none", metrics=["em"], em=1.0) for d in (0, 1)]
-        assert quietly(lines(tmp_path / "x.jsonl", rows))["correct"].isna().all()
-        assert load_rollouts(tmp_path / "x.jsonl", correct="verify")["correct"].tolist() == [True, False, False, True]
-
-
-def test_a_json_document_is_held_in_memory_and_so_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "LARGEST_DOCUMENT", 100)
-    with pytest.raises(ValueError, match=r"one JSON value of 818 bytes.*jq -c '\.\[\]'"):
-        load_rollouts(REPORTS / "opencompass_pred.json", correct="verify")
+        assert (
+            totals(frame) == (8, 6, 1, 2)
+            and "1 of 8 rows are unscored, because their rollout ended in an error" in said
+        )

@@ -38,7 +38,10 @@ def exact(case: Case) -> tuple:
         top = max(tilted)
         whole = top + mpmath.log(sum(mpmath.exp(t - top) for t in tilted))
         log_pi = [t - whole for t in tilted]
-        log_c, log_w = (mpmath.log(sum(mpmath.exp(x) for x, r in zip(log_pi, right) if r == side)) for side in (True, False))
+        log_c, log_w = (
+            mpmath.log(sum(mpmath.exp(x) for x, r in zip(log_pi, right) if r == side))
+            for side in (True, False)
+        )
         q = [x - log_c for x, r in zip(log_pi, right) if r]
         diversity = -sum(mpmath.exp(x) * x for x in q)
         # as the code: sum p f(x), which does not ask that p sums to 1
@@ -68,7 +71,10 @@ def test_the_bound_of_a_divergence_follows_its_scale(divergence):
     """Far below 1e-9: a budget that is wrong by a millionth is never within it."""
     for case in instances(60, 5):
         log_pi = optimum(
-            case.prompts, entropy_reward(case.prompts, case.beta * case.strength), case.beta, divergence=divergence
+            case.prompts,
+            entropy_reward(case.prompts, case.beta * case.strength),
+            case.beta,
+            divergence=divergence,
         )
         bound = rounding(case.prompts, log_pi, divergence).divergence[0]
         assert 0 < bound < 1e-6 * divergence(log_pi, case.prompts.log_p)[0] + 1e-20
@@ -93,7 +99,10 @@ def test_the_tilt_of_the_bonus_is_found_at_its_own_budget():
 def test_a_budget_below_the_cheapest_is_still_refused():
     """A thousandth less than the tilt costs: no optimum, as it must be."""
     case = ill_conditioned()
-    target = measure(case.prompts, optimum(case.prompts, entropy_reward(case.prompts, case.beta * case.strength), case.beta))
+    target = measure(
+        case.prompts,
+        optimum(case.prompts, entropy_reward(case.prompts, case.beta * case.strength), case.beta),
+    )
     for share, there in ((1.0, True), (0.999, False), (1 - 1e-9, False)):
         ours = theorem.at_budget(case.prompts, share * target.divergence, 1 - case.strength, rule="ds")
         assert np.isfinite(ours.reward[0]) == there
@@ -116,4 +125,9 @@ def test_one_tolerance_per_margin_and_none_for_nothing():
     assert claim("n", "s", [-1e-12, 0.0], "", tolerance=np.array([1e-11, 0.0])).verdict == PASS
     assert claim("n", "s", [-1e-12, -1e-12], "", tolerance=np.array([1e-11, 0.0])).verdict == FAIL
     missing = claim("n", "s", [np.nan, 1.0], "note", tolerance=np.array([np.nan, 0.0]))
-    assert missing.verdict == FAIL and missing.note.startswith("no margin on 1 of 2") and missing.held == 0.5 and missing.margin == 1.0
+    assert (
+        missing.verdict == FAIL
+        and missing.note.startswith("no margin on 1 of 2")
+        and missing.held == 0.5
+        and missing.margin == 1.0
+    )

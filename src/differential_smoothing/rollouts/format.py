@@ -53,7 +53,7 @@ class Format(NamedTuple):
     own_id: the prompt's id is unique within one task of one file only, so rows with one id and several prompts are several problems.
     free: a column that is none of ``columns`` may be named as well.
     unit: the scores of the tool are from 0 to 1; others are no verdict, unless a threshold is named.
-    gold: the column with the right answer, "" without one. hint, several: what to say where no column says "correct", or several do.
+    gold: the column with the right answer, "" without one. add: a column that could be added for the verdicts. hint, several: what to say where no column says "correct", or several do.
     runs: what to do about rows that repeat an identity.
     """
 
@@ -68,6 +68,7 @@ class Format(NamedTuple):
     free: bool = True
     unit: bool = False
     gold: str = ""
+    add: str = "correct"
     hint: str = ""
     several: str = ""
     runs: str = ""

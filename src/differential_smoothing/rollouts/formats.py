@@ -43,7 +43,9 @@ def detect(source: Source, where: str) -> Format:
             return form
     for known_by, found, how in _ANSWERS_ONLY:
         if known_by <= set(source.names):
-            raise ValueError(f"{where}: found {found}, expected completions with a verdict each. {_ROWS}: {how}.")
+            raise ValueError(
+                f"{where}: found {found}, expected completions with a verdict each. {_ROWS}: {how}."
+            )
     raise ValueError(
         f"{where}: found the columns {source.names[:20]}, expected those of a rollouts table, of "
         + ", ".join(f"{form.name} ({', '.join(sorted(form.known_by))})" for form in FORMATS)

@@ -125,6 +125,7 @@ EVALSCOPE = Format(
     "evalscope", frozenset({"index", "sample_score"}), frozenset(_REVIEW),
     lambda s: dict.fromkeys(s.numeric, ""), (MAIN,), _evalscope,
     prepare=lambda source: _flat(source, _REVIEW, _review), own_id=True, free=False, unit=True, gold="target",
+    add="",
 )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def _lighteval(row: dict, column: str | None) -> Iterator[Completion]:
 
 LIGHTEVAL = Format(
     "lighteval", frozenset(_DETAIL), frozenset(), lambda s: dict.fromkeys(s.numeric, ""), (), _lighteval,
-    prepare=lambda source: _flat(source, _DETAIL, _detail), own_id=True, free=False, unit=True, gold="doc.choices",
+    prepare=lambda source: _flat(source, _DETAIL, _detail), own_id=True, free=False, unit=True, gold="doc.choices", add="",
 )  # fmt: skip
 
 
@@ -176,6 +177,7 @@ NEMO_SKILLS = Format(
     "NeMo-Skills", frozenset({"expected_answer", "generation"}), frozenset({"problem", "question", "predicted_answer"}),
     lambda s: dict.fromkeys((n for n in s.numeric if "correct" in n), ""), ("symbolic_correct", "is_correct"), _nemo_skills,
     gold="expected_answer",
+    add="is_correct",
 )  # fmt: skip
 
 
@@ -188,7 +190,7 @@ def _qwen(row: dict, column: str | None) -> Iterator[Completion]:
 
 QWEN = Format(
     "Qwen's evaluation", frozenset({"idx", "question", "code", "pred", "gt"}), frozenset(),
-    lambda s: dict.fromkeys((n for n in s.names if n == "score"), ""), (), _qwen, own_id=True, unit=True, gold="gt",
+    lambda s: dict.fromkeys((n for n in s.names if n == "score"), ""), (), _qwen, own_id=True, unit=True, gold="gt", add="score",
 )  # fmt: skip
 
 
@@ -197,7 +199,9 @@ def _opencompass(row: dict, column: str | None) -> Iterator[Completion]:
     if isinstance(prompt, list):
         parts = [m.get("prompt") if isinstance(m, dict) else m for m in prompt]
         if not all(isinstance(part, str) for part in parts):
-            raise BadRow(f"origin_prompt is a list with {shown(prompt[0])}, expected messages with role and prompt")
+            raise BadRow(
+                f"origin_prompt is a list with {shown(prompt[0])}, expected messages with role and prompt"
+            )
         prompt = "\n\n".join(parts)
     yield from _several(
         row, column, row.get("prediction"), "prediction", prompt_id=name_of(row, "idx"),
@@ -214,5 +218,6 @@ INSPECT = Format(
     "inspect_ai", frozenset({"id", "epoch", "input"}), frozenset({"completion", "model", "error", "target"}),
     lambda s: dict.fromkeys((n for n in s.names if n.startswith("score_")), ""), (), _inspect, own_id=True, unit=True,
     gold="target",
+    add="score_correct",
     runs="Where eval_id differs, write one file per eval: frame[frame.eval_id == ...].to_parquet(...), and name each: name@0=FILE.",
 )  # fmt: skip

@@ -76,14 +76,16 @@ def _with_filters(source: Source) -> Source:
     Where no filter is written, the first row of a document is of filter "1", the next of "2", ...
     """
 
-    def rows(columns: Sequence[str]) -> Iterator[tuple[str, "dict | BadRow | Refused"]]:
+    def rows(_: Sequence[str]) -> Iterator[tuple[str, "dict | BadRow | Refused"]]:
         seen: dict[bytes, tuple[bytes, str, int]] = {}
-        for place, row in source.rows(columns):
+        for place, row in source.rows(source.names):  # the metrics are named by the rows
             if isinstance(row, dict):
                 document, responses = _document(row), _digest(row.get("resps"))
                 first, first_filter, times = seen.get(document, (responses, "", 0))
                 if not isinstance(row.get("metrics"), list):
-                    metrics = [name for name, value in row.items() if name not in WRITTEN and _is_metric(value)]
+                    metrics = [
+                        name for name, value in row.items() if name not in WRITTEN and _is_metric(value)
+                    ]
                     named = {"filter": row.get("filter", str(times + 1)), "metrics": metrics}
                     if "filter" not in row and first != responses:
                         row = Refused(
@@ -108,7 +110,9 @@ def _is_metric(value: object) -> bool:
 
 
 def _document(row: dict) -> bytes:
-    return _digest([row.get(name) for name in ("doc_id", "doc_hash", "prompt_hash", "target_hash", "arguments")])
+    return _digest(
+        [row.get(name) for name in ("doc_id", "doc_hash", "prompt_hash", "target_hash", "arguments")]
+    )
 
 
 def _digest(value: object) -> bytes:
@@ -122,9 +126,14 @@ def _columns(source: Source) -> dict[str, str]:
     for _, row in source.rows(source.names):
         if isinstance(row, dict) and isinstance(row.get("metrics"), list):
             documents.add(_document(row))
-            found.update(f"{m},{row.get('filter', 'none')}" for m in row["metrics"] if isinstance(m, str) and m != NO_METRIC and m in row)
+            found.update(
+                f"{m},{row.get('filter', 'none')}"
+                for m in row["metrics"]
+                if isinstance(m, str) and m != NO_METRIC and m in row
+            )
     return {
-        column: f"{len(documents) - rows} of {len(documents)} documents have no {column} and are left out" * (rows < len(documents))
+        column: f"{len(documents) - rows} of {len(documents)} documents have no {column} and are left out"
+        * (rows < len(documents))
         for column, rows in found.items()
     }
 
@@ -133,6 +142,7 @@ LM_EVAL = Format(
     "lm-evaluation-harness", frozenset({"doc_id", "resps"}),
     frozenset({"filter", "filtered_resps", "arguments", "target", "metrics", "doc_hash", "prompt_hash", "target_hash"}),
     _columns, (), _read, prepare=_with_filters, own_id=True, free=False, unit=True, gold="target",
-    hint="The metric bypass of --predict_only is no verdict. ", runs=RUNS,
+    hint="The metric bypass of --predict_only is no verdict: evaluate without it.",
+    add="", runs=RUNS,
     several=" A number is the place of a filter in the file; releases before 0.4.7 do not write its name.",
 )  # fmt: skip

@@ -214,7 +214,7 @@ def _column(form: Format, source: Source, correct: str | None, file: Path) -> tu
     if not columns and (correct is None or not form.free):
         raise ValueError(
             f"{file} ({form.name}) has no column that says which completions are correct, expected one of numbers or "
-            f"true/false. {form.hint}Add a column correct or reward.{verifier}"
+            f"true/false. {form.hint}{f'Add a column {form.add}.' * bool(form.add)}{verifier}"
         )
     raise ValueError(
         f"{file} ({form.name}) has {len(columns)} columns that may say which completions are correct: "

@@ -49,13 +49,12 @@ def open_source(path: Path) -> Source:
     if start.startswith(b"PAR1"):
         return _parquet(path)
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    line, newline, _ = first.partition(b"\n")
-    # an object that is spread over several lines; a line too long to be seen whole is one of JSON lines
-    if first.startswith(b"[") or (newline and first.startswith(b"{") and not isinstance(_parsed(line), dict)):
+    if first.startswith(b"[") or (first.startswith(b"{") and not _is_row(path)):
         document = _document(path)
         if document is not None:
             return document
-    return _csv(path) if _is_header(first.partition(b"\n")[0]) else _jsonl(path)
+    line = first.partition(b"\n")[0]
+    return _csv(path) if _is_header(line) else _jsonl(path)
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -116,6 +115,17 @@ def _document(path: Path) -> Source | None:
             yield f"entry {number}", row if good else BadRow(f"{type(row).__name__} instead of a JSON object")
 
     return Source(*_names(row for row in value if isinstance(row, dict)), rows)
+
+
+def _is_row(path: Path) -> bool:
+    """Whether the first line is a row of JSON lines: an object, and not all of an object of numbered objects."""
+    with path.open("rb") as file:
+        line = b""
+        while not line and (part := file.readline(LONGEST_LINE)):
+            line = part.removeprefix(b"\xef\xbb\xbf").strip()
+    row = _parsed(line) if len(line) < LONGEST_LINE else {}
+    numbered = isinstance(row, dict) and all(name.isdecimal() and isinstance(value, dict) for name, value in row.items())
+    return isinstance(row, dict) and not (numbered and row)
 
 
 def _names(rows: Iterable[dict]) -> tuple[list[str], list[str]]:

@@ -42,6 +42,7 @@ __all__ = [
     "improves_both",
     "literal_floor",
     "matched_ds",
+    "root_error",
     "stationarity",
     "tolerance",
 ]
@@ -73,13 +74,11 @@ class Dominance(NamedTuple):
 
 class Challenge(NamedTuple):
     """``log_pi`` (B, N) of the challenger; ``reward``, (B,), what being correct adds to its log-odds, 1/beta; ``centred``,
-    the same when log p is taken relative to the challenger's own mean over correct answers; ``off``, how far rounding may have moved
-    its log-odds. NaN where there is no challenger."""
+    the same when log p is taken relative to the challenger's own mean over correct answers. NaN where there is no challenger."""
 
     log_pi: Floats
     reward: Floats
     centred: Floats
-    off: Floats
 
 
 def compare(challenger: Measures, target: Measures) -> Dominance:
@@ -200,21 +199,32 @@ def at_budget(
         (spent(np.maximum(log_odds, least), rows) <= kappa), np.maximum(log_odds, least), log_odds
     )
 
-    def policy(log_odds: Floats) -> Floats:
+    def policy(log_odds: Floats, row) -> Floats:
         log_c, log_w = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
-        return np.where(prompts.correct, log_c[:, None] + q, np.where(wrong, log_w[:, None] + u, -np.inf))
+        right, left = log_c[:, None] + q[row], log_w[:, None] + u[row]
+        return np.where(prompts.correct[row], right, np.where(wrong[row], left, -np.inf))
 
-    log_pi = policy(log_odds)
+    log_pi = policy(log_odds, rows)
     # kappa is often the cheapest policy's own K, computed another way: both are off by rounding
-    within = spent(cheapest, rows) <= kappa + 2 * rounding(prompts, policy(cheapest)).divergence
-    # dK / d log-odds = C (1 - C) (log-odds - cheapest): the less K rises there, the less it says where the root is. Beyond
-    # e^600 the bound is above any log-odds already.
-    least_slope = np.minimum(np.logaddexp(0.0, -log_odds) + np.logaddexp(0.0, log_odds), 600.0)
-    moved = 2 * rounding(prompts, log_pi).divergence * np.exp(least_slope)
-    above = np.maximum(log_odds - cheapest, 0.0)
-    off = 2 * moved / np.maximum(above + np.sqrt(above**2 + 2 * moved), 1e-300)
+    above = spent(cheapest, rows) - kappa
+    row = np.flatnonzero(above > 0)
+    block = Prompts(prompts.log_p[row], prompts.correct[row])
+    above[row] -= 2 * rounding(block, policy(cheapest[row], row)).divergence
+    within = above <= 0
     log_odds, log_pi = np.where(within, log_odds, np.nan), np.where(within[:, None], log_pi, np.nan)
-    return Challenge(log_pi, log_odds - right_sum + wrong_sum, log_odds - cheapest, off)
+    return Challenge(log_pi, log_odds - right_sum + wrong_sum, log_odds - cheapest)
+
+
+def root_error(prompts: Prompts, ours: Challenge) -> Floats:
+    """How far rounding may have moved the log-odds at which ``at_budget`` found K = kappa, (B,).
+
+    K rises by ``C (1 - C) (x^2 / 2 + centred x)`` over x log-odds, to second order: solved for the x at which that is the rounding
+    of K and of kappa. Where 1 - C is below e^-600 the bound is above any log-odds.
+    """
+    log_c, log_w = (logsumexp(ours.log_pi, part) for part in (prompts.correct, prompts.exists & ~prompts.correct))
+    size = 2 * rounding(prompts, ours.log_pi).divergence * np.exp(np.minimum(-log_c - log_w, 600.0))
+    above = np.maximum(ours.centred, 0.0)
+    return 2 * size / np.maximum(above + np.sqrt(above**2 + 2 * size), 1e-300)
 
 
 def literal_floor(prompts: Prompts, exponent: Floats) -> Floats:

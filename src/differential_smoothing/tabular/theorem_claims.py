@@ -82,8 +82,9 @@ def whole_budget(cases: list[Case]) -> Claim:
         margin = theorem.compare(measure(prompts, ours.log_pi), target)
         worst.append(np.minimum(margin.worst, ours.centred))
         gain.append(margin.correctness)
-        off = theorem.tolerance(prompts, ours.log_pi, bonus, off=ours.off)
-        allowed.append(np.where(ours.centred < margin.worst, ours.off, off))
+        off = theorem.root_error(prompts, ours)
+        of_policy = theorem.tolerance(prompts, ours.log_pi, bonus, off=off)
+        allowed.append(np.where(ours.centred < margin.worst, off, of_policy))
     return claim(
         "Theorem 3.4, whole budget",
         "DS with the bonus's tilt and its whole reverse KL budget is at least as correct and as diverse, for some beta > 0",
