@@ -27,7 +27,19 @@ import pandas as pd
 from differential_smoothing.tabular.collapse import crowd, node_balance, pooled
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = ["rule", "strength", "learning_rate", "step", "seed", "evaluation", "prompt_id", "n", "c", "distinct", "differ"]
+COLUMNS = [
+    "rule",
+    "strength",
+    "learning_rate",
+    "step",
+    "seed",
+    "evaluation",
+    "prompt_id",
+    "n",
+    "c",
+    "distinct",
+    "differ",
+]
 
 
 def balance(success, tokens: float, branches: float, group: int):
@@ -65,19 +77,29 @@ def crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
     return float("nan")
 
 
-def grid(counts: pd.DataFrame, rule: str, base_differ: float, *, tokens: float, branches: float, group: int) -> pd.DataFrame:
+def grid(
+    counts: pd.DataFrame, rule: str, base_differ: float, *, tokens: float, branches: float, group: int
+) -> pd.DataFrame:
     """One row for each learning rate and checkpoint: measured and predicted critical strength, and their quotient.
 
     Raises ValueError for a table without the columns, the rule or GRPO.
     """
     missing = [name for name in COLUMNS if name not in counts]
     if missing:
-        raise ValueError(f"The counts need the columns {', '.join(COLUMNS)}; missing are {', '.join(missing)}.")
-    counts = counts[counts["evaluation"] == "evaluation"] if (counts["evaluation"] == "evaluation").any() else counts
+        raise ValueError(
+            f"The counts need the columns {', '.join(COLUMNS)}; missing are {', '.join(missing)}."
+        )
+    counts = (
+        counts[counts["evaluation"] == "evaluation"]
+        if (counts["evaluation"] == "evaluation").any()
+        else counts
+    )
     counts = counts.assign(strength=np.where(counts["rule"] == "grpo", 0.0, counts["strength"]))
     here = counts[counts["rule"].isin(["grpo", rule])]
     if set(here["rule"]) != {"grpo", rule}:
-        raise ValueError(f"The counts need rows of 'grpo' and of {rule!r}; their rules are {', '.join(sorted(set(counts['rule'])))}.")
+        raise ValueError(
+            f"The counts need rows of 'grpo' and of {rule!r}; their rules are {', '.join(sorted(set(counts['rule'])))}."
+        )
     level, rows = base_differ / 2, []
     for rate, cell in here.groupby("learning_rate"):
         last = int(cell["step"].max())
@@ -102,7 +124,13 @@ def grid(counts: pd.DataFrame, rule: str, base_differ: float, *, tokens: float, 
             })  # fmt: skip
     table = pd.DataFrame(rows)
     # 0 / 0: neither needs any strength; NaN: collapsed at every strength tried
-    return table.assign(quotient=np.where(table["predicted"] > 0, table["measured"] / table["predicted"].where(table["predicted"] > 0), np.nan))
+    return table.assign(
+        quotient=np.where(
+            table["predicted"] > 0,
+            table["measured"] / table["predicted"].where(table["predicted"] > 0),
+            np.nan,
+        )
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -114,7 +142,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--counts", type=Path, help="a sweep's counts, .parquet or .csv")
     parser.add_argument("--rule", default="ds_token")
-    parser.add_argument("--base-differ", type=float, help="the chance that two right samples of the base differ")
+    parser.add_argument(
+        "--base-differ", type=float, help="the chance that two right samples of the base differ"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     given = parser.parse_args(arguments)
     task = {"tokens": given.tokens, "branches": given.branches, "group": given.group}
@@ -122,7 +152,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("success must be in (0, 1), tokens and branches at least 1, group at least 2")
     if (given.counts is None) != (given.base_differ is None):
         parser.error("--counts and --base-differ go together")
-    rates = sorted({given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)})
+    rates = sorted(
+        {given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)}
+    )
     table = predicted(rates, (0.5, 0.7, 0.9), **task)
     table.to_csv(given.output / "critical.csv", index=False, float_format="%.4f")
     print(table.round(3).to_string(index=False))
@@ -133,7 +165,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
         judged = table["quotient"].dropna()
         near = judged.between(0.5, 2).sum()
-        print(f"Predicted and measured within a factor of 2 in {near} of {len(judged)} cells that can be judged.")
+        print(
+            f"Predicted and measured within a factor of 2 in {near} of {len(judged)} cells that can be judged."
+        )
 
 
 if __name__ == "__main__":

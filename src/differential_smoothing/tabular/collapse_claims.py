@@ -215,10 +215,13 @@ def decay() -> Claim:
     steps, start = 120, held.variety(logits, answers, correct)
     ends = {}
     for name, schedule in {
-        "constant, 1.1": lambda step: 1.1 * strength, "linear to 0, from 1.6": lambda step: 1.6 * strength * (1 - step / steps),
+        "constant, 1.1": lambda step: 1.1 * strength,
+        "linear to 0, from 1.6": lambda step: 1.6 * strength * (1 - step / steps),
     }.items():
         gradient = held.expected("centred", schedule, answers, correct, size)
-        ends[name] = held.variety(held.train(logits, gradient, correct, success, steps=steps, lr=6.0), answers, correct)
+        ends[name] = held.variety(
+            held.train(logits, gradient, correct, success, steps=steps, lr=6.0), answers, correct
+        )
     margins = [ends["constant, 1.1"] - start, RIGHT - 1 - ends["linear to 0, from 1.6"]]
     return claim(
         "A gamma_p that decays to 0 collapses", "With success held, gamma_p from 1.6 times the critical strength linearly to 0 ends with at most 2 of 3 right answers, a constant one of 1.1 times it with all",
@@ -260,7 +263,9 @@ def node() -> Claim:
             share = (mass / branches) ** (place + 1) * mass ** (depth - place - 1) / depth
             off.append(-abs(held.rate(gradient, logits, 0, 1, node=here) - share * (drift - strength * hold)))
     for length in (1, 7, 100, 1000):
-        words.append(f"{length}: {float(collapse.node_balance(0.5 ** (1 / length), 2, 0.5, 'token', 8).critical):.4f}")
+        words.append(
+            f"{length}: {float(collapse.node_balance(0.5 ** (1 / length), 2, 0.5, 'token', 8).critical):.4f}"
+        )
     return claim(
         "The critical strength of several tokens", "At every node of a tree a difference grows at share (drift - gamma_p hold), drift = (1 - R)(A+ - A-), for the levels token, sum and mean",
         off, f"{depth} tokens, {branches} right branches each, G = 8, against the Jacobian. T tokens share the failure, so the token level needs 1 / T of one token's strength: at C = 0.5, "
@@ -277,7 +282,9 @@ def unequal() -> Claim:
     for gamma_p in (0.3, 1.0, 3.0):
         logits = np.concatenate([np.zeros((1, 2)), after])
         for _ in range(600):
-            logits[0] += 20.0 * oracle.closed_form_gradient(logits, answers, correct, size, gamma_p=gamma_p)[0]
+            logits[0] += (
+                20.0 * oracle.closed_form_gradient(logits, answers, correct, size, gamma_p=gamma_p)[0]
+            )
         share = 1 / (1 + np.exp(logits[0, 0] - logits[0, 1]))
         found = collapse.worse_share(success[0], success[1], gamma_p, size)
         off.append(0.001 - abs(share - found))
