@@ -276,7 +276,7 @@ def _benchmark():
 def test_the_grid_finds_the_crossing_that_was_put_into_it():
     critical = _benchmark()
     rows = []
-    for strength, step, prompt in product((0.0, 0.1, 0.2, 0.4), (50, 100, 200), range(4)):
+    for strength, step, prompt in product((0.0, 0.1, 0.2, 0.4), (20, 50, 100, 200), range(4)):
         # variety falls with the time spent, at 1 - strength / 0.3 of GRPO's pace
         time = critical.spent(1e-4, step, 200)
         differ = 0.8 * np.exp(-max(1 - strength / 0.3, 0) * time / 0.004)
@@ -296,13 +296,20 @@ def test_the_grid_finds_the_crossing_that_was_put_into_it():
             )
         )
     counts = pd.DataFrame(rows, columns=critical.COLUMNS)
-    table = critical.grid(counts, "ds_token", 0.8, tokens=7, branches=2, group=8).set_index("step")
+    table = critical.grid(counts, ["ds_token"], 0.8, 0.5, tokens=7, branches=2, group=8).set_index("step")
     last = table.loc[200]
     # exp(-x) is one half at log 2, so the crossing is at 0.3 (1 - 0.004 log 2 / B), up to the straight lines
     assert np.isclose(last["measured"], 0.3 * (1 - 0.004 * np.log(2) / last["budget"]), atol=0.04)
     assert np.isclose(last["half"], 0.004 * np.log(2), rtol=0.25)
     assert np.isclose(last["alone"], float(critical.balance(last["success"], 7, 2, 8).critical))
+    # at a success rate that stays, time is all that is left of the path
+    assert np.isclose(last["predicted"], last["alone"] * (1 - last["half"] / last["budget"]), rtol=2e-3)
+    assert table.loc[20, "predicted"] == 0 and table.loc[20, "budget"] < last["half"] < last["budget"]
+    assert bool(critical.judged(table).loc[200]) == (0.5 <= last["quotient"] <= 2)
+    lost = table.assign(measured=np.nan)  # collapsed at every strength tried, up to 0.4
+    assert critical.judged(lost.assign(predicted=0.1)).tolist() == [False] * 4
+    assert critical.judged(lost.assign(predicted=0.3)).isna().all()
     with pytest.raises(ValueError, match="missing are step"):
-        critical.grid(counts.drop(columns="step"), "ds_token", 0.8, tokens=7, branches=2, group=8)
+        critical.grid(counts.drop(columns="step"), ["ds_token"], 0.8, 0.5, tokens=7, branches=2, group=8)
     with pytest.raises(ValueError, match="ds_sum"):
-        critical.grid(counts, "ds_sum", 0.8, tokens=7, branches=2, group=8)
+        critical.grid(counts, ["ds_sum"], 0.8, 0.5, tokens=7, branches=2, group=8)
