@@ -306,7 +306,7 @@ def test_the_grid_finds_the_crossing_that_was_put_into_it():
     assert np.isclose(last["predicted"], last["alone"] * (1 - last["half"] / last["budget"]), rtol=2e-3)
     assert table.loc[20, "predicted"] == 0 and table.loc[20, "budget"] < last["half"] < last["budget"]
     assert bool(critical.judged(table).loc[200]) == (0.5 <= last["quotient"] <= 2)
-    lost = table.assign(measured=np.nan)  # collapsed at every strength tried, up to 0.4
+    lost = table.assign(measured=np.nan, quotient=np.nan)  # collapsed at every strength tried, up to 0.4
     assert critical.judged(lost.assign(predicted=0.1)).tolist() == [False] * 4
     assert critical.judged(lost.assign(predicted=0.3)).isna().all()
     with pytest.raises(ValueError, match="missing are step"):

@@ -18,6 +18,7 @@ __all__ = [
     "decay",
     "escape",
     "node",
+    "noise",
     "published_sharpens",
     "race",
     "relative_holds",
@@ -95,6 +96,26 @@ def sampled(seed: int) -> Claim:
     return claim(
         "Sampled training finds the critical strength", "Trained on 32 drawn groups of 8 a step, half the critical strength keeps at most 2 of 3 right answers, one and a half times it at least 2.5",
         margins, f"C held at 0.5, centred, gamma* = {strength:.2f}", tolerance=0.0,
+    )  # fmt: skip
+
+
+def noise(seed: int) -> Claim:
+    """One and a half times the critical strength, two drawn groups a step, the same learning rate x steps in small and in large steps."""
+    success, size, ends, margins = 0.5, 8, {}, []
+    strength = 1.5 * float(collapse.balance(success, RIGHT, "centred", size).critical)
+    for lr in (1.0, 4.0):
+        ends[lr] = []
+        for run in range(2):
+            logits, answers, correct = _uneven(success)
+            step = held.sampled("centred", strength, answers, correct, size, groups=2, seed=100 * seed + run)
+            end = held.train(logits, step, correct, success, steps=round(160 / lr), lr=lr)
+            ends[lr].append(held.variety(end, answers, correct))
+    margins = [min(ends[1.0]) - 2.3, RIGHT - 1 - max(ends[4.0])]
+    return claim(
+        "Large steps need more strength", "Two drawn groups a step at one and a half times the critical strength: the learning rate 1 keeps at least 2.3 of 3 right answers, 4 at most 2",
+        margins, "the critical strength is that of the expected step. The noise of drawn groups moves answers apart, in proportion to the learning rate, and what it makes certain stays. "
+        f"Answers in use: {', '.join(f'{lr:g}: {min(x):.2f} to {max(x):.2f}' for lr, x in ends.items())}",
+        tolerance=0.0,
     )  # fmt: skip
 
 
