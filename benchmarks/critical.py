@@ -8,14 +8,15 @@
 mass R = C^(1/T). ``alone`` is the critical strength of a prompt with success C, ``pooled`` that of prompts with this mean which share
 their parameters, by the share of groups that are decided. A run is between the two.
 
-A budget of training can be too short to collapse. Differences grow at a rate in proportion to ``1 - gamma_p / gamma*``, so if GRPO has lost
-half of the base's variety after a time ``half`` (learning rate x steps, the decay counted), a run of time B needs
+A budget of training can be too short to collapse, and early on, where success is low, differences grow faster. At the success rates C(t) of
+GRPO's own path, time t being the learning rate summed over steps, they grow by the integral of ``C (drift - gamma_p hold)``. If GRPO has lost
+half of the base's variety at the time ``half``, a run of time B is predicted to lose it below
 
-    gamma_c(B) = gamma* (1 - half / B), and nothing where B < half.
+    gamma_c(B) = (integral over [half, B] of C drift) / (integral over [0, B] of C hold),  0 where B < half.
 
 **Measured**: for each learning rate and checkpoint the strength at which the chance that two right samples differ (``differ``) crosses half of
 the base's, on a straight line between the strengths tried. The file has the columns rule, strength, learning_rate, step, seed,
-evaluation, prompt_id, n, c, distinct, differ; the rule ``grpo`` is strength 0. ``gamma*`` is taken at GRPO's own success rates there.
+evaluation, prompt_id, n, c, distinct, differ; the rule ``grpo`` is strength 0.
 """
 
 import argparse
@@ -27,7 +28,19 @@ import pandas as pd
 from differential_smoothing.tabular.collapse import crowd, node_balance, pooled
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = ["rule", "strength", "learning_rate", "step", "seed", "evaluation", "prompt_id", "n", "c", "distinct", "differ"]
+COLUMNS = [
+    "rule",
+    "strength",
+    "learning_rate",
+    "step",
+    "seed",
+    "evaluation",
+    "prompt_id",
+    "n",
+    "c",
+    "distinct",
+    "differ",
+]
 
 
 def balance(success, tokens: float, branches: float, group: int):
@@ -65,44 +78,77 @@ def crossing(x: np.ndarray, y: np.ndarray, level: float) -> float:
     return float("nan")
 
 
-def grid(counts: pd.DataFrame, rule: str, base_differ: float, *, tokens: float, branches: float, group: int) -> pd.DataFrame:
+def along(time: np.ndarray, success: np.ndarray, half: float, until: float, **task) -> float:
+    """gamma_c(``until``) on a path of success rates (P,) at times (P,), straight in between; 0 where ``half`` is not before it."""
+    if not half < until:
+        return 0.0
+    t = np.linspace(0.0, until, 2001)
+    rates = np.interp(t, time, success)
+    drift, hold = balance(rates, **task)
+    return float(np.trapezoid(np.where(t >= half, rates * drift, 0.0), t) / np.trapezoid(rates * hold, t))
+
+
+def grid(
+    counts: pd.DataFrame, rules: list[str], base_differ: float, base_success: float, **task
+) -> pd.DataFrame:
     """One row for each learning rate and checkpoint: measured and predicted critical strength, and their quotient.
 
     Raises ValueError for a table without the columns, the rule or GRPO.
     """
     missing = [name for name in COLUMNS if name not in counts]
     if missing:
-        raise ValueError(f"The counts need the columns {', '.join(COLUMNS)}; missing are {', '.join(missing)}.")
-    counts = counts[counts["evaluation"] == "evaluation"] if (counts["evaluation"] == "evaluation").any() else counts
+        raise ValueError(
+            f"The counts need the columns {', '.join(COLUMNS)}; missing are {', '.join(missing)}."
+        )
+    counts = (
+        counts[counts["evaluation"] == "evaluation"]
+        if (counts["evaluation"] == "evaluation").any()
+        else counts
+    )
     counts = counts.assign(strength=np.where(counts["rule"] == "grpo", 0.0, counts["strength"]))
-    here = counts[counts["rule"].isin(["grpo", rule])]
-    if set(here["rule"]) != {"grpo", rule}:
-        raise ValueError(f"The counts need rows of 'grpo' and of {rule!r}; their rules are {', '.join(sorted(set(counts['rule'])))}.")
+    here = counts[counts["rule"].isin(["grpo", *rules])]
+    if set(here["rule"]) != {"grpo", *rules}:
+        raise ValueError(
+            f"The counts need rows of 'grpo' and of {', '.join(rules)}; their rules are {', '.join(sorted(set(counts['rule'])))}."
+        )
     level, rows = base_differ / 2, []
     for rate, cell in here.groupby("learning_rate"):
         last = int(cell["step"].max())
         kept = cell.groupby(["step", "strength"])["differ"].mean().unstack()
         stock = cell[cell["strength"] == 0]
         path = np.array([(spent(rate, int(step), last), value) for step, value in kept[0.0].dropna().items()])
+        rise = stock.groupby("step")[["c", "n"]].sum()
+        rise = np.insert((rise["c"] / rise["n"]).to_numpy(), 0, base_success)
         half = crossing(np.insert(path[:, 0], 0, 0.0), np.insert(path[:, 1], 0, base_differ), level)
         for step, line in kept.iterrows():
             line = line.dropna()
-            prompts = stock[stock["step"] == step].groupby("prompt_id")[["c", "n"]].sum()
+            rates = stock[stock["step"] == step].groupby("prompt_id")[["c", "n"]].sum()
             budget = spent(rate, int(step), last)
-            short = 0.0 if not half < budget else 1 - half / budget
-            success = (prompts["c"] + 0.5) / (prompts["n"] + 1)
-            given = balance(success, tokens, branches, group)
-            alone = float(balance(success.mean(), tokens, branches, group).critical)
+            success = (rates["c"] + 0.5) / (rates["n"] + 1)
+            given = balance(success, **task)
+            alone = float(balance(success.mean(), **task).critical)
+            soon = along(np.insert(path[:, 0], 0, 0.0), rise, half, budget, **task)
+            group = task["group"]
             decided = float((success**group + (1 - success) ** group).mean())
             rows.append({
                 "learning_rate": rate, "step": int(step), "budget": budget, "half": half, "success": float(success.mean()), "decided": decided,
-                "alone": alone, "pooled": pooled(success.to_numpy(), given), "predicted": alone * short,
+                "alone": alone, "pooled": pooled(success.to_numpy(), given), "predicted": soon,
                 "measured": crossing(line.index.to_numpy(), line.to_numpy(), level) if line.iloc[0] < level else 0.0,
                 "strongest": float(line.index.max()),
             })  # fmt: skip
     table = pd.DataFrame(rows)
-    # 0 / 0: neither needs any strength; NaN: collapsed at every strength tried
-    return table.assign(quotient=np.where(table["predicted"] > 0, table["measured"] / table["predicted"].where(table["predicted"] > 0), np.nan))
+    return table.assign(quotient=table["measured"] / table["predicted"].where(table["predicted"] > 0))
+
+
+def judged(table: pd.DataFrame) -> pd.Series:
+    """Whether prediction and measurement are within a factor of 2; NA where neither needs any strength, or where what was tried ends too early.
+
+    A cell that collapsed at every strength tried is a miss as soon as the strongest of them is more than twice the prediction.
+    """
+    within = table["quotient"].between(0.5, 2).astype("boolean")
+    beyond = table["measured"].isna()
+    missed = beyond & (table["strongest"] > 2 * table["predicted"])
+    return within.mask((beyond & ~missed) | ((table["predicted"] == 0) & (table["measured"] == 0)))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -113,8 +159,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--branches", type=float, default=2.0, help="right branches at a token")
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--counts", type=Path, help="a sweep's counts, .parquet or .csv")
-    parser.add_argument("--rule", default="ds_token")
-    parser.add_argument("--base-differ", type=float, help="the chance that two right samples of the base differ")
+    parser.add_argument(
+        "--rules", nargs="+", default=["ds_token"], help="names of the token rule in the counts"
+    )
+    parser.add_argument(
+        "--base-differ", type=float, help="the chance that two right samples of the base differ"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     given = parser.parse_args(arguments)
     task = {"tokens": given.tokens, "branches": given.branches, "group": given.group}
@@ -122,18 +172,21 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("success must be in (0, 1), tokens and branches at least 1, group at least 2")
     if (given.counts is None) != (given.base_differ is None):
         parser.error("--counts and --base-differ go together")
-    rates = sorted({given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)})
+    rates = sorted(
+        {given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)}
+    )
     table = predicted(rates, (0.5, 0.7, 0.9), **task)
     table.to_csv(given.output / "critical.csv", index=False, float_format="%.4f")
     print(table.round(3).to_string(index=False))
     if given.counts is not None:
         read = pd.read_parquet if given.counts.suffix == ".parquet" else pd.read_csv
-        table = grid(read(given.counts), given.rule, given.base_differ, **task)
+        table = grid(read(given.counts), given.rules, given.base_differ, given.success, **task)
         table.to_csv(given.output / "critical-grid.csv", index=False, float_format="%.4g")
         print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
-        judged = table["quotient"].dropna()
-        near = judged.between(0.5, 2).sum()
-        print(f"Predicted and measured within a factor of 2 in {near} of {len(judged)} cells that can be judged.")
+        verdicts = judged(table).dropna()
+        print(
+            f"Predicted and measured within a factor of 2 in {verdicts.sum()} of {len(verdicts)} cells that can be judged."
+        )
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
         ("The critical strength of several tokens", collapse_claims.node),
         ("Above it spreads, below it collapses", collapse_claims.attracts),
         ("Sampled training finds it", lambda: collapse_claims.sampled(seed)),
+        ("Large steps need more strength", lambda: collapse_claims.noise(seed)),
         ("The published term holds", collapse_claims.published_sharpens),
         ("A relative strength holds", collapse_claims.relative_holds),
         ("Branches of unequal success", collapse_claims.unequal),

@@ -129,7 +129,13 @@ def _advantages(size: int, scale: str, eps: float) -> tuple[Floats, Floats]:
 
 
 def balance(
-    success: Floats | float, answers: float, rule: str, size: float = inf, *, wrong: float = inf, floor: float = 0.0
+    success: Floats | float,
+    answers: float,
+    rule: str,
+    size: float = inf,
+    *,
+    wrong: float = inf,
+    floor: float = 0.0,
 ) -> Balance:
     """Drift and hold of one-token answers, see the table: ``answers`` M equally likely right ones, ``wrong`` N, for the entropy rule."""
     if rule not in RULES:
@@ -174,7 +180,9 @@ def node_balance(
     if rule == "relative":
         # one token of many in the centre: what the centre takes of the token's own part is left out
         lean = 0.0 if centre is None else rest * (np.log(mass / branches) - centre)
-        share = means.up if floor == 0 else means.up + floor * np.asarray(success, dtype=np.float64) ** (size - 1)
+        share = (
+            means.up if floor == 0 else means.up + floor * np.asarray(success, dtype=np.float64) ** (size - 1)
+        )
         return Balance(drift, share * (1 + lean))
     if rule == "token":
         return Balance(drift, 1 - rest * np.log(branches / np.asarray(mass)))

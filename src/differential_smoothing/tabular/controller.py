@@ -48,8 +48,16 @@ def log_variety(logps, mask, *, correct, group) -> tuple[float, int]:
     """
     right = correct.to(torch.float64)
     index = torch.unique(group, return_inverse=True)[1]
-    counted = [torch.zeros(len(group), dtype=torch.float64).index_add(0, index, x)[index] for x in (right, torch.ones_like(right))]
-    harmonic = torch.cumsum(torch.cat([torch.zeros(1, dtype=torch.float64), 1 / torch.arange(1, len(group) + 1, dtype=torch.float64)]), 0)
+    counted = [
+        torch.zeros(len(group), dtype=torch.float64).index_add(0, index, x)[index]
+        for x in (right, torch.ones_like(right))
+    ]
+    harmonic = torch.cumsum(
+        torch.cat(
+            [torch.zeros(1, dtype=torch.float64), 1 / torch.arange(1, len(group) + 1, dtype=torch.float64)]
+        ),
+        0,
+    )
     log_success = harmonic[(counted[0].long() - 1).clamp(min=0)] - harmonic[counted[1].long() - 1]
     surprisal = log_success - completion_logps(logps.double(), mask, level="sum")
     return float(surprisal[correct].sum()), int(right.sum())
@@ -68,7 +76,9 @@ class Controller:
     def __init__(
         self, target: Floats, scale: Floats, *, gain: float = 20.0, speed: float = 0.05, most: float = 4.0, glide: int = 50
     ):  # fmt: skip
-        self.target, self.scale = (np.asarray(x, dtype=np.float64) for x in np.broadcast_arrays(target, scale))
+        self.target, self.scale = (
+            np.asarray(x, dtype=np.float64) for x in np.broadcast_arrays(target, scale)
+        )
         if not (np.all(self.target > 0) and np.all(self.scale > 0) and gain > 1 and most > 1):
             raise ValueError(
                 f"Controller needs targets and scales > 0, gain > 1 and most > 1; got {target}, {scale}, {gain} and {most}."
@@ -140,7 +150,9 @@ def steer(
     return Steered(logits, *(np.array(column) for column in zip(*record, strict=True)))
 
 
-def rest(given: Prompts, entropy: Floats, beta: float, size: int, *, center: bool = True) -> tuple[Floats, Floats]:
+def rest(
+    given: Prompts, entropy: Floats, beta: float, size: int, *, center: bool = True
+) -> tuple[Floats, Floats]:
     """Where DS with gamma_n = 0 and a KL penalty ``beta`` comes to rest at this entropy among right answers: gamma_p (B,) and log pi (B, N).
 
     Every answer's ``advantage - gamma_p log pi - beta log(pi / p)`` is then the same: q ~ (p | right)^a with ``gamma_p = beta (1 / a - 1)``

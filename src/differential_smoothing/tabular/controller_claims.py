@@ -66,7 +66,9 @@ def rests() -> Claim:
         end = token_logps(run.logits, answers).sum(-1)[:, 0]
         margins += [0.01 - np.abs(end - log_pi).max(1), 0.01 - np.abs(run.gamma_p[-1] / gamma_p - 1)]
         margins.append(1e-9 - distance(given, measure(given, log_pi)))
-        words.append(f"{'centred' if center else 'published'} gamma_p = {gamma_p[0]:.3f}, C = {np.exp(log_pi[0, :3]).sum():.3f}")
+        words.append(
+            f"{'centred' if center else 'published'} gamma_p = {gamma_p[0]:.3f}, C = {np.exp(log_pi[0, :3]).sum():.3f}"
+        )
     return claim(
         "Controller and closed form agree", "From four starts and at three learning rates the controller ends at the policy that the closed form names, every probability and gamma_p within 1%, and that "
         "policy is on the frontier of correctness and variety at its KL",
@@ -78,19 +80,28 @@ def holds() -> Claim:
     """Targets against fixed strengths: three learning rates that decay, two levels, prompts that differ, noise in the measure."""
     answers, correct = tree(3)
     random, prompts = np.random.default_rng(0), 8
-    logits = np.where(answers.allowed, random.normal(scale=0.5, size=(prompts, *answers.allowed.shape)), -50.0)
+    logits = np.where(
+        answers.allowed, random.normal(scale=0.5, size=(prompts, *answers.allowed.shape)), -50.0
+    )
     choice = answers.allowed.sum(1) > 1
     logits[:, choice, 2] += np.log(2 / 0.52 * 0.48)
     lr = np.array([1.0, 2.0, 4.0])
     runs = np.repeat(logits[None], len(lr), 0)
 
     def end(strength, level):
-        return controller.steer(runs, answers, correct, 8, strength, steps=400, lr=lr, decay=True, level=level).ratio[-1]
+        return controller.steer(
+            runs, answers, correct, 8, strength, steps=400, lr=lr, decay=True, level=level
+        ).ratio[-1]
 
     target, steered, margins = 0.7, [], []
     for level, unit in (("token", 1 / 3), ("mean", 1.0)):
         law = controller.Controller(target, np.full(len(lr), 1.4 * unit), glide=40)
-        steered.append(end(lambda ratio, pace, law=law: law(ratio * np.exp(0.03 * random.normal(size=len(ratio))), pace), level))
+        steered.append(
+            end(
+                lambda ratio, pace, law=law: law(ratio * np.exp(0.03 * random.normal(size=len(ratio))), pace),
+                level,
+            )
+        )
     margins = 0.1 - np.abs(np.concatenate(steered) / target - 1)
     fixed = [np.concatenate([end(lambda ratio, pace, g=g: np.full(len(ratio), g), level) for level in ("token", "mean")])
              for g in FIXED]  # fmt: skip

@@ -54,7 +54,9 @@ def _paths(axes, seed: int) -> None:
     axes.set_ylim(-0.12, top)
     axes.set_xlabel("Success rate C")
     axes.set_ylabel("gamma_p (centred)")
-    axes.set_title("Training runs to the right, width = right\nanswers in use; at the end, of 8:", fontsize=9, loc="left")
+    axes.set_title(
+        "Training runs to the right, width = right\nanswers in use; at the end, of 8:", fontsize=9, loc="left"
+    )
 
 
 def _path(strength: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +89,17 @@ def _basins(axes) -> None:
         if reach is None:
             spans = [(0.35, 0.62, ORANGE)]
         else:
-            spans = [(reach - 0.06, max(reach - 0.28, 0.16), BLUE), (reach + 0.06, min(reach + 0.24, 0.97), ORANGE)]
+            spans = [
+                (reach - 0.06, max(reach - 0.28, 0.16), BLUE),
+                (reach + 0.06, min(reach + 0.24, 0.97), ORANGE),
+            ]
         for low, high, colour in spans:
             if abs(high - low) > 0.04:
                 axes.annotate(
-                    "", (strength, high), xytext=(strength, low), arrowprops=dict(arrowstyle="->", color=colour, linewidth=1.6)
+                    "",
+                    (strength, high),
+                    xytext=(strength, low),
+                    arrowprops=dict(arrowstyle="->", color=colour, linewidth=1.6),
                 )
     axes.text(0.07, 0.90, "collapse: one answer wins", color=ORANGE)
     axes.text(1.32, 0.155, "even again", color=BLUE)
@@ -100,4 +108,6 @@ def _basins(axes) -> None:
     axes.set_ylim(0.08, 1.0)
     axes.set_xlabel("gamma_p (centred)")
     axes.set_ylabel("Leader's share of right answers")
-    axes.set_title(f"Success held at {HELD:g} by the rest of\nthe model: who wins from where", fontsize=9, loc="left")
+    axes.set_title(
+        f"Success held at {HELD:g} by the rest of\nthe model: who wins from where", fontsize=9, loc="left"
+    )

@@ -26,7 +26,17 @@ from differential_smoothing.tabular.closed_form import logsumexp
 from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.trajectories import Trajectories, sequences, token_logps
 
-__all__ = ["at_success", "bandit", "expected", "rate", "relative_advantages", "rule", "sampled", "train", "variety"]
+__all__ = [
+    "at_success",
+    "bandit",
+    "expected",
+    "rate",
+    "relative_advantages",
+    "rule",
+    "sampled",
+    "train",
+    "variety",
+]
 
 Step = Callable[[Floats, int], Floats]
 
@@ -41,7 +51,9 @@ def relative_advantages(
     """
     advantages, right = group_advantages(rewards, group), correct.to(rewards.dtype)
     if level == "sum":
-        centred = centred_logps(completion_logps(logps, mask, level="sum"), correct=right, group=group)[:, None]
+        centred = centred_logps(completion_logps(logps, mask, level="sum"), correct=right, group=group)[
+            :, None
+        ]
     else:
         here = mask * right[:, None]
         sums = [_by(group, (here * x).sum(1)) for x in (logps, torch.ones_like(logps))]
@@ -73,10 +85,16 @@ def rule(name: str, strength: float, logits: Floats, *, floor: float = 0.0) -> o
 def bandit(answers: int, wrong: int, success: float) -> tuple[Floats, Trajectories, NDArray[np.bool_]]:
     """Logits (1, M + N), trajectories and correctness of M equally likely right and N equally likely wrong one-token answers."""
     share = np.repeat([success / answers, (1 - success) / wrong], [answers, wrong])
-    return np.log(share)[None], sequences([[i] for i in range(answers + wrong)]), np.arange(answers + wrong) < answers
+    return (
+        np.log(share)[None],
+        sequences([[i] for i in range(answers + wrong)]),
+        np.arange(answers + wrong) < answers,
+    )
 
 
-def expected(name: str, strength: float | Callable[[int], float], answers: Trajectories, correct, size: int, **options) -> Step:
+def expected(
+    name: str, strength: float | Callable[[int], float], answers: Trajectories, correct, size: int, **options
+) -> Step:
     """The expected gradient of a rule by enumeration of all groups; a ``strength`` may depend on the step."""
 
     def gradient(logits: Floats, step: int) -> Floats:
@@ -86,7 +104,17 @@ def expected(name: str, strength: float | Callable[[int], float], answers: Traje
     return gradient
 
 
-def sampled(name: str, strength: float, answers: Trajectories, correct, size: int, *, groups: int, seed: int, **options) -> Step:
+def sampled(
+    name: str,
+    strength: float,
+    answers: Trajectories,
+    correct,
+    size: int,
+    *,
+    groups: int,
+    seed: int,
+    **options,
+) -> Step:
     """The gradient of ``groups`` drawn groups a step."""
 
     def gradient(logits: Floats, step: int) -> Floats:
@@ -97,7 +125,9 @@ def sampled(name: str, strength: float, answers: Trajectories, correct, size: in
     return gradient
 
 
-def rate(gradient: Step, logits: Floats, first: int, second: int, *, node: int = 0, width: float = 1e-4) -> float:
+def rate(
+    gradient: Step, logits: Floats, first: int, second: int, *, node: int = 0, width: float = 1e-4
+) -> float:
     """How fast the difference of two actions' logits at a ``node`` grows, per unit of itself and of lr x steps: a central difference."""
     move = np.zeros_like(logits)
     move[node, first], move[node, second] = width / 2, -width / 2
