@@ -114,4 +114,5 @@ def conversation(row: dict, name: str) -> tuple[str, str]:
 
 
 def hashed(prompt: str) -> str:
+    """An id of 16 hex digits for a prompt that has none of its own."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
