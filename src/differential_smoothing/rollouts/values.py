@@ -36,6 +36,7 @@ def optional_text(row: dict, name: str) -> str | None:
 
 
 def if_text(value: object, name: str) -> str | None:
+    """The text of ``name``, None if ``value`` is not text. ValueError if it cannot be stored."""
     return sound(value, name) if isinstance(value, str) else None
 
 
