@@ -17,6 +17,7 @@ WORDS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "True": 1.0, "False": 0.0, "tru
 
 
 def text(row: dict, name: str) -> str:
+    """The text in column ``name``; BadRow if there is none."""
     value = row.get(name)
     if not isinstance(value, str):
         raise BadRow(f"{name} is {shown(value)}, expected text")
@@ -24,6 +25,7 @@ def text(row: dict, name: str) -> str:
 
 
 def sound(value: str, name: str) -> str:
+    """``value``, BadRow if it cannot be written as UTF-8."""
     try:
         value.isascii() or value.encode()
     except UnicodeEncodeError:
@@ -32,11 +34,12 @@ def sound(value: str, name: str) -> str:
 
 
 def optional_text(row: dict, name: str) -> str | None:
+    """The text in column ``name``, None if it is absent; BadRow if it is something else."""
     return None if row.get(name) is None else text(row, name)
 
 
 def if_text(value: object, name: str) -> str | None:
-    """The text of ``name``, None if ``value`` is not text. ValueError if it cannot be stored."""
+    """``value`` if it is text, else None; BadRow if it cannot be written as UTF-8."""
     return sound(value, name) if isinstance(value, str) else None
 
 
@@ -56,6 +59,7 @@ def name_of(row: dict, name: str) -> str:
 
 
 def whole(row: dict, name: str, least: int = 0) -> int:
+    """A whole number; BadRow if it is something else."""
     value = row.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -65,6 +69,7 @@ def whole(row: dict, name: str, least: int = 0) -> int:
 
 
 def number(row: dict, name: str) -> float:
+    """A number as a float; BadRow if it is something else."""
     value = row.get(name)
     if value is None:
         return NAN
@@ -92,6 +97,7 @@ def score_of(row: dict, column: str | None) -> float:
 
 
 def shown(value: object) -> str:
+    """``value`` as an error message shows it."""
     words = f"{value!r:.60}" if isinstance(value, str | int | float | None) else type(value).__name__
     return f"{type(value).__name__} {words}" if isinstance(value, str | bool) else words
 
