@@ -18,7 +18,7 @@ _COLOURS = ("m1", "m2", "m3", "m4", "m6", "m5")
 
 
 def leads_markdown(leads: pd.DataFrame) -> str:
-    """Tables of the results of ``evaluation.paths.leads``, one per task and baseline. Bold: not 0 at 5% after Holm's correction."""
+    """Tables of the results of ``evaluation.paths.leads``, one per task and baseline. Bold: the interval, 95% for all comparisons at once, excludes 0."""
     blocks = []
     for (task, baseline), found in leads.groupby(["task", "baseline"], sort=False):
         k = int(found["k"].max())
@@ -42,8 +42,8 @@ def leads_markdown(leads: pd.DataFrame) -> str:
             f"**{task + ': l' if task else 'L'}ead over the envelope of {baseline} at equal Pass@1**\n\n{table}\n\n"
             f"The envelope is the best that {baseline} reaches at a point's Pass@1 or a higher one with any strength, learning rate, checkpoint or mixture of two "
             f"({found['baseline_points'].max()} points). Points are chosen on other problems and judged on {problems} held-out ones, {many} training seed(s). Pass@k in %, leads in "
-            f"points; leads are corrected for the bias of a maximum; brackets: 95% for all comparisons of the table at once; bold: not 0 at 5% after Holm's "
-            f"correction. Last column: Pass@1 minus the highest that {baseline} has anywhere.{note}{alone}\n"
+            f"points; leads are corrected for the bias of a maximum; brackets: 95% for all comparisons of the table at once; bold: they exclude 0. "
+            f"Last column: Pass@1 minus the highest that {baseline} has anywhere.{note}{alone}\n"
         )
     return "\n".join(blocks)
 
@@ -55,12 +55,11 @@ def leads_sentences(leads: pd.DataFrame) -> list[str]:
         k = int(found["k"].max())
         names = {"pass@k": f"Pass@{k}", "distinct": "distinct answers"}
         where = f"{task}: " if task else ""
-        sure = found[found["p_holm"] < 0.05]
         said, behind = [], []
         for measure, name in names.items():
-            ahead = sure[(sure["measure"] == measure) & (sure["estimate"] > 0)]
+            ahead = found[(found["measure"] == measure) & (found["low_all"] > 0)]
             rows = found[found["measure"] == measure]
-            if ((rows["p_holm"] < 0.05) & (rows["estimate"] < 0)).all():  # at every point that was chosen
+            if (rows["high_all"] < 0).all():  # at every point that was chosen
                 behind.append(name)
             if len(ahead):
                 row = ahead.loc[ahead["estimate"].idxmax()]
@@ -84,7 +83,7 @@ def leads_sentences(leads: pd.DataFrame) -> list[str]:
 
 def _beyond(of: pd.DataFrame) -> bool:
     """Whether Pass@1 is above the baseline's best anywhere and Pass@k above the baseline's there, both after correction."""
-    return all(of.loc[m, "p_holm"] < 0.05 and of.loc[m, "estimate"] > 0 for m in ("pass@1", "pass@k"))
+    return all(of.loc[m, "low_all"] > 0 for m in ("pass@1", "pass@k"))
 
 
 def paths_figure(
@@ -168,4 +167,4 @@ def _number(value: float, measure: str, sign: str = "") -> str:
 
 def _lead(row: pd.Series, measure: str, *, bold: bool = True) -> str:
     text = f"{_number(row['estimate'], measure, '+')} [{_number(row['low_all'], measure)}, {_number(row['high_all'], measure)}]"
-    return f"**{text}**" if bold and row["p_holm"] < 0.05 else text
+    return f"**{text}**" if bold and (row["low_all"] > 0 or row["high_all"] < 0) else text
