@@ -34,12 +34,18 @@ def target(page: str, link: str) -> str | None:
 
 
 def on_files(files, config):
-    """Add the pages outside docs/, and the files that any page links to."""
-    pages = [*PAGES, *(f"docs/{file.src_uri}" for file in files if file.src_uri.endswith(".md"))]
-    linked = {target(page, match[3]) for page in pages for match in LINK.finditer((ROOT / page).read_text())}
-    for path in [*PAGES, *sorted(linked - {None, *PAGES})]:
-        if (ROOT / path).is_file() and files.get_file_from_path(source(path)) is None:
+    """Add the pages outside docs/, the files that they and those of docs/ link to, and so on."""
+    waiting = [*PAGES, *(f"docs/{file.src_uri}" for file in files if file.src_uri.endswith(".md"))]
+    seen = set(waiting)
+    while waiting:
+        path = waiting.pop()
+        if files.get_file_from_path(source(path)) is None:
             files.append(File.generated(config, source(path), abs_src_path=str(ROOT / path)))
+        if path.endswith(".md"):
+            linked = {target(path, match[3]) for match in LINK.finditer((ROOT / path).read_text())}
+            found = {link for link in linked if link and (ROOT / link).is_file()} - seen
+            waiting += sorted(found)
+            seen |= found
     return files
 
 
