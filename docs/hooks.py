@@ -12,7 +12,15 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
-PAGES = ("README.md", "DECISIONS.md", "LOG.md", "CONTRIBUTING.md", "CHANGELOG.md", "configs/README.md", "configs/SCALING.md")
+PAGES = (
+    "README.md",
+    "DECISIONS.md",
+    "LOG.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "configs/README.md",
+    "configs/SCALING.md",
+)
 
 
 def source(path: str) -> str:
@@ -22,7 +30,9 @@ def source(path: str) -> str:
 
 def repository(place: str) -> str:
     """The inverse of ``source``."""
-    return "README.md" if place == "index.md" else f"docs/{place}" if (ROOT / "docs" / place).exists() else place
+    return (
+        "README.md" if place == "index.md" else f"docs/{place}" if (ROOT / "docs" / place).exists() else place
+    )
 
 
 def target(page: str, link: str) -> str | None:

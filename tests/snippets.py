@@ -18,9 +18,17 @@ import typer
 import yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "DECISIONS.md", "configs/README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "DECISIONS.md",
+    "configs/README.md",
+    *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))),
+)
 LANGUAGES = ("python", "sh", "yaml", "text")
-FENCE = re.compile(r"(?:<!-- illustration: (?P<why>[^>]*?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+FENCE = re.compile(
+    r"(?:<!-- illustration: (?P<why>[^>]*?) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
+)
 INLINE = re.compile(r"(?<!`)`((?:dsmooth |make |python benchmarks/)[^`\n]*)`(?!`)")
 
 #: What a training of a snippet is given where the snippet leaves it to the host: a few small steps on the CPU.
@@ -51,7 +59,9 @@ def snippets(page: str, text: str) -> list[Snippet]:
         line = text.count("\n", 0, match.start("code"))
         language, why = match["language"], match["why"]
         if language not in LANGUAGES:
-            raise ValueError(f"{page}:{line}: the block's language is {language!r}. Name one of {', '.join(LANGUAGES)}.")
+            raise ValueError(
+                f"{page}:{line}: the block's language is {language!r}. Name one of {', '.join(LANGUAGES)}."
+            )
         if why is not None and not why.strip():
             raise ValueError(f"{page}:{line}: an illustration needs a reason.")
         found.append(Snippet(page, line, language, match["code"], why))
@@ -74,7 +84,11 @@ class Smaller(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node.func, ast.Name) and node.func.id in ("DSGRPOConfig", "GRPOConfig"):
             given = {keyword.arg for keyword in node.keywords}
-            node.keywords += [ast.keyword(name, ast.parse(repr(value), mode="eval").body) for name, value in SMALL.items() if name not in given]
+            node.keywords += [
+                ast.keyword(name, ast.parse(repr(value), mode="eval").body)
+                for name, value in SMALL.items()
+                if name not in given
+            ]
         return node
 
 
@@ -109,7 +123,10 @@ def check_command(command: str) -> None:
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
     for word in words:
-        if re.fullmatch(r"\.?/?(configs|benchmarks|examples)/[\w./-]+\.(yaml|py)", word) and not (ROOT / word).is_file():
+        if (
+            re.fullmatch(r"\.?/?(configs|benchmarks|examples)/[\w./-]+\.(yaml|py)", word)
+            and not (ROOT / word).is_file()
+        ):
             raise ValueError(f"There is no file {word!r}: {command}")
     program, *rest = words
     if program == "dsmooth":
@@ -130,7 +147,9 @@ def check_command(command: str) -> None:
     elif "differential_smoothing" in rest:  # behind torchrun or accelerate launch
         check_dsmooth(rest[rest.index("differential_smoothing") + 1 :])
     else:
-        raise ValueError(f"Nothing checks {program!r}: {command}. Mark the block as an illustration, with a reason.")
+        raise ValueError(
+            f"Nothing checks {program!r}: {command}. Mark the block as an illustration, with a reason."
+        )
 
 
 def check_dsmooth(words: list[str]) -> None:
@@ -155,7 +174,9 @@ def check_pip(words: list[str]) -> None:
     for word in words:
         asked = re.fullmatch(r"(\S*)\[([\w,]+)\]", word)
         if asked and asked[1] != ".":
-            raise ValueError(f"{word}: the package is not on an index, so a clone is installed, '.[{asked[2]}]'.")
+            raise ValueError(
+                f"{word}: the package is not on an index, so a clone is installed, '.[{asked[2]}]'."
+            )
         for extra in asked[2].split(",") if asked else ():
             if extra not in extras:
                 raise ValueError(f"{word}: pyproject.toml has no extra {extra!r}.")

@@ -3,14 +3,31 @@
 import importlib.util
 
 import pytest
-from snippets import INLINE, PAGES, ROOT, check_command, check_mention, check_yaml, commands, run_python, snippets
+from snippets import (
+    INLINE,
+    PAGES,
+    ROOT,
+    check_command,
+    check_mention,
+    check_yaml,
+    commands,
+    run_python,
+    snippets,
+)
 
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
-needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="TRL is not installed: pip install -e '.[trl]'")
+needs_trl = pytest.mark.skipif(
+    importlib.util.find_spec("trl") is None, reason="TRL is not installed: pip install -e '.[trl]'"
+)
 
 
 def of(language):
-    blocks = [s for page, text in TEXTS.items() for s in snippets(page, text) if s.language == language and s.why is None]
+    blocks = [
+        s
+        for page, text in TEXTS.items()
+        for s in snippets(page, text)
+        if s.language == language and s.why is None
+    ]
     return pytest.mark.parametrize("snippet", blocks, ids=[s.name for s in blocks])
 
 
@@ -26,10 +43,17 @@ def start() -> dict:
     from differential_smoothing.tasks import countdown
 
     problems = countdown.generate(16, split="train", seed=0)
-    return {"my_reward": short, "my_dataset": Dataset.from_list([{"prompt": countdown.prompt(p)} for p in problems])}
+    return {
+        "my_reward": short,
+        "my_dataset": Dataset.from_list([{"prompt": countdown.prompt(p)} for p in problems]),
+    }
 
 
-WITH_PYTHON = [page for page, text in TEXTS.items() if any(s.language == "python" and s.why is None for s in snippets(page, text))]
+WITH_PYTHON = [
+    page
+    for page, text in TEXTS.items()
+    if any(s.language == "python" and s.why is None for s in snippets(page, text))
+]
 
 
 @needs_trl
@@ -112,8 +136,14 @@ def test_a_whole_mention_may_leave_out_what_is_required():
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        ("from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(gama_p=0.2)", TypeError),
-        ("from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(rule='no_such')", ValueError),
+        (
+            "from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(gama_p=0.2)",
+            TypeError,
+        ),
+        (
+            "from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(rule='no_such')",
+            ValueError,
+        ),
         ("from differential_smoothing import ds_grpo", ImportError),
         ("my_undefined", NameError),
     ],
@@ -138,11 +168,18 @@ def test_broken_yaml_is_found(code, tmp_path):
 
 def test_no_block_escapes():
     assert one("python", "1 / 0", "<!-- illustration: it would fail -->\n").why == "it would fail"
-    for text in ("```\ndsmooth x\n```\n", "```bash\ndsmooth x\n```\n", "```sh\ndsmooth x\n", "<!-- illustration:  -->\n```sh\nx\n```\n"):
+    for text in (
+        "```\ndsmooth x\n```\n",
+        "```bash\ndsmooth x\n```\n",
+        "```sh\ndsmooth x\n",
+        "<!-- illustration:  -->\n```sh\nx\n```\n",
+    ):
         with pytest.raises(ValueError, match="page.md"):
             snippets("page.md", text)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_is_read(page):
-    assert sum(line.startswith("```") for line in TEXTS[page].splitlines()) == 2 * len(snippets(page, TEXTS[page]))
+    assert sum(line.startswith("```") for line in TEXTS[page].splitlines()) == 2 * len(
+        snippets(page, TEXTS[page])
+    )
