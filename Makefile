@@ -24,7 +24,7 @@ lint: $(VENV)/.ready
 
 # The site, into site/; a warning is an error. It reads the sources and imports nothing, so its environment is small.
 docs: $(VENV)-docs/.ready
-	$(VENV)-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
 
 # The quickstart study with five seeds: hours on two cores, resumable.
 benchmark: $(VENV)/.ready
