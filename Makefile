@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-verl test-tinker lint benchmark base bases clean
+.PHONY: quickstart test test-verl test-tinker lint docs benchmark base bases clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/dsmooth quickstart $(ARGS)
@@ -22,7 +22,11 @@ test-tinker: $(VENV)-tinker/.ready
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 
-# The study behind the README's table: hours on two cores, resumable.
+# The site, into site/; a warning is an error. It reads the sources and imports nothing, so its environment is small.
+docs: $(VENV)-docs/.ready
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
+
+# The quickstart study with five seeds: hours on two cores, resumable.
 benchmark: $(VENV)/.ready
 	$(BIN)/dsmooth compare benchmarks/sharpening.yaml --output runs/sharpening
 
@@ -63,5 +67,13 @@ $(VENV)-tinker/.ready: pyproject.toml
 	  'skyrl[tinker,jax]==0.3.0' tinker==0.16.1 uv pytest --editable .
 	touch $@
 
+# The tools of the extra `docs`, without the package and its torch.
+$(VENV)-docs/.ready: pyproject.toml
+	test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+	  > $(VENV)-docs/requirements.txt
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(VENV)-docs/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-verl $(VENV)-tinker
+	rm -rf $(VENV) $(VENV)-verl $(VENV)-tinker $(VENV)-docs site

@@ -1,4 +1,4 @@
-"""Puts the configs and studies that the README names, which lie beside the package, into the wheel: `dsmooth configs` writes them."""
+"""Puts the configs and studies that the documents name, which lie beside the package, into the wheel: `dsmooth configs` writes them."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """What might make Differential Smoothing better than published: candidates, as rules from a file outside the package.
 
-Each was tried in the arena on development problems (``benchmarks/candidates.yaml``); DECISIONS.md says which earned a place. The signature
+Each was tried in the arena on development problems (``benchmarks/candidates.yaml``); LOG.md says which earned a place. The signature
 and the trainer's side are those of any rule of a user's own: ``rule: "benchmarks/candidates.py:spread"``.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/publish.py runs/sharpening sharpening
 
 copies summary.csv, differences.csv and the figure to benchmarks/results/ under the study's name. The study "sharpening" also
-becomes the README's results. Nothing in those tables is typed by hand.
+becomes a section of docs/results.md. Nothing in those tables is typed by hand.
 
     python benchmarks/publish.py runs/arena arena                   # of a sweep, finished or not
     python benchmarks/publish.py --restore arena runs/arena         # its cells back, to go on or to report again
@@ -33,15 +33,15 @@ START, END = "<!-- results:", "<!-- end of results -->"
 
 
 def results_markdown(name: str) -> str:
-    """The README's results section, from the committed tables."""
+    """The section of docs/results.md between the marks, from the committed tables."""
     folder = ROOT / "benchmarks" / "results"
     summary, differences = (pd.read_csv(folder / f"{name}-{part}.csv") for part in ("summary", "differences"))
-    return f"{to_markdown(summary, differences)}\n![Pass@k curves with 95% bands](benchmarks/results/{name}.svg)\n"
+    return f"{to_markdown(summary, differences)}\n![Pass@k curves with 95% bands](../benchmarks/results/{name}.svg)\n"
 
 
-def write_readme() -> None:
-    """Put the results between the README's two marks."""
-    path = ROOT / "README.md"
+def write_results() -> None:
+    """Put the results between the two marks of docs/results.md."""
+    path = ROOT / "docs" / "results.md"
     text = path.read_text()
     head, _, rest = text.partition(START)
     mark, _, tail = rest.partition("\n")
@@ -127,7 +127,7 @@ def main(study: Path, name: str) -> None:
         shutil.copy(study / f"{part}.csv", RESULTS / f"{name}-{part}.csv")
     shutil.copy(study / "pass_at_k.svg", RESULTS / f"{name}.svg")
     if name == "sharpening":
-        write_readme()
+        write_results()
 
 
 if __name__ == "__main__":

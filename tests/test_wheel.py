@@ -58,33 +58,23 @@ def dsmooth(wheel: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProc
 
 
 def test_the_source_distribution_holds_what_the_tests_need(sdist):
-    for name in ("tests", "configs", "examples", "benchmarks"):
-        ours = {
-            p.relative_to(ROOT)
-            for p in (ROOT / name).rglob("*")
-            if p.is_file() and "__pycache__" not in p.parts
-        }
+    for name in ("tests", "configs", "docs", "examples", "benchmarks"):
+        ours = {p.relative_to(ROOT) for p in (ROOT / name).rglob("*") if p.is_file() and "__pycache__" not in p.parts}
         theirs = {p.relative_to(sdist) for p in (sdist / name).rglob("*") if p.is_file()}
         assert theirs == ours, name
-    for name in (
-        "tests/conftest.py",
-        "tests/data/reports/lm_cat.jsonl",
-        "Makefile",
-        "constraints.txt",
-        "setup.py",
-        "README.md",
-    ):
+    alone = ("Makefile", "constraints.txt", "setup.py", "README.md", "LOG.md", "mkdocs.yml")
+    for name in ("tests/conftest.py", "tests/data/reports/lm_cat.jsonl", *alone):
         assert (sdist / name).is_file()
 
 
-def test_the_wheel_holds_the_package_and_what_the_readme_names(wheel):
+def test_the_wheel_holds_the_package_and_what_the_pages_name(wheel):
     package = wheel / "differential_smoothing"
     assert (package / "py.typed").is_file() and not (wheel / "tests").exists()
     source = ROOT / "src" / "differential_smoothing"
     modules = {p.relative_to(source) for p in source.rglob("*.py")}
     assert {p.relative_to(package) for p in package.rglob("*.py")} == modules
-    readme = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"\b(?:configs|benchmarks)/[\w./-]+\.yaml", readme))
+    pages = "".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    named = set(re.findall(r"\b(?:configs|benchmarks)/[\w./-]+\.yaml", pages))
     assert {"configs/countdown_ds_grpo.yaml", "benchmarks/sharpening.yaml", "benchmarks/arena.yaml"} <= named
     for name in named | {"configs/verl/countdown_qwen2.5_3b.yaml"}:
         assert (package / "data" / "shipped" / name).read_text() == (ROOT / name).read_text()
