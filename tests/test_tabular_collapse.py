@@ -212,6 +212,7 @@ def test_steering_follows_the_training_of_the_oracle():
 
 CLAIMS = {
     "critical": collapse_claims.critical, "node": collapse_claims.node, "published": collapse_claims.published_sharpens,
+    "unequal": collapse_claims.unequal,
     "relative": collapse_claims.relative_holds, "stays": collapse_claims.certain_stays, "race": collapse_claims.race,
     "measured": controller_claims.measured,
 }  # fmt: skip
@@ -249,7 +250,7 @@ def test_variety_from_logs_without_its_harmonic_numbers_is_something_else(monkey
 def test_a_term_of_the_other_sign_spreads_nothing(monkeypatch):
     honest = held.expected
     monkeypatch.setattr(held, "expected", lambda name, strength, *a, **k: honest(name, 0.0, *a, **k))
-    monkeypatch.setattr(collapse_claims, "SIZES", (4,))
+    monkeypatch.setattr(collapse_claims, "TRAINED", (4,))
     assert collapse_claims.attracts().verdict == FAIL
 
 
