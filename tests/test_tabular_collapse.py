@@ -230,6 +230,7 @@ def test_a_claim_is_as_stated(name):
     ("critical", "balance", lambda b: collapse.Balance(b.drift, 1.01 * b.hold)),
     ("node", "node_balance", lambda b: collapse.Balance(1.01 * b.drift, b.hold)),
     ("race", "growth", lambda g: 1.05 * g),
+    ("unequal", "worse_share", lambda s: 1.01 * s),
 ])  # fmt: skip
 def test_a_claim_turns_red_when_its_formula_is_broken(monkeypatch, name, where, broken):
     honest = getattr(collapse, where)
