@@ -114,8 +114,8 @@ def test_the_command_writes_everything_and_the_seed_decides(tmp_path, monkeypatc
     assert set(frame["seed"]) == {0} and {"verdict", "margin", "held", "note"} <= set(frame)
     assert status == int((frame["verdict"] != frame["expected"]).any())
     page = (tmp_path / "a" / "section.html").read_text()
-    assert page.count("<svg") == 5 and "<script" not in page and 'src="' not in page
-    for name in ("frontier", "biases", "map", "dynamics", "modes"):
+    assert page.count("<svg") == 6 and "<script" not in page and 'src="' not in page
+    for name in ("frontier", "biases", "map", "dynamics", "modes", "collapse"):
         assert (tmp_path / "a" / f"{name}.png").stat().st_size > 5000
         assert f"{name}-" in page
     with rc_context(STYLE):

@@ -30,7 +30,7 @@ difference grows at ``reach * c * (drift - strength * hold)`` (per token of the 
 from __future__ import annotations
 
 from functools import cache
-from math import comb, inf
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +93,8 @@ def group_means(
     all right, where GRPO's is 0, in ``up_kept`` alone: the relative term has nothing to be relative to there.
     Raises ValueError for a group smaller than 2 or a success rate outside (0, 1].
     """
+    from scipy.stats import binom
+
     success = np.asarray(success, dtype=np.float64)
     if not (size >= 2 and (size == inf or size == int(size))) or not np.all((success > 0) & (success <= 1)):
         raise ValueError(
@@ -108,8 +110,7 @@ def group_means(
     size = int(size)
     right, wrong = _advantages(size, scale, eps)
     others = np.arange(size)
-    ways = np.array([comb(size - 1, int(c)) for c in others], dtype=np.float64)
-    chance = ways * success[..., None] ** others * (1 - success[..., None]) ** (size - 1 - others)
+    chance = binom.pmf(others, size - 1, success[..., None])
     share = others / (others + 1)  # (c - 1) / c with c = others + 1
     term = right[1:].copy()
     term[-1] = floor
