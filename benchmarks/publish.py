@@ -55,6 +55,42 @@ def write_results() -> None:
     path.write_text(f"{head}{START}{mark}\n{block}{END}{after}")
 
 
+CONVERGENCE, END_OF_CONVERGENCE = "<!-- convergence:", "<!-- end of convergence -->"
+
+
+def convergence_markdown(name: str, *, rules: tuple[str, ...] = ("ds_token", "ds_relative", "entropy_bonus")) -> str:
+    """A study's leads over GRPO's envelope in a few lines, from its committed table: each rule at the point with its largest lead in Pass@k."""
+    leads = pd.read_csv(RESULTS / f"{name}-leads.csv", keep_default_na=False, na_values=[""])
+    lines = []
+    for rule in rules:
+        found = leads[(leads["rule"] == rule) & (leads["baseline"] == "grpo")]
+        chosen = found[found["criterion"].str.contains("pass@k")]
+        if not len(chosen):
+            continue
+        of = chosen.set_index("measure")
+        one, many, distinct = (of.loc[measure] for measure in ("pass@1", "pass@k", "distinct"))
+        at_one = f"Pass@1 {100 * one['value']:.1f} (GRPO's best anywhere: {100 * one['reference']:.1f})"
+        lines.append(
+            f"* **{rule} {one['strength']}**: {at_one}, Pass@{many['k']:.0f} {100 * many['value']:.1f} where GRPO's envelope has "
+            f"{100 * many['reference']:.1f}: a lead of {_ends(many, 100)} points, and of {_ends(distinct, 1)} distinct correct answers."
+        )
+    most = leads["training_seeds"].max()
+    return "\n".join([*lines, f"\n{most} training seeds, {leads['problems'].max()} held-out problems."])
+
+
+def _ends(row: pd.Series, unit: float) -> str:
+    digits = 1 if unit > 1 else 2
+    return f"{row['estimate'] * unit:+.{digits}f} [{row['low_all'] * unit:.{digits}f}, {row['high_all'] * unit:.{digits}f}]"
+
+
+def write_convergence() -> None:
+    """Put the leads between the README's two marks."""
+    path = ROOT / "README.md"
+    head, _, rest = path.read_text().partition(CONVERGENCE)
+    mark, _, tail = rest.partition("\n")
+    path.write_text(f"{head}{CONVERGENCE}{mark}\n{convergence_markdown('convergence')}\n{END_OF_CONVERGENCE}{tail.partition(END_OF_CONVERGENCE)[2]}")
+
+
 def publish_sweep(folder: Path, name: str) -> None:
     """The counts of all finished cells in one file of small columns, and the report computed from that file."""
     sweep = read_study(ROOT / "benchmarks" / f"{name}.yaml")
@@ -122,6 +158,8 @@ def main(study: Path, name: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     if isinstance(read_study(ROOT / "benchmarks" / f"{name}.yaml"), Sweep):
         publish_sweep(study, name)
+        if name == "convergence":
+            write_convergence()
         return
     for part in ("summary", "differences"):
         shutil.copy(study / f"{part}.csv", RESULTS / f"{name}-{part}.csv")

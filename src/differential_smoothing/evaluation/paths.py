@@ -94,8 +94,8 @@ def leads(
         value, reference   the point's own mean, and the envelope's at its Pass@1 (or the baseline's best Pass@1), both plain
         estimate           the lead, corrected for the bias of a maximum; value - reference is the plain one
         low, high          interval at ``level``
-        low_all, high_all  the same for all tests of the task at once (Bonferroni)
-        p, p_holm          two-sided, alone and corrected over all tests of the task by Holm's procedure
+        low_all, high_all  the same for all tests of the task with as many training seeds at once (Bonferroni)
+        p, p_holm          two-sided, alone and corrected over the same tests by Holm's procedure
         reached_at         the highest Pass@1 at which the baseline's envelope has this ``value``; NaN for pass@1, and where it has it nowhere
         training_seeds, problems, baseline_points, left_out      what was compared, and baseline points that lack a seed of it
     """
@@ -124,7 +124,7 @@ def leads(
     columns = [*PLACE, "criterion", "baseline", "measure", "k", "value", "reference", "estimate", "low", "high", "error", "dof", "p",
                "reached_at", "training_seeds", "problems", "baseline_points", "left_out"]  # fmt: skip
     found = pd.DataFrame(rows, columns=columns)
-    found["p_holm"] = found.groupby("task")["p"].transform(lambda p: holm(p.to_numpy()))
+    found["p_holm"] = found.groupby(["task", "training_seeds"])["p"].transform(lambda p: holm(p.to_numpy()))
     return _for_all(found, level)
 
 
@@ -132,7 +132,7 @@ def _for_all(found: pd.DataFrame, level: float) -> pd.DataFrame:
     """The intervals of all tests of a task at once, beside those of each alone."""
     from scipy.special import stdtrit
 
-    tests = found.groupby("task")["p"].transform("count").clip(lower=1)
+    tests = found.groupby(["task", "training_seeds"])["p"].transform("count").clip(lower=1)
     half = stdtrit(found["dof"], 1 - (1 - level) / 2 / tests) * found["error"]
     ends = {"low_all": found["estimate"] - half, "high_all": found["estimate"] + half}
     place = found.columns.get_loc("high") + 1

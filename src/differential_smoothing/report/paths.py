@@ -42,7 +42,7 @@ def leads_markdown(leads: pd.DataFrame) -> str:
             f"**{task + ': l' if task else 'L'}ead over the envelope of {baseline} at equal Pass@1**\n\n{table}\n\n"
             f"The envelope is the best that {baseline} reaches at a point's Pass@1 or a higher one with any strength, learning rate, checkpoint or mixture of two "
             f"({found['baseline_points'].max()} points). Points are chosen on other problems and judged on {problems} held-out ones, {many} training seed(s). Pass@k in %, leads in "
-            f"points; leads are corrected for the bias of a maximum; brackets: 95% for all comparisons of the table at once; bold: they exclude 0. "
+            f"points; leads are corrected for the bias of a maximum; brackets: 95% for all comparisons of the table with as many seeds at once; bold: they exclude 0. "
             f"Last column: Pass@1 minus the highest that {baseline} has anywhere.{note}{alone}\n"
         )
     return "\n".join(blocks)
@@ -92,7 +92,7 @@ def paths_figure(
     """One task's paths into an SVG or PNG file: Pass@1 across, ``measure`` ("pass@k" or "distinct") up; a line per cell through its checkpoints.
 
     ``means`` is the result of ``evaluation.paths.path_means``, ``leads`` of ``leads``, whose points are ringed with the interval of their lead, put
-    on the envelope's value. Grey: the baseline's paths and, shaded, all that mixtures of their points reach. ValueError for an unknown task or measure.
+    on the envelope's value. Rules with fewer training seeds than the baseline are left to the tables. Grey: the baseline's paths and, shaded, all that mixtures of their points reach. ValueError for an unknown task or measure.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -108,6 +108,10 @@ def paths_figure(
         )
     unit = _UNITS[measure]
     base = shown[(shown["rule"] == baseline) | (shown["step"] == 0)]
+    # rules that were only tried with fewer seeds stay in the tables: one path is noise
+    most = shown.loc[(shown["rule"] == baseline) & (shown["step"] != 0), "training_seeds"].max()
+    tried = shown.groupby("rule")["training_seeds"].transform("max")
+    shown = shown[(tried >= most) | (shown["step"] == 0)]
     # a point below what the base had would press all others into a corner
     least = 0.6 * base["pass@1"].min()
     gone = sorted(set(shown.loc[shown["pass@1"] < least, "rule"]))
@@ -148,6 +152,8 @@ def paths_figure(
             axes.text(0.02, 0.02, f"Outside, Pass@1 below {100 * least:.0f}: {', '.join(gone)}", transform=axes.transAxes, fontsize=7, color="#5A5A5A")
         axes.set_xlabel("Pass@1 (%)", fontsize=8.5)
         axes.set_ylabel(f"Pass@{int(shown['k'].iloc[0])} (%)" if measure == "pass@k" else "Distinct correct answers", fontsize=8.5)
+        lowest, highest = low, (100 if measure == "pass@k" else unit * shown[measure].max())
+        axes.set_ylim(lowest - 0.05 * (highest - lowest), highest + 0.03 * (highest - lowest))  # wide intervals do not squeeze the paths
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#ECECEC", linewidth=0.6)
         axes.set_axisbelow(True)
