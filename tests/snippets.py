@@ -110,6 +110,8 @@ def commands(snippet: Snippet) -> list[str]:
 
 def check_mention(command: str) -> None:
     """``check_command`` for one that is named in the text, which may leave out what it must be given."""
+    if command.startswith("dsmooth train") and "--config" not in command:
+        command += " --config FILE"
     try:
         check_command(command.replace("FILE", "configs/countdown_ds_grpo.yaml"))
     except Exception as error:

@@ -120,7 +120,7 @@ def test_a_broken_command_is_found(command):
 
 
 @needs_trl
-@pytest.mark.parametrize("mention", ["dsmooth evalute", "dsmooth evaluate --basline a", "make tests"])
+@pytest.mark.parametrize("mention", ["dsmooth evalute", "dsmooth evaluate --basline a", "dsmooth train --gama_p 0.3", "make tests"])
 def test_a_broken_mention_is_found(mention):
     with pytest.raises(Exception, match=r"\w"):
         check_mention(mention)
@@ -129,6 +129,7 @@ def test_a_broken_mention_is_found(mention):
 @needs_trl
 def test_a_whole_mention_may_leave_out_what_is_required():
     check_mention("dsmooth evaluate")
+    check_mention("dsmooth train")
     check_mention("dsmooth train --config FILE --dry-run")
 
 
