@@ -24,7 +24,15 @@ import pandas as pd
 from differential_smoothing.cli import results
 from differential_smoothing.report import to_markdown
 from differential_smoothing.study import read_study
-from differential_smoothing.sweep import COUNTS, LOGGED, Sweep, read_costs, read_counts, read_logs
+from differential_smoothing.sweep import (
+    COUNTS,
+    LOGGED,
+    Sweep,
+    read_costs,
+    read_counts,
+    read_logs,
+    write_table,
+)
 from differential_smoothing.training import claim_folder
 
 ROOT = Path(__file__).parents[1]
@@ -142,12 +150,13 @@ def restore(name: str, folder: Path) -> None:
         file = sweep.result(folder, known[key])
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            rows.astype({"model": str, "evaluation": str, "prompt_id": str, "seed": int, "n": int, "c": int}).to_parquet(file, index=False)
+            write_table(rows.astype({"model": str, "evaluation": str, "prompt_id": str, "seed": int, "n": int, "c": int}), file)
+            sweep.note_cell(folder, known[key])
     saved = RESULTS / f"{name}-logs.parquet"
     for key, rows in pd.read_parquet(saved).groupby(["model", "seed"]) if saved.is_file() else ():
         if key in known:
             file = sweep.result(folder, known[key]).with_suffix(".log.json")
-            entries = [{k: v for k, v in row.items() if v == v} for row in rows[list(LOGGED)].to_dict("records")]
+            entries = [{k: v for k, v in row.items() if v == v} for row in rows.reindex(columns=LOGGED).to_dict("records")]
             if not file.exists():
                 file.write_text(json.dumps(entries))
     with claim_folder(folder, sweep.definition(), adopt=True):

@@ -243,6 +243,10 @@ def test_points_with_fewer_seeds_are_left_out_of_the_envelope(table):
     found = leads(pd.concat([table, lucky]), chosen_points(table, "grpo"), "grpo", seed=0)
     plain = leads(table, chosen_points(table, "grpo"), "grpo", seed=0)
     assert (found["left_out"] == 1).all() and found["reference"].to_numpy() == pytest.approx(plain["reference"].to_numpy())
+    # and the other way round: one point with a seed more than the others does not throw them out
+    more = paths({("grpo", "", 1e-4, 100): (0.30, 0.90), ("ds", "0.3", 1e-4, 200): (0.60, 0.90)}, seeds=(5,))
+    again = leads(pd.concat([table, more]), chosen_points(table, "grpo"), "grpo", seed=0)
+    assert again["reference"].to_numpy() == pytest.approx(plain["reference"].to_numpy())
     # the base is one model, whatever the seed
     once = table[(table["rule"] != "base") | (table["seed"] == 0)]
     assert (leads(once, chosen_points(once, "grpo"), "grpo", seed=0)["baseline_points"] == 5).all()

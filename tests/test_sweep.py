@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +14,7 @@ import yaml
 
 from differential_smoothing.study import read_study
 from differential_smoothing.sweep import COUNTS, Sweep, read_counts, read_logs
+from differential_smoothing.training import claim_folder
 
 TINY = {
     "common": {
@@ -98,6 +98,8 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
         ({"checkpoints": [0]}, "increasing steps of at least 1"),
         ({"checkpoints": [2], "common": {}}, "common needs max_steps"),
         ({"rules": {"grpo": {"learning_rates": ["1e-4"]}}}, "write 1.0e-4"),
+        ({"checkpoints": [6, 7]}, "no checkpoint lies before the last step, 6"),
+        ({"rules": {"grpo": {"learning_rate": 1e-3}}}, "grpo has learning_rate, which the sweep sets"),
         ({"rules": {"grpo": {"seeds": [-1]}}}, "seeds must be different whole numbers"),
     ],
 )
@@ -109,7 +111,7 @@ def test_a_wrong_sweep_says_what_is_wrong(change, message, tmp_path):
 def test_the_baselines_of_leads_may_change_in_a_folder_that_is_there_and_logs_are_read(tmp_path):
     plain = read_study(written(tmp_path / "a.yaml", TINY))
     named = read_study(written(tmp_path / "b.yaml", {**TINY, "leads_over": ["grpo"]}))
-    assert plain.leads_over == () and named.leads_over == ("grpo",) and asdict(plain) == asdict(named)
+    assert plain.leads_over == () and named.leads_over == ("grpo",) and plain.definition() == named.definition()
     assert read_logs(plain, tmp_path) == {}
     cell = next(cell for cell in plain.cells() if plain.points[cell.model].rule == "grpo")
     file = plain.result(tmp_path, cell).with_suffix(".log.json")
@@ -153,6 +155,46 @@ def test_a_rule_may_have_rates_and_seeds_of_its_own_and_paths_begin_at_the_base(
     base, trained = sweep.cells()[1], sweep.cells()[-1]
     assert sweep.base_of(base) == sweep.base_of(trained) == "elsewhere" and sweep.base_of(sweep.cells()[0]) == "base"
     assert sweep.steps(trained) == (2, 4) and sweep.steps(base) == ()  # the last of 6 steps is sampled anyway
+
+
+def test_a_sweep_may_grow_and_nothing_that_was_sampled_may_change(tmp_path):
+    def sweep(**changes):
+        return read_study(written(tmp_path / "s.yaml", {**TINY, **changes}))
+
+    def claimed(chosen):
+        with claim_folder(tmp_path / "run", chosen.definition(), may_grow=("by_task.",)):
+            pass
+
+    two = {"a": {}, "b": {}}
+    claimed(sweep(tasks=two))
+    (tmp_path / "run" / "counts").mkdir()
+    claimed(sweep(tasks={**two, "c": {"numbers": 3}}))
+    claimed(sweep(tasks={"a": {}}, rules={"grpo": {}, "more": {"gamma_p": 0.3}}, seeds=[4]))
+    for changes in (
+        {"tasks": {"a": {}, "b": {"numbers": 3}}},  # not even after it was taken out
+        {"tasks": two, "evaluation": {**TINY["evaluation"], "top_p": 0.5}},
+        {"tasks": two, "evaluation": {**TINY["evaluation"], "chat_template_kwargs": {"enable_thinking": False}}},
+        {"tasks": two, "checkpoints": [2]},
+    ):
+        with pytest.raises(ValueError, match="belongs to another run"):
+            claimed(sweep(**changes))
+
+
+def test_counts_that_were_made_with_other_options_are_refused(tmp_path):
+    content = {**TINY, "checkpoints": [2], "rules": {"grpo": {}}}
+    sweep = read_study(written(tmp_path / "s.yaml", content))
+    base, grpo = sweep.cells()
+    for cell in (base, grpo):
+        sweep.note_cell(tmp_path, cell)
+        sweep.result(tmp_path, cell).touch()
+        sweep.check_finished(tmp_path, cell)
+    common = TINY["common"]
+    for changes, name in (({"num_generations": 2}, grpo), ({"model": "elsewhere"}, base)):
+        other = read_study(written(tmp_path / "o.yaml", {**content, "common": {**common, **changes}}))
+        with pytest.raises(ValueError, match=f"finished {name.name} with other options: it differs in {next(iter(changes))}"):
+            other.check_finished(tmp_path, next(cell for cell in other.cells() if cell.name == name.name))
+    quiet = read_study(written(tmp_path / "q.yaml", {**content, "common": {**common, "logging_steps": 5}}))
+    quiet.check_finished(tmp_path, quiet.cells()[1])
 
 
 def start(study, folder):
@@ -240,7 +282,7 @@ def test_a_sweep_killed_at_random_gives_the_same_tables(tiny_model, tmp_path):
     written(study, {**content, "common": {**content["common"], "max_steps": 7}})
     process = start(study, whole)
     output, _ = process.communicate(timeout=200)
-    assert process.returncode == 2 and "belongs to another run: it differs in max_steps" in " ".join(output.split())
+    assert process.returncode == 2 and "with other options: it differs in max_steps" in " ".join(output.split())
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from differential_smoothing import ds_grpo_advantages
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
+from differential_smoothing.integrations.trl.shared_prompts import refuse_images, shared_prompt_logps
 from differential_smoothing.integrations.trl.variety import GAIN, WARMUP, VarietyTarget, success_correction
 
 TERMS = {
@@ -58,6 +59,11 @@ def test_the_loss_gets_the_advantages_of_the_pure_function(name, rollout, tiny_m
         ({"gamma_p": 0.2, "density": "bse"}, "density must be one of old, base, ratio; got 'bse'"),
         ({"gamma_p": 0.2, "relative": True, "center": True}, "Leave center out"),
         ({"gamma_p": 0.2, "density": "ratio", "center": True}, "needs density='old'"),
+        ({"gamma_p": 0.2, "density": "ratio", "base_weight": math.nan}, "base_weight must be"),
+        ({"gamma_p": 0.2, "relative": True, "relative_floor": -1.0}, "relative_floor must be >= 0, got -1.0"),
+        ({"center": True}, "center=True has no effect while gamma_p"),
+        ({"share_prompts": True}, "gradient_checkpointing=True throws away"),
+        ({"rule": "maxrl", "stage": "reward", "level": "sum", "variety_target": 0.5}, "use stage='advantage'"),
         ({"variety_target": 1.5}, "above 0 and at most 1; got 1.5"),
         ({"variety_target": 0.5, "schedule": "entropy_discrepancy", "gamma_p": 0.1}, "both set gamma_p"),
         ({"variety_target": 0.5, "rule": "ds_a"}, "gammas of its own"),
@@ -97,9 +103,21 @@ def test_shared_prompts_read_each_prompt_once(tiny_model, tmp_path):
     assert completions[1] <= 8
 
 
-def test_shared_prompts_say_where_they_cannot_be(tiny_model, tmp_path):
-    with pytest.raises(ValueError, match="gradient_checkpointing=True throws away"):
-        make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, share_prompts=True, gradient_checkpointing=True)
+def test_shared_prompts_in_parts_and_in_any_order_are_the_host_s_log_probs(tiny_model, tmp_path):
+    trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    prompts = torch.randint(5, 60, (3, 6), generator=generator)[torch.tensor([2, 0, 1, 0, 2, 2, 1])]
+    ids = torch.cat([prompts, torch.randint(5, 60, (7, 4), generator=generator)], 1)
+    mask = torch.ones_like(ids)
+    mask[[1, 3], :2] = 0  # padded on the left
+    mask[0, 8:] = 0  # ended
+    expected = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, 4, compute_entropy=True)
+    for rows in (7, 3, 1):
+        found = shared_prompt_logps(trainer.model, ids, mask, 4, compute_entropy=True, batch_size=rows)
+        for a, b in zip(found, expected):
+            torch.testing.assert_close(a * mask[:, 6:], b * mask[:, 6:], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="reads text only, and the batch has pixel_values"):
+        refuse_images({"pixel_values": ids, "batch_size": 3})
 
 
 # --- the variety target ---------------------------------------------------------------------------------------
@@ -160,6 +178,22 @@ def test_a_step_without_a_right_answer_changes_nothing():
     controller.observe(0, 0, 0.0)
     controller.move(1.0)
     assert controller.state() == before
+
+
+def test_a_base_without_variety_gets_no_term():
+    controller = VarietyTarget(0.5)
+    for _ in range(20):
+        controller.observe(2, 14, -1.0)  # the correction of a rare success is more than the surprisal of a certain answer
+        controller.move(1.0)
+    assert controller.gamma_p == 0
+
+
+def test_a_target_needs_the_base_in_the_checkpoint(tiny_model, tmp_path):
+    options = dict(max_steps=4, save_strategy="steps", save_steps=2)
+    trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "run", **options)
+    late = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "run", variety_target=0.5, **options)
+    with pytest.raises(ValueError, match="resumed at step 2 from a checkpoint without it"):
+        late.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
 
 
 def test_a_resumed_training_has_the_same_strengths_and_weights(tiny_model, tmp_path):

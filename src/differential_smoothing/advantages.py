@@ -86,7 +86,7 @@ def smoothing_coefficient(correct: Tensor, *, gamma_p: float, gamma_n: float) ->
     """What multiplies log pi_old, per completion: ``-gamma_p`` if correct, ``+gamma_n`` if not, 0 if unknown.
 
     Args:
-        correct: (batch,) bool, or floats in {0, 1, NaN} where NaN means that nobody knows.
+        correct: (batch,) bool, or floats in {0, 1, NaN} where NaN means unknown.
 
     Returns:
         (batch,) floats: of ``correct``'s dtype if it has floats, else torch's default.

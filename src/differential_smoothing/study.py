@@ -169,6 +169,12 @@ class Study:
         """What makes two studies the same, so that one continues the other's folder."""
         return asdict(self)
 
+    def check_finished(self, folder: Path, cell: Cell) -> None:
+        """ValueError if a finished ``cell`` of the folder was made with other options. Here the study's definition says so already."""
+
+    def note_cell(self, folder: Path, cell: Cell) -> None:
+        """Write what ``cell`` was made with. Here the folder's definition has it."""
+
     def result(self, folder: Path, cell: Cell) -> Path:
         """The file that a finished cell leaves: a rollouts table."""
         return folder / "rollouts" / f"{cell.name}.parquet"
@@ -276,17 +282,17 @@ def run_study(
     As long as nothing has been sampled, the evaluation may be changed in a folder that is there. ValueError for an option that is wrong, before anything
     starts; RuntimeError if a cell fails, with the end of its log; the others are stopped and keep what they have.
     """
-    from differential_smoothing.training import check_run, claim_folder, parse_config
+    from differential_smoothing.training import claim_folder, parse_config
 
     if jobs < 0:
         raise ValueError(f"jobs must be at least 1, or 0 for as many as there is room for; got {jobs}.")
     cells = study.cells()
-    # A wrong option should be heard of now, not from the log of a process in ten minutes.
+    # Report a wrong option now, not in the log of a process in ten minutes.
     for cell in cells:
         if cell.options is not None:
-            run, config = parse_config(run_arguments(cell, folder, study.steps(cell)), elsewhere=_launched(cell))
+            run, _ = parse_config(run_arguments(cell, folder, study.steps(cell)), elsewhere=_launched(cell))
             run.make_task()
-            check_run(run, config)
+        study.check_finished(folder, cell)
         for evaluation in study.evaluations(cell).values():
             evaluation.check(study.base_of(cell), cell)
     slots = _slots(study, jobs)
@@ -554,19 +560,20 @@ def _work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Conn
 
     parts = []
     for step, weights in [*((step, str(snapshot(folder / cell.name, step))) for step in steps), (last, model)]:
-        part, tables = result.with_name(f"{cell.name}.step-{step}.counts"), {}
+        part = result.with_name(f"{cell.name}.step-{step}.counts")
+        tables = {name: result.with_name(f"{cell.name}.step-{step}.{name}.rollouts") for name in evaluations}
         if not part.is_file():
             for name, evaluation in evaluations.items():
-                tables[name] = result.with_name(f"{cell.name}.step-{step}.{name}.rollouts")
                 if not tables[name].is_file():
                     _sample(cell, weights, evaluation, tables[name], says)
             write_counts({name: read_rollouts(table) for name, table in tables.items()}, part, step=step)
         for table in tables.values():
-            table.unlink()
+            table.unlink(missing_ok=True)
         if weights != model:
             shutil.rmtree(weights, ignore_errors=True)
         parts.append(part)
     write_log(folder / cell.name / "metrics.jsonl", result, cell=cell.name, seconds=seconds)
+    study.note_cell(folder, cell)
     join_counts(parts, result)
 
 

@@ -46,7 +46,7 @@ from differential_smoothing.tasks import read_options
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "read_logs", "write_counts"]
+__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "read_logs", "write_counts", "write_table"]
 
 #: What is kept of a training's log: from it a study tells in which regime it was.
 LOGGED = (
@@ -113,7 +113,35 @@ class Sweep(Study):
 
     def definition(self) -> dict[str, Any]:
         """What is sampled and when. The training of each cell is held by the cell's own folder, so cells may be added."""
-        return {"by_task": asdict(self)["by_task"], "checkpoints": list(self.checkpoints)}
+        by_task = {task: json.dumps(chosen, sort_keys=True) for task, chosen in asdict(self)["by_task"].items()}
+        return {"by_task": by_task, "checkpoints": list(self.checkpoints)}
+
+    def note_cell(self, folder: Path, cell: Cell) -> None:
+        """Write what ``cell`` was trained with, or its model where it was not, beside its counts."""
+        path = self.result(folder, cell).with_suffix(".cell.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self._made_with(cell), sort_keys=True, default=str) + "\n")
+
+    def check_finished(self, folder: Path, cell: Cell) -> None:
+        """ValueError if the counts of ``cell`` were made with other options: they would be reported as results of these."""
+        result = self.result(folder, cell)
+        path = result.with_suffix(".cell.json")
+        if not (result.is_file() and path.is_file()):
+            return
+        was, now = json.loads(path.read_text()), json.loads(json.dumps(self._made_with(cell), default=str))
+        differing = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
+        if differing:
+            name = differing[0]
+            raise ValueError(
+                f"{folder} has finished {cell.name} with other options: it differs in {', '.join(differing[:5])} ({name} is "
+                f"{was.get(name)!r:.80} there and {now.get(name)!r:.80} here). Nothing was changed. Give the rule another name, choose "
+                f"another output folder, or delete {result.name} and the cell's folder to train it again."
+            )
+
+    def _made_with(self, cell: Cell) -> dict[str, Any]:
+        incidental = ("logging_steps", "save_steps", "save_total_limit", "report_to", "disable_tqdm")
+        options = {"model": self.base_of(cell)} if cell.options is None else cell.options
+        return {key: value for key, value in options.items() if key not in incidental}
 
     def evaluations(self, cell: Cell) -> dict[str, Evaluation]:
         """Both ``selection`` and ``evaluation`` of the cell's task."""
@@ -159,6 +187,8 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
             seeds = check_seeds(path, own.get("seeds", content.get("seeds", [0])))
             options = {key: value for key, value in options.items() if key not in own}
             for strength, chosen in _strengths(path, rule, options):
+                if wrong := {"learning_rate", "seed"} & set(chosen):
+                    raise ValueError(f"{path}: {rule} has {wrong.pop()}, which the sweep sets. Give the rule learning_rates or seeds, as lists.")
                 for rate in rates:
                     point = Point(rule, strength, float(rate), task)
                     if point.name in models:
@@ -217,6 +247,8 @@ def _checkpoints(path: Path, steps: list, common: Mapping[str, Any]) -> tuple[in
         raise ValueError(f"{path}: checkpoints must be increasing steps of at least 1, got {steps!r}.")
     if steps and type(common.get("max_steps")) is not int:
         raise ValueError(f"{path}: with checkpoints, common needs max_steps: the number of steps of every run.")
+    if steps and steps[0] >= common["max_steps"]:
+        raise ValueError(f"{path}: no checkpoint lies before the last step, {common['max_steps']}, which is sampled anyway; got {steps!r}.")
     return tuple(steps)
 
 
@@ -260,19 +292,19 @@ def write_counts(frames: Mapping[str, pd.DataFrame], path: Path, *, step: int) -
     from differential_smoothing.evaluation import counts
 
     table = pd.concat([counts(frame).assign(evaluation=name, step=step) for name, frame in frames.items()], ignore_index=True)
-    _write_table(table[["model", "seed", "step", "evaluation", "prompt_id", *COUNTS]], path)
+    write_table(table[["model", "seed", "step", "evaluation", "prompt_id", *COUNTS]], path)
 
 
 def join_counts(parts: Sequence[Path], path: Path) -> None:
     """One table of a cell from those of its checkpoints, which then go."""
     import pandas as pd
 
-    _write_table(pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True), path)
+    write_table(pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True), path)
     for part in parts:
-        part.unlink()
+        part.unlink(missing_ok=True)
 
 
-def _write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     table.to_parquet(partial, index=False)
@@ -337,7 +369,7 @@ def read_costs(sweep: Sweep, folder: Path) -> pd.DataFrame:
     rows = []
     for cell in sweep.cells():
         file = sweep.result(folder, cell).with_suffix(".cost.json")
-        if file.is_file():
+        if cell.options is not None and file.is_file():
             point = sweep.points[cell.model]
             rows.append((point.task, point.rule, json.loads(file.read_text())["processor_seconds"]))
     table = pd.DataFrame(rows, columns=["task", "rule", "processor_seconds"])

@@ -204,7 +204,7 @@ def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold lines of the form 'option: value'; got {type(content).__name__}.")
-    text = ("model", "task", "data_file", "rollout", "level", "stage", "rule", "schedule", "correct_reward")
+    text = ("model", "task", "data_file", "rollout", "level", "stage", "rule", "schedule", "density")
     numbers = ("gamma_p", "gamma_n", "correct_threshold")
     for key, value in content.items():
         if key not in known and key != "env":
@@ -349,6 +349,7 @@ def claim_folder(
             ) from None
     keys = (k for k in {*existing, *definition} if not k.startswith(open_to_change))
     grown = {k for k in {*existing} ^ {*definition} if k.startswith(may_grow)}
+    kept = {k: existing[k] for k in grown if k in existing}  # what was taken out comes back as it was, or not at all
     differing = sorted(k for k in keys if existing.get(k) != definition.get(k) and k not in grown)
     if differing:
         name = differing[0]
@@ -365,7 +366,7 @@ def claim_folder(
             raise ValueError(
                 f"Another process is at work in {folder}. Wait until it is done or stop it, then run this again."
             ) from None
-        write_atomically(path, json.dumps(definition, indent=1, sort_keys=True) + "\n")
+        write_atomically(path, json.dumps({**kept, **definition}, indent=1, sort_keys=True) + "\n")
         yield
 
 
@@ -395,14 +396,6 @@ def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     os.replace(partial, path)
-
-
-def check_run(run: RunArguments, config: DSGRPOConfig) -> None:
-    """ValueError if ``config.output_dir`` is there and belongs to another run. Changes nothing."""
-    folder = Path(config.output_dir)
-    if (folder / "config.json").is_file():
-        with claim_folder(folder, _definition(run, config)):
-            pass
 
 
 def _definition(run: RunArguments, config: DSGRPOConfig) -> dict[str, Any]:
@@ -464,7 +457,8 @@ def _snapshots(trainer: Any, folder: Path, steps: Sequence[int]):
             if state.global_step in steps:
                 target = snapshot(folder, state.global_step)
                 partial = target.with_name(target.name + ".partial")
-                trainer.save_model(str(partial))
+                trainer.save_model(str(partial), _internal_call=True)  # nothing is pushed to the Hub
+                trainer.accelerator.wait_for_everyone()
                 if state.is_world_process_zero:
                     if target.exists():  # of a run that was interrupted between this step and its next checkpoint
                         shutil.rmtree(target)

@@ -217,9 +217,10 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
                 shown.frontier_figure(means, best, file, baseline=baseline, task=task, measure=measure)
             figures.append(f"![{stem}]({file.with_suffix('.svg').name})")
     said = regimes(logs or {})
-    if (leads_over or ("step" in counts and counts["step"].nunique() > 1)) and _has_paths(counts, baseline):
+    over = [one for one in leads_over or [baseline] if _has_paths(counts, one)]
+    said += [f"There are no leads over {one}: they need several points of it and one of another rule on every task." for one in leads_over if one not in over]
+    if over and (leads_over or ("step" in counts and counts["step"].nunique() > 1)):
         walked = paths.path_means(counts)
-        over = list(leads_over) or [baseline]
         found = pd.concat([paths.leads(counts, paths.chosen_points(counts, one), one, seed=seed) for one in over], ignore_index=True)
         ranges = pd.concat([paths.usable_range(counts, one).assign(baseline=one) for one in over], ignore_index=True)
         tables |= {"leads": found, "paths": walked, "range": ranges}
@@ -244,6 +245,8 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
 
 def _has_paths(counts, baseline: str) -> bool:
     """Whether the baseline has several points, which is what an envelope is made of, and another rule has one to compare, on every task."""
+    if "step" in counts:
+        counts = counts[(counts["step"] != 0) | (counts["rule"] != "base")]
     of_base = counts["rule"] == baseline
     points = counts[of_base].groupby("task")[[c for c in ("strength", "learning_rate", "step") if c in counts]].apply(lambda p: len(p.drop_duplicates()))
     return bool((points > 1).all()) and len(points) == counts["task"].nunique() and counts["rule"].nunique() > 1

@@ -25,7 +25,6 @@ __all__ = ["PLACE", "chosen_points", "final_counts", "leads", "path_means", "usa
 #: Columns that name a point.
 PLACE = ["task", "rule", "strength", "learning_rate", "step"]
 MEASURES = ("pass@1", "pass@k", "distinct")
-LEVEL = 0.05  # of a call that a rule leads, over all tests of a task and baseline
 
 
 def with_steps(counts: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +149,7 @@ def usable_range(counts: pd.DataFrame, baseline: str) -> pd.DataFrame:
         "below"        a lead is not above 0
         "broke down"   Pass@1 below the base's, or, where the base was not evaluated, below half of the baseline's best
 
-    The envelope is a maximum of noisy points, so a row is rather called too low than too high.
+    The envelope is a maximum of noisy points, so a row errs on the low side.
     """
     rows = []
     judged = with_steps(counts)
@@ -224,7 +223,9 @@ class _Table:
                 f"The counts have no point of the baseline {baseline!r} on task {self.task!r}. Run its cells first, or name a rule that has some."
             )
         mine = set(self.points[place])
-        seeds = max((mine & set(self.points[other]) for other in theirs), key=len)
+        shared = [mine & set(self.points[other]) for other in theirs]
+        # as many runs of the baseline as possible: neither one point with more seeds nor one seed with more points is an envelope
+        seeds = max((s for s in shared if s), key=lambda s: len(s) * sum(s <= set(self.points[o]) for o in theirs), default=set())
         if not seeds:
             raise ValueError(
                 f"{' '.join(map(str, place[1:]))} and {baseline} have no training seed in common on task {self.task!r}, so nothing can be paired. Run more cells."

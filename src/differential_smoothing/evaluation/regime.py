@@ -3,7 +3,7 @@
 A group whose completions all have one reward is *decided*: its advantages are 0, and GRPO learns nothing from it. While few groups are decided and
 Pass@1 still rises, every rule mostly learns to be right, and rules can hardly differ. benchmarks/price.py computes this exactly for groups of 8: what DS (0.4)
 pays in variety for a gain in success, relative to GRPO, is 0.87 where a fifth of the completions are right, 0.75 at one half, and falls steeply above. At a success rate of 0.9 a
-group of 8 is all right with a chance of 0.43; a policy in which half of the groups are decided spends half of its prompts where rules part. So the verdict is
+group of 8 is all right with a chance of 0.43; a policy in which half of the groups are decided spends half of its prompts where rules differ. So the verdict is
 
     "decided"      at least half of the groups are decided at the end
     "undecided"    fewer: rules can hardly differ; train longer, and at a higher rate or on easier problems where the reward no longer rises
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["DECIDED", "RISING", "Regime", "read_log", "regime_of", "regime_sentences"]
 
-#: Share of decided groups at the end from which rules part.
+#: Share of decided groups at the end from which rules differ.
 DECIDED = 0.5
 #: Points of reward per 100 steps, over the last fifth of training, above which a run still learns.
 RISING = 1.0
@@ -105,7 +105,7 @@ def _say(regime: Regime) -> str:
     if not math.isnan(regime.rise):
         text += f"; the mean reward changed by {regime.rise:+.1f} points per 100 steps at the end"
     if regime.verdict == "decided":
-        return f"decided: {text}. Rules part here" + (", and it still learns." if rising else ".")
+        return f"decided: {text}. Rules differ here" + (", and it still learns." if rising else ".")
     advice = "Train longer or at a higher learning rate" if rising else "Train longer, at a higher learning rate, or on easier problems"
     return f"undecided: {text}. Rules can hardly differ here. {advice} before comparing them."
 

@@ -33,8 +33,10 @@ _LEVELS = {
     "mean": "the completion's mean log pi_old",
     "sum": "the completion's summed log pi_old",
 }
+_DENSITIES = {"old": "log pi_old", "base": "log pi_base", "ratio": "(log pi_old - {weight} log pi_base)"}
 _SETTINGS = (
-    "rule", "rule_options", "gamma_p", "gamma_n", "level", "stage", "center", "schedule", "learning_rate", "num_generations",
+    "rule", "rule_options", "gamma_p", "gamma_n", "level", "stage", "center", "relative", "relative_floor", "density", "base_weight",
+    "variety_target", "schedule", "learning_rate", "num_generations",
     "generation_batch_size", "max_completion_length", "temperature", "beta", "epsilon", "epsilon_high", "loss_type", "seed",
 )  # fmt: skip
 
@@ -49,17 +51,21 @@ def in_words(config: DSGRPOConfig) -> str:
         base = f"GRPO's advantages with the host's options of the preset {config.rule}"
     else:
         base = f"The advantages of the rule {config.rule}"
-    if config.gamma_p == config.gamma_n == 0:
+    if not config.smooths:
         return f"{base}; both gammas are 0, so nothing is added to them."
-    term = _LEVELS[config.level] + (", relative to its average," if config.center else "")
+    term = _LEVELS[config.level].replace("log pi_old", _DENSITIES[config.density].format(weight=f"{config.base_weight:g}"))
+    term += ", relative to its average," if config.center else ""
+    term += ", relative to the group's completions of the same correctness and times the advantage's size," if config.relative else ""
     where = " to the reward, before the group's mean is taken off" if config.stage == "reward" else ""
+    target = config.variety_target
+    strength = config.gamma_p and f"{config.gamma_p:g}" if target is None else f"a strength that keeps {target:.0%} of the base's variety"
     parts = [
-        f"{sign}{gamma:g} x {term} added{where} for {kind} completions ({effect})"
+        f"{sign}{gamma} x {term} added{where} for {kind} completions ({effect})"
         if gamma
         else f"{kind} completions as they are"
         for gamma, sign, kind, effect in (
-            (config.gamma_p, "-", "correct", "flattens them, keeps variety"),
-            (config.gamma_n, "+", "incorrect", "sharpens them"),
+            (strength, "-", "correct", "flattens them, keeps variety"),
+            (config.gamma_n and f"{config.gamma_n:g}", "+", "incorrect", "sharpens them"),
         )
     ]
     words = f"{base}; {'; '.join(parts)}."

@@ -146,7 +146,7 @@ def paths_figure(
                 x, y = 100 * of.loc["pass@1", "value"], unit * of.loc[measure, "value"]
                 at = unit * of.loc[measure, "reference"]
                 axes.plot([x], [y], marker="o", markersize=8, markerfacecolor="none", color=colour, zorder=4)
-                ends = [at + unit * of.loc[measure, end] for end in ("low", "high")]
+                ends = [at + unit * of.loc[measure, end] for end in ("low_all", "high_all")]
                 axes.plot([x, x], ends, color=colour, linewidth=1.2, alpha=0.7, zorder=3)
         if gone:
             axes.text(0.02, 0.02, f"Outside, Pass@1 below {100 * least:.0f}: {', '.join(gone)}", transform=axes.transAxes, fontsize=7, color="#5A5A5A")

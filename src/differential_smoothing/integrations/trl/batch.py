@@ -16,7 +16,7 @@ VISION_INPUTS = (
 
 
 def old_logps(inputs: dict[str, Any]) -> Tensor | None:
-    """log pi_old per token if anybody has computed it: the host for its ratio, or the sampler."""
+    """log pi_old per token if it has been computed: the host for its ratio, or the sampler."""
     old = inputs.get("old_per_token_logps")
     return inputs.get("sampling_per_token_logps") if old is None else old
 

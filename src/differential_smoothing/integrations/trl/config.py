@@ -12,6 +12,7 @@ from trl import GRPOConfig
 
 from differential_smoothing.advantages import smoothing_coefficient
 from differential_smoothing.integrations.correctness import plain_number
+from differential_smoothing.integrations.trl.shared_prompts import check_shareable
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 
 __all__ = ["DSGRPOConfig", "check_even"]
@@ -172,8 +173,7 @@ class DSGRPOConfig(GRPOConfig):
                 "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
                 "Set level to 'mean' or 'sum', or stage to 'advantage'."
             )
-        smooths = self.gamma_p > 0 or self.gamma_n > 0 or self.variety_target is not None
-        if self.level == "token" and self.averages_over_tokens and smooths:
+        if self.level == "token" and self.averages_over_tokens and self.smooths:
             undone = self.rule == "gspo"  # the preset would set it to 'sequence' again
             raise ValueError(
                 f"level='token' gives each token a term of its own, and importance_sampling_level='sequence' (which rule='gspo' sets) with "
@@ -193,6 +193,11 @@ class DSGRPOConfig(GRPOConfig):
             )
 
     @property
+    def smooths(self) -> bool:
+        """Whether a term is added at all."""
+        return self.gamma_p > 0 or self.gamma_n > 0 or self.variety_target is not None
+
+    @property
     def averages_over_tokens(self) -> bool:
         """Whether the loss's gradient sees only the mean of a completion's advantages over its tokens."""
         return self.importance_sampling_level == "sequence" and self.loss_type in _THROUGH_THE_RATIO
@@ -206,12 +211,19 @@ class DSGRPOConfig(GRPOConfig):
             raise ValueError(f"variety_target is the share of the base's variety to keep, above 0 and at most 1; got {target!r}.")
         if target is not None and self.schedule != "constant":
             raise ValueError(f"variety_target and schedule={self.schedule!r} both set gamma_p while training. Choose one.")
-        if target is not None and self.rule.startswith("ds_"):
+        if target is not None and self.rule in RULES and self.rule.startswith("ds_"):
             raise ValueError(f"rule={self.rule!r} has gammas of its own, which variety_target cannot move. Take rule='grpo'.")
-        smooths = self.gamma_p > 0 or self.gamma_n > 0 or target is not None
-        for name, default in (("relative", False), ("density", "old")):
-            if getattr(self, name) != default and not smooths:
+        for name, default in (("relative", False), ("center", False), ("density", "old")):
+            if getattr(self, name) != default and not self.smooths:
                 raise ValueError(f"{name}={getattr(self, name)!r} has no effect while gamma_p and gamma_n are 0. Set gamma_p, such as 0.3.")
+        self.relative_floor = plain_number("relative_floor", self.relative_floor)
+        self.base_weight = plain_number("base_weight", self.base_weight)
+        if self.relative_floor < 0:
+            raise ValueError(f"relative_floor must be >= 0, got {self.relative_floor}.")
+        if self.share_prompts:
+            check_shareable(
+                num_processes=1, gradient_checkpointing=self.gradient_checkpointing, padding_free=getattr(self, "padding_free", False)
+            )
         if self.relative_floor != 0.2 and not self.relative:
             raise ValueError(f"relative_floor={self.relative_floor} has no effect without relative=True.")
         if self.base_weight != 1.0 and self.density != "ratio":
@@ -241,12 +253,11 @@ class DSGRPOConfig(GRPOConfig):
                 f"There is no rule {self.rule!r}. Known are {known}; one of your own is 'package.module:function'."
             )
         make_rule(self.rule, self.rule_options)  # its own messages
-        smooths = self.gamma_p > 0 or self.gamma_n > 0
-        if self.rule in RULES and self.rule.startswith("ds_") and smooths:
+        if self.rule in RULES and self.rule.startswith("ds_") and self.smooths:
             raise ValueError(
                 f"rule={self.rule!r} has gammas of its own: put gamma_p and gamma_n into rule_options, or take another rule."
             )
-        if self.stage == "reward" and smooths:
+        if self.stage == "reward" and self.smooths:
             raise ValueError(
                 f"stage='reward' shapes the reward of the host's own advantages; with rule={self.rule!r} use stage='advantage'."
             )

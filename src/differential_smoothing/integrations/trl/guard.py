@@ -1,6 +1,6 @@
 """A callback that ends a training whose steps lack what the config asks for, and tells a resumed one that its settings have changed.
 
-A subclass or a patched host that replaces one of the methods that ``DSGRPOTrainer`` extends would train as with gamma 0. The trainer
+A subclass or a patched host that replaces one of the methods that ``DSGRPOTrainer`` extends would train without the term. The trainer
 notes here what it has put where, and after each backward pass, before the optimiser moves, the notes are compared with the config.
 """
 

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_shareable", "shared_prompt_logps"]
+from differential_smoothing.integrations.trl.batch import VISION_INPUTS
+
+__all__ = ["check_shareable", "refuse_images", "shared_prompt_logps"]
 
 
 def check_shareable(*, num_processes: int, gradient_checkpointing: bool, padding_free: bool) -> None:
@@ -34,7 +36,7 @@ def check_shareable(*, num_processes: int, gradient_checkpointing: bool, padding
 
 
 def shared_prompt_logps(
-    model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *, compute_entropy: bool
+    model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *, compute_entropy: bool, batch_size: int
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities (nats) of the completions' tokens and, if asked for, the entropies of their distributions.
 
@@ -43,9 +45,27 @@ def shared_prompt_logps(
         input_ids, attention_mask: (batch, tokens): prompts padded on the left, completions on the right. Rows in any order.
         logits_to_keep: how many of the last columns are the completion; the prompt has at least one column.
 
+        batch_size: rows of one forward pass.
+
     Returns:
         (batch, logits_to_keep) twice, 0 where masked; the second is None unless ``compute_entropy``.
     """
+    parts = [
+        _of_rows(model, ids, mask, logits_to_keep) for ids, mask in zip(input_ids.split(batch_size), attention_mask.split(batch_size))
+    ]
+    logps = torch.cat([part.log_probs for part in parts])
+    return logps, torch.cat([part.entropy for part in parts]) if compute_entropy else None  # a reference model's head has none
+
+
+def refuse_images(kwargs: dict[str, Any]) -> None:
+    """ValueError if a batch has inputs besides text, which would be left out."""
+    given = [name for name in VISION_INPUTS if kwargs.get(name) is not None]
+    if given:
+        raise ValueError(f"share_prompts=True reads text only, and the batch has {given[0]}. Set share_prompts to false.")
+
+
+def _of_rows(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> Any:
+    """The host's output of its fused head, whose ``log_probs`` and ``entropy`` are (rows, logits_to_keep)."""
     start = input_ids.size(1) - logits_to_keep
     cache = None
     if start > 1:
@@ -57,7 +77,6 @@ def shared_prompt_logps(
             layer.keys, layer.values = layer.keys.index_select(0, row), layer.values.index_select(0, row)
     kwargs: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
     labels = input_ids[:, start:].masked_fill(attention_mask[:, start:] == 0, -100)
-    output = model(
+    return model(
         input_ids=input_ids[:, start - 1 : -1], attention_mask=attention_mask[:, :-1], shift_labels=labels, fused_lm_head=True, **kwargs
     )
-    return output.log_probs, output.entropy if compute_entropy else None

@@ -52,7 +52,11 @@ from differential_smoothing.integrations.trl.metrics import (
     term_sums,
     variety_sums,
 )
-from differential_smoothing.integrations.trl.shared_prompts import check_shareable, shared_prompt_logps
+from differential_smoothing.integrations.trl.shared_prompts import (
+    check_shareable,
+    refuse_images,
+    shared_prompt_logps,
+)
 from differential_smoothing.integrations.trl.variety import VarietyTarget, success_correction
 from differential_smoothing.rules import PRESETS, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
@@ -116,7 +120,10 @@ class DSGRPOTrainer(GRPOTrainer):
         if self.args.variety_target is not None:
             self._target = VarietyTarget(self.args.variety_target, start=self.args.gamma_p, level=self.args.level)
             self.add_callback(self._target)
+        self._generated = (True, 0)  # of the last generation: in training, completions of all processes
         if self.args.share_prompts:
+            if self.aux_loss_enabled:
+                raise ValueError("share_prompts=True has no auxiliary loss of experts. Set share_prompts or router_aux_loss_coef's use to false.")
             check_shareable(
                 num_processes=self.accelerator.num_processes, gradient_checkpointing=self.args.gradient_checkpointing,
                 padding_free=getattr(self.args, "padding_free", False),
@@ -174,8 +181,8 @@ class DSGRPOTrainer(GRPOTrainer):
                 for completion, row, right in zip(completions, inputs, mine, strict=True)
             ]
             number: dict[str, int] = {}
-            everybodys = gather_object(answers)
-            known = [-1 if a is None else number.setdefault(a, len(number)) for a in everybodys]
+            gathered = gather_object(answers)
+            known = [-1 if a is None else number.setdefault(a, len(number)) for a in gathered]
             self._answer = torch.tensor(known, device=rewards.device)
         if self.model.training:
             self.say(self.watch.update(rewards, self.num_generations))
@@ -204,8 +211,10 @@ class DSGRPOTrainer(GRPOTrainer):
         output["ds_correct"] = correct[mine]
         output["ds_row"] = torch.arange(mine.start, mine.stop, device=correct.device)
         size = self.num_generations if self.model.training else self.num_generations_eval
+        self._generated = (self.model.training, len(correct))
         if self._target is not None:
-            output["ds_success"] = success_correction(correct, size)[mine]
+            has_tokens = self.accelerator.gather((loss_mask(output) != 0).any(1))
+            output["ds_success"] = success_correction(torch.where(has_tokens, correct, torch.nan), size)[mine]
         for name, share in decided_groups(correct, size).items():
             self._metrics["train" if self.model.training else "eval"][name].append(share)
 
@@ -238,8 +247,10 @@ class DSGRPOTrainer(GRPOTrainer):
     ) -> tuple[Tensor, ...]:
         batch = (model, input_ids, attention_mask, logits_to_keep)
         if self.args.share_prompts:
+            refuse_images(kwargs)
+            entropies, rows = kwargs.get("compute_entropy", False), kwargs.get("batch_size") or len(input_ids)
             with self.accelerator.autocast():
-                result = (*shared_prompt_logps(*batch, compute_entropy=kwargs.get("compute_entropy", False)), None)
+                result = (*shared_prompt_logps(*batch, compute_entropy=entropies, batch_size=rows), None)
         else:
             result = triple(super()._get_per_token_logps_and_entropies(*batch, *args, **kwargs))
         if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
@@ -259,7 +270,7 @@ class DSGRPOTrainer(GRPOTrainer):
 
     @property
     def _smooths(self) -> bool:
-        return self.args.gamma_p > 0 or self.args.gamma_n > 0 or self._target is not None
+        return self.args.smooths
 
     @property
     def _centres_tokens(self) -> bool:
@@ -354,7 +365,7 @@ class DSGRPOTrainer(GRPOTrainer):
         self._metrics["train"]["ds/entropy_discrepancy"].append(discrepancy)
 
     def _rewards(self) -> Tensor:
-        """(batch of all processes,): the weighted sum over the reward functions, NaN where none of them said anything."""
+        """(batch of all processes,): the weighted sum over the reward functions, NaN where every function returned None."""
         per_func = self._rewards_per_func
         rewards = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
         return rewards.masked_fill(per_func.isnan().all(1), torch.nan)
@@ -373,10 +384,10 @@ class DSGRPOTrainer(GRPOTrainer):
         mean = advantages if advantages.dim() == 1 else mean_over_tokens(output["advantages"], mask)
         self._relog_advantages(output["ds_row"], mean)
 
-    def _groups(self, everybodys: Tensor) -> Tensor:
+    def _groups(self, gathered: Tensor) -> Tensor:
         """Ids of the groups of all processes' completions, which the host gathers group by group."""
         size = self.num_generations if self.model.training else self.num_generations_eval
-        return torch.arange(len(everybodys), device=everybodys.device) // size
+        return torch.arange(len(gathered), device=gathered.device) // size
 
     def _gather_tokens(self, values: Tensor) -> Tensor:
         """(batch, tokens) -> (batch of all processes, most tokens of any), padded with 0."""
@@ -395,7 +406,10 @@ class DSGRPOTrainer(GRPOTrainer):
 
     def _relog_advantages(self, row: Tensor, advantages: Tensor) -> None:
         """Put the shaped advantages, (batch,), where the host's log of completions has the stock ones."""
-        log, generated = self._logs["advantages"], len(self._rewards_per_func)
+        training, generated = self._generated
+        if training != self.model.training:  # the log's last rows are an evaluation's between two steps of one buffer
+            return
+        log = self._logs["advantages"]
         rows, values = self.accelerator.gather(row).tolist(), self.accelerator.gather(advantages).tolist()
         for place, value in zip(rows, values, strict=True):
             place += len(log) - generated  # the log is a deque: this generation is at its end
@@ -403,7 +417,7 @@ class DSGRPOTrainer(GRPOTrainer):
                 log[place] = value
 
     def _needed_logps(self, output: dict[str, Any]) -> Tensor:
-        """log pi_old per token, by a forward pass of its own if nobody has it; the host's ratio then uses the same."""
+        """log pi_old per token, by a forward pass of its own where neither host nor sampler has it; the host's ratio then uses the same."""
         logps = old_logps(output)
         if logps is None:
             logps = output["old_per_token_logps"] = self._current_logps(output)

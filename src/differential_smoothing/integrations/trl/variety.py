@@ -73,7 +73,8 @@ class VarietyTarget(TrainerCallback):
 
     def __init__(self, target: float, *, start: float = 0.0, level: str = "token"):
         self.target, self.level = target, level
-        self.start, self.scale = start, 0.0
+        self._given = self.start = start
+        self.scale = 0.0
         self.base, self.ratio, self.gamma_p = 0.0, 1.0, 0.0
         self.entropy = self.tokens = 0.0  # moving sums; the variety is their ratio
         self.steps = 0
@@ -108,6 +109,7 @@ class VarietyTarget(TrainerCallback):
                 self.scale = self.gamma_p = self.start
             return
         if self.base <= 0:  # a base without variety has none to keep
+            self.gamma_p = 0.0
             return
         self.ratio = variety / self.base
         most = MOST * self.start
@@ -125,7 +127,15 @@ class VarietyTarget(TrainerCallback):
         state.stateful_callbacks[_KEY] = self.state()  # the host writes it into every checkpoint
 
     def on_train_begin(self, args, state, control, **kwargs):
-        for name, value in (state.stateful_callbacks.get(_KEY) or {}).items():
+        saved = state.stateful_callbacks.get(_KEY)
+        if state.global_step and saved is None:
+            raise ValueError(
+                f"variety_target={self.target} is a share of the base's variety, which is measured in the first steps, and this training is "
+                f"resumed at step {state.global_step} from a checkpoint without it. Start a new training, or resume without variety_target."
+            )
+        if not state.global_step:
+            self.__init__(self.target, start=self._given, level=self.level)
+        for name, value in (saved or {}).items():
             setattr(self, name, value)
 
     def state(self) -> dict[str, float]:

@@ -81,6 +81,8 @@ class DSOptions:
                 "algorithm.ds.relative=true multiplies gamma_p and gamma_n and is centred by itself, at the advantage stage. Set gamma_p, "
                 "such as 0.4, leave center out and set stage=advantage."
             )
+        if self.relative_floor < 0:
+            raise ValueError(f"algorithm.ds.relative_floor must be >= 0, got {self.relative_floor}.")
         if self.relative_floor != 0.2 and not self.relative:
             raise ValueError(f"algorithm.ds.relative_floor={self.relative_floor} has no effect without relative=true.")
         if self.stage == "reward" and (self.level == "token" or self.center):
