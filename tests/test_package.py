@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "study": {"engines", "evaluation", "rollouts", "sweep", "tasks", "training"},
     "sweep": {"evaluation", "study", "tasks"},
     "paper": {"cost", "hub", "plan", "study", "training"},
-    "cli": {"base_model", "cost", "evaluation", "hub", "integrations", "paper", "plan", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
+    "cli": {"_version", "base_model", "cost", "evaluation", "hub", "integrations", "paper", "plan", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
     "__main__": {"cli"},
     "__init__": {"_version", "advantages"},
 }

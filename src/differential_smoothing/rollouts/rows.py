@@ -15,7 +15,7 @@ from differential_smoothing.tasks import countdown
 from .format import Completion
 from .table import COLUMNS, SCHEMA, to_checked_frame
 
-__all__ = ["EMPTY", "Canonical", "Rows"]
+__all__ = ["EMPTY", "Rows"]
 
 ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 2**23
