@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("configs/**/*", "benchmarks/*.yaml", "benchmarks/bases/countdown-4x10-small/*")
+SHIPPED = ("configs/**/*", "benchmarks/*.yaml", "benchmarks/bases/countdown-4x10-small/*", "benchmarks/bases/countdown-3x20-small/*")
 
 
 class WithConfigs(build_py):

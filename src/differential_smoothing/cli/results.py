@@ -49,7 +49,6 @@ def measure(frame, baseline: str, *, seed: int) -> tuple:
     from differential_smoothing.evaluation import compare as paired
     from differential_smoothing.evaluation import summarise
 
-    _refuse_unscored(frame)
     solutions = _solutions(frame)
     summary = summarise(frame, seed=seed, num_solutions=solutions)
     others = [model for model in summary["model"].unique() if model != baseline]
@@ -61,16 +60,6 @@ def measure(frame, baseline: str, *, seed: int) -> tuple:
             [paired(frame, model, baseline, seed=seed, num_solutions=solutions) for model in others]
         )
     return summary, differences
-
-
-def _refuse_unscored(frame) -> None:
-    scored = frame["correct"].notna().groupby(frame["model"], sort=False).any()
-    if not scored.all():
-        raise ValueError(
-            f"No completion of {', '.join(map(repr, scored.index[~scored]))} is scored, expected a verdict on some. Name the column "
-            "that says correct with --correct, or score the completions first (--correct verify, where the file has right answers to "
-            "mathematical problems)."
-        )
 
 
 def _solutions(frame) -> dict[str, int] | None:

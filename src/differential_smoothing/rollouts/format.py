@@ -39,7 +39,7 @@ class Completion:
 
 
 def unchanged(source: Source) -> Source:
-    """The source as it is: of a format whose rows need no preparation."""
+    """For a tool whose rows need no preparation."""
     return source
 
 

@@ -17,7 +17,7 @@ WORDS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0, "True": 1.0, "False": 0.0, "tru
 
 
 def text(row: dict, name: str) -> str:
-    """The text in column ``name``; BadRow if there is none."""
+    """The text in a column."""
     value = row.get(name)
     if not isinstance(value, str):
         raise BadRow(f"{name} is {shown(value)}, expected text")
@@ -25,7 +25,7 @@ def text(row: dict, name: str) -> str:
 
 
 def sound(value: str, name: str) -> str:
-    """``value``, BadRow if it cannot be written as UTF-8."""
+    """Text that UTF-8 can hold; ``name`` is for the error."""
     try:
         value.isascii() or value.encode()
     except UnicodeEncodeError:
@@ -34,12 +34,12 @@ def sound(value: str, name: str) -> str:
 
 
 def optional_text(row: dict, name: str) -> str | None:
-    """The text in column ``name``, None if it is absent; BadRow if it is something else."""
+    """As `text`; None where there is none."""
     return None if row.get(name) is None else text(row, name)
 
 
 def if_text(value: object, name: str) -> str | None:
-    """``value`` if it is text, else None; BadRow if it cannot be written as UTF-8."""
+    """The value where it is text, None for anything else."""
     return sound(value, name) if isinstance(value, str) else None
 
 
@@ -59,7 +59,7 @@ def name_of(row: dict, name: str) -> str:
 
 
 def whole(row: dict, name: str, least: int = 0) -> int:
-    """A whole number; BadRow if it is something else."""
+    """A whole number from ``least`` to the largest of 64 bits; 3.0 is one."""
     value = row.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -69,7 +69,7 @@ def whole(row: dict, name: str, least: int = 0) -> int:
 
 
 def number(row: dict, name: str) -> float:
-    """A number as a float; BadRow if it is something else."""
+    """A finite number, true or false, or a word for one; NaN where there is nothing."""
     value = row.get(name)
     if value is None:
         return NAN
@@ -97,7 +97,7 @@ def score_of(row: dict, column: str | None) -> float:
 
 
 def shown(value: object) -> str:
-    """``value`` as an error message shows it."""
+    """A value for an error message, at most 60 characters of it."""
     words = f"{value!r:.60}" if isinstance(value, str | int | float | None) else type(value).__name__
     return f"{type(value).__name__} {words}" if isinstance(value, str | bool) else words
 
@@ -121,5 +121,5 @@ def conversation(row: dict, name: str) -> tuple[str, str]:
 
 
 def hashed(prompt: str) -> str:
-    """An id of 16 hex digits for a prompt that has none of its own."""
+    """The id of a problem that has none but its prompt."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
