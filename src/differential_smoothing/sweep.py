@@ -305,6 +305,7 @@ def join_counts(parts: Sequence[Path], path: Path) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table of counts so that ``path`` holds all of it or is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     table.to_parquet(partial, index=False)
