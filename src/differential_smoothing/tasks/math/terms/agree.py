@@ -89,6 +89,8 @@ class _Comparison:
         one, other = _difference(gold), _difference(answer)
         if one is None or other is None:
             return self.sides(gold, answer)
+        if not names(one) - {"i"}:
+            return _sides(gold) == _sides(answer)  # \\log_2 8 = 3 and \\log_3 27 = 3 are two statements
         return self.sides(gold, answer) or self.oracle.proportional(one, other)
 
     def named(self, gold: Value, answer: Value) -> bool | None:
@@ -119,6 +121,8 @@ class _Comparison:
         one, other = _sides(gold), _sides(answer)
         if one is None or other is None or len(one) != len(other):
             return False
+        if not any(names(side) - {"i"} for side in one):
+            return one == other
         return any(all(self.oracle.equal(a, b) for a, b in zip(one, order)) for order in (other, other[::-1]))
 
     def relation(self, gold: Value, answer: Value) -> bool:
@@ -207,6 +211,9 @@ class _Comparison:
                 raise Differs(ANOTHER_UNIT)
             hundredth = ("*", (_HUNDREDTH, one if unit else other))
             return self.oracle.equal(one, other) or self.oracle.equal(hundredth if unit else one, other if unit else hundredth)
+        if unit != unit_too and "‰" in (unit, unit_too):  # it is never left out
+            thousandth = ("*", (("number", Fraction(1, 1000), False), one if unit == "‰" else other))
+            return not (unit and unit_too) and self.oracle.equal(thousandth if unit else one, other if unit else thousandth)
         if units.alike(unit, unit_too):
             if unit != unit_too and "°" in (unit, unit_too) and not (unit and unit_too) and "pi" in _constants(one if unit_too else other):
                 return self.oracle.equal(_radians(one) if unit else one, other if unit else _radians(other))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import lru_cache
 
 from .agree import same
 from .oracles import Quick, Thorough, Undecided
 from .tokens import Unreadable, flat, spelled, tokens
+from .units import unit_of
 from .values import Value, read
 
 __all__ = ["CHOICE", "GoldUnreadable", "Undecided", "gold_value", "judged", "same_words"]
@@ -24,11 +26,20 @@ class GoldUnreadable(ValueError):
     """The gold answer cannot be read."""
 
 
+_LAST_UNIT = re.compile(r"\\(?:mathrm|text)\{[~\s]*([a-z]{1,3})\}[\s$.]*\Z")
+
+
 @lru_cache(maxsize=5_000)
 def gold_value(gold: str) -> Value:
     """The value of a gold answer. ``GoldUnreadable`` with a reason."""
     try:
-        return read(gold)
+        value = read(gold)
+        unit = _LAST_UNIT.search(gold) if value.kind in ("formula", "words") else None
+        if unit and unit_of(unit[1]) is not None:  # a unit behind a sum of letters, which only a gold answer may have
+            with suppress(Unreadable):
+                inner = read(gold[: unit.start()])
+                return inner._replace(text=value.text) if inner.kind not in ("formula", "words") else value
+        return value
     except Unreadable as error:
         raise GoldUnreadable(str(error)) from None
 

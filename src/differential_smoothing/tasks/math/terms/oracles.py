@@ -61,11 +61,13 @@ class Quick:
         if one == other:
             return True
         a, b = (polynomial(t, self.imaginary) for t in (one, other))
-        decimals = decimal(one) or decimal(other)
+        # a decimal fraction on one side, and on the other what has no end
+        decimals = [decimal(tree) and p is not None and _ends(p) for tree, p in ((one, a), (other, b))]
+        decimals = any(decimals) and not all(p is not None and _ends(p) for p in (a, b))
         if a is not None and b is not None:
             if a == b:
                 return True
-            if not decimals or (_ends(a) and _ends(b)):
+            if not decimals:
                 return False
         if _infinite(one) or _infinite(other):
             return _infinite(one) == _infinite(other) and _infinite(one) is not None
@@ -135,9 +137,6 @@ class Thorough(Quick):
     def rounded(self, one: tuple, other: tuple) -> bool:
         """A decimal fraction for a number that has none: right to six decimals."""
         letters = names(one) | names(other)
-        # numbers that end are exact
-        if all((p := polynomial(t, self.imaginary)) is not None and _ends(p) for t in (one, other)):
-            return False
         close = False
         for point in points(letters)[: 4 if letters else 1]:
             try:
@@ -177,7 +176,7 @@ class Thorough(Quick):
             else:
                 complex_ones.append(same)
         if ratio:
-            return compared >= 3 or (compared >= 1 and not letters)
+            return compared >= 3
         if compared >= 2 or (compared and not letters - {"i"}):
             return True
         return compared + len(complex_ones) >= (2 if letters else 1) and all(complex_ones)
@@ -193,12 +192,10 @@ class Thorough(Quick):
             (a, _, _, real), (b, _, _, real_too) = (value_of(t, context, point, self.imaginary) for t in (one, other))
         except Beyond:
             return None
+        least = context.mp.mpf(10) ** -(110 + 2 * int(extreme))
         if ratio:
-            if not a or not b:
-                return (0, True) if bool(a) != bool(b) else None
-            return a / b, real and real_too
-        size = max(abs(a), abs(b), 1)
-        return abs(a - b) <= size * context.mp.mpf(10) ** -(110 + 2 * int(extreme)), real and real_too
+            return (0, True) if abs(a) <= least or abs(b) <= least else (a / b, real and real_too)
+        return abs(a - b) <= max(abs(a), abs(b), 1) * least, real and real_too
 
 
 def _infinite(tree: tuple) -> int | None:

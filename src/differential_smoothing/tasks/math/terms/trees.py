@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from .tokens import FUNCTIONS, OPENING, Token, Unreadable
 
-__all__ = ["expression", "names", "rename", "top_level"]
+__all__ = ["expression", "is_word", "names", "number", "rename", "top_level"]
 
 MAX_DEPTH, MAX_DIGITS = 40, 400
 CONSTANTS = frozenset(["pi", "e", "infty"])
@@ -27,6 +27,14 @@ _BIG = frozenset("sum prod int lim oint".split())
 _APPLIED = frozenset("fgFG")  # letters that are functions wherever a bracket follows
 ZERO, ONE = ("number", Fraction(0), False), ("number", Fraction(1), False)
 MINUS = ("number", Fraction(-1), False)
+
+
+_SHORT = frozenset("yes no odd even true false none am pm both neither the and or not an at is it in if of on to so we by be he as up us me my do go".split())
+
+
+def is_word(letters: str) -> bool:
+    """Whether letters in a row are a word and no product."""
+    return len(letters) > 3 or letters.lower() in _SHORT or (len(letters) == 3 and letters[0].isupper() and letters[1:].islower())
 
 
 def number(value: int | Fraction) -> tuple:
@@ -138,7 +146,8 @@ class _Reader:
                 value = ("/", value, self.signed())
             elif self._begins_factor():
                 before, after = self.found[self.at - 1], self.next
-                if after.kind == "number" and before.text not in (")", "}", "]", "|"):
+                power = self.at + 1 < len(self.found) and self.found[self.at + 1].text == "^" and before.kind != "number"  # x 3^2
+                if after.kind == "number" and before.text not in (")", "}", "]", "|") and not power:
                     raise Unreadable("a number behind a factor")  # 3 4 and x4
                 mixed = self._mixed(before)
                 value = mixed if mixed is not None else ("*", (value, self.power()))
@@ -303,9 +312,8 @@ class _Reader:
         if token.kind == "word":
             if text.isupper():
                 return self._decorated(text)  # a segment, an angle: AB is not BA
-            if len(text) > 3 or text[0].isupper() or text in ("yes", "no", "odd", "am", "pm", "both", "none", "the", "and", "not"):
+            if is_word(text):
                 raise Unreadable("words")
-            *first, last = text
             self.at -= 1
             self.found = [*self.found[: self.at], *(Token("name", c) for c in text), *self.found[self.at + 1 :]]
             return self._named(self.take())

@@ -31,7 +31,7 @@ _WORDS = _table(
     ("joule joules", "J"), ("watt watts", "W"), ("volt volts", "V"), ("ampere amperes amp amps", "A"), ("ohm ohms", "Ω"), ("hertz", "Hz"), ("pascal pascals", "Pa"),
     ("coulomb coulombs", "C"), ("tesla teslas", "T"), ("mole moles", "mol"), ("acre acres", "acre"), ("hectare hectares", "ha"), ("knot knots", "knot"),
     ("dollar dollars buck bucks usd", "$"), ("cent cents", "¢"), ("euro euros eur", "€"), ("sterling gbp", "£"), ("yen jpy", "¥"), ("rupee rupees rs inr", "₹"),
-    ("yuan rmb cny", "元"), ("percent percentage", PERCENT), ("permille", "‰"), ("unit units", ""), ("point points pt pts", "point"), ("person people persons", "person"),
+    ("yuan rmb cny", "元"), ("percent percentage", PERCENT), ("permille permil promille", "‰"), ("unit units", ""), ("point points pt pts", "point"), ("person people persons", "person"),
     ("parsec parsecs", "pc"), ("angstrom angstroms", "Å"), ("calorie calories", "cal"), ("erg ergs", "erg"), ("dyne dynes", "dyn"), ("bit bits", "bit"), ("byte bytes", "byte"),
 )  # fmt: skip
 _SYMBOLS = _table(
@@ -128,7 +128,7 @@ def unit_of(phrase: str) -> str | None:
     phrase = re.sub(r"\s+", " ", phrase).strip(" .,;")
     if not phrase:
         return ""
-    if phrase in (PERCENT, DEGREE, "‰"):
+    if phrase in _SIGNS.values() or phrase == DEGREE:
         return phrase
     physical = _physical(phrase)
     if physical is not None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from . import units
 from .tokens import FUNCTIONS, OPENING, Token, Unreadable, flat, spelled, tokens
-from .trees import expression, top_level
+from .trees import expression, is_word, top_level
 
 __all__ = ["Value", "read"]
 
@@ -30,7 +30,7 @@ _QUANTIFIED = re.compile(
     r"(?:integers?|numbers?|reals?|constants?|values?(?: of)?|parameters?|functions?)?(?: with| such that| where)?"
 )
 _CLAUSE = re.compile(
-    r"(?:for|where|with)(?: (?:all|any|every|each|some))?(?: (?:real|positive|negative|integer|arbitrary|fixed|complex|odd|even|non-?negative|natural|whole|constant|rational))*"
+    r"(?:for|where|with|any|every|all)(?: (?:all|any|every|each|some))?(?: (?:real|positive|negative|integer|arbitrary|fixed|complex|odd|even|non-?negative|natural|whole|constant|rational))*"
     r"(?: (?:integers?|numbers?|constants?|values? of|parameters?|reals?))? ?(?:[A-Za-z](?: ?(?:,|and) ?[A-Za-z])*)?"
     r"(?: (?:is|are|in|\\in|being)(?: (?:an?|any|some|all|the))?(?: (?:real|positive|negative|arbitrary|fixed|odd|even|natural|whole|constant|non-?negative))*"
     r" ?(?:integers?|numbers?|constants?|reals?|Z|R|N|\\mathbb ?\{?[ZRN]\}?)?)?\.?"
@@ -75,18 +75,17 @@ def _wordy(found: list[Token]) -> bool:
         text = token.text
         if token.kind == "text" and re.search("[A-Za-z]{2}|^[^\x00-\x7f]", text):
             return True
-        if token.kind == "word" and (len(text) > 3 or (text[0].isupper() and text[1:].islower()) or text in _SHORT or text.lower() in ("am", "pm")):
+        if token.kind == "word" and is_word(text):
             return True
         if token.kind in ("word", "text", "name") and not text.isascii():
             return True
     return False
 
 
-_SHORT = frozenset("yes no odd even true false none am pm both neither the and or not".split())
 _KNOWN = frozenset(
     "sum prod int lim partial nabla frac sqrt binom ldots pm mp cup cap setminus emptyset in ne le ge approx sim rightarrow infty pi vec hat bar overline dot ddot mathbb circ "
     "langle rangle begin end cdot angle triangle leftrightarrow mapsto forall exists neg parallel perp subset subseteq equiv dagger star bullet wr ell Vert propto notin oint "
-    "overset underset stackrel".split()
+    "overset underset stackrel pmod bmod pod".split()
 )
 
 
@@ -126,8 +125,11 @@ def _announced(found: list[Token]) -> list[Token]:
         said = " ".join(words).lower().rstrip(":")
         if re.fullmatch(r"(?:so |thus |therefore,? |hence )?(?:the |our |my )?(?:final |correct |right |exact |required )?(?:answer|value|result|solutions?|solution set)(?: is| are| equals)", said):
             return found[at + (at < len(found) and found[at].text == ":") :]
-        if re.fullmatch(r"(?:the |our )?(?:final )?(?:answer|solution|result)", said) and at < len(found) and found[at].text in (":", "="):
-            return found[at + 1 :]
+        if re.fullmatch(r"(?:the |our )?(?:final )?(?:answer|solution|result)", said):
+            if words[-1].endswith(":"):
+                return found[at:]
+            if at < len(found) and found[at].text in (":", "="):
+                return found[at + 1 :]
     if found[0].text.lower() in ("the", "an") and len(found) > 1:
         return found[1:]
     return found
@@ -155,11 +157,15 @@ def _scaled(found: list[Token]) -> list[Token]:
     i = 0
     while i < len(found):
         token = found[i]
-        if token.kind in ("word", "text") and scaled and scaled[-1].kind == "number" and token.text.split(" ")[0] in _SCALES and (len(scaled) == 1 or scaled[-2].kind != "number"):
-            first, _, rest = token.text.partition(" ")
-            scaled += _power_of_ten(str(_SCALES[first]))
-            if rest:
-                scaled.append(Token("text", rest, True))
+        words = token.text.split(" ") if token.kind in ("word", "text") else []
+        if words and words[0] in _SCALES and scaled and (scaled[-1].kind == "scale" or (scaled[-1].kind == "number" and (len(scaled) == 1 or scaled[-2].kind != "number"))):
+            power = 0
+            while words and words[0] in _SCALES:
+                power += _SCALES[words.pop(0)]
+            scaled += _power_of_ten(str(power))
+            scaled[-1] = scaled[-1]._replace(kind="scale")
+            if words:
+                scaled.append(Token("text", " ".join(words), True))
         elif (
             token.text in ("e", "E") and token.kind == "name" and not token.space and scaled and scaled[-1].kind == "number"
             and (len(scaled) == 1 or scaled[-2].text not in ("^", "_"))
@@ -171,7 +177,7 @@ def _scaled(found: list[Token]) -> list[Token]:
         else:
             scaled.append(token)
         i += 1
-    return scaled
+    return [t._replace(kind="sign") if t.kind == "scale" else t for t in scaled]
 
 
 def _exponent(found: list[Token], at: int) -> tuple[str, int] | None:
@@ -203,7 +209,7 @@ def _qualified(found: list[Token]) -> tuple[list[Token], str]:
     depth = 0
     for i, token in enumerate(found):
         depth += (token.text in OPENING) - (token.text in OPENING.values()) if token.kind in ("sign", "command") else 0
-        if i and not depth and token.kind in ("word", "text") and re.match(r"(?:for|where|with)\b", token.text):
+        if i and not depth and token.kind in ("word", "text") and re.match(r"(?:for|where|with|any|every|all)\b", token.text):
             said = re.sub(r"\s+", " ", " ".join(("\\" if t.kind == "command" else "") + t.text for t in found[i:])).replace(" ,", ",")
             if not _CLAUSE.fullmatch(said.strip()):
                 raise Unreadable("words that are no part of an answer")
@@ -245,7 +251,7 @@ def _several(found: list[Token]) -> Value:
     if len(parts) == 1:
         return _statement(parts[0])
     values = [_statement(p) for p in parts]
-    stated = [v.kind in ("named", "equation", "relation") for v in values]
+    stated = [v.kind in ("named", "equation", "relation", "system") for v in values]
     if not any(stated):
         return Value("list", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,))))
     grouped: list[Value] = []
@@ -256,12 +262,19 @@ def _several(found: list[Token]) -> Value:
             name, before, tokens_, quantity = grouped[-1].parts
             items = (*before.parts, value) if before.kind == "list" else (before, value)
             grouped[-1] = Value("named", (name, Value("list", items), tokens_, quantity))
+        elif grouped and grouped[-1].kind == "relation" and grouped[-1].parts[0] == ("ne",) and value.kind == "one":  # x \\ne -1, 4
+            grouped.append(Value("relation", (("ne",), (grouped[-1].parts[1][0], value.parts))))
+            joint = "and"
         else:
-            raise Unreadable("an answer beside an equation")
+            grouped.append(value)
+    if any(v.kind in ("list", "words") for v in grouped):
+        raise Unreadable("an answer beside an equation")
     named = {v.parts[0] for v in grouped if v.kind == "named"}
     if len(named) == 1 and all(v.kind == "named" for v in grouped) and len(grouped) > 1:  # x = 1 or x = 2
         items = tuple(x for v in grouped for x in (v.parts[1].parts if v.parts[1].kind == "list" else (v.parts[1],)))
         return Value("named", (grouped[0].parts[0], Value("list", items), None, grouped[0].parts[3]))
+    if len(grouped) > 1 and any(v.kind == "system" for v in grouped):
+        raise Unreadable("systems in a system")
     return grouped[0] if len(grouped) == 1 else Value("system", (joint, tuple(grouped)))
 
 
@@ -277,11 +290,13 @@ def _outside(found: list[Token]) -> list[Token]:
 
 def _statement(found: list[Token]) -> Value:
     """One side, or sides with relations between them."""
+    if _wrapped(found) and any(t.text in _RELATIONS and t.kind in ("sign", "command") for t in _outside(found[1:-1])) and found[0].text != "langle":
+        return _set(found[1:-1]) if any(t.text in ("|", ":") for t in _outside(found[1:-1])) else _several(found[1:-1])  # [x = 1, y = 2]
     relations = [t for t in _outside(found) if t.kind in ("sign", "command") and t.text in _RELATIONS]
     if not relations:
         return _side(found)
     sides = top_level(found, *_RELATIONS)
-    signs = [t.text for t in relations]
+    signs = ["=" if t.text == "equiv" else t.text for t in relations]
     if "approx" in signs:
         at = signs.index("approx")
         if at == 0 and len(sides[0]) <= 4 and sides[0] and sides[0][0].kind == "name" and sides[0][0].text != "e":
@@ -297,12 +312,21 @@ def _statement(found: list[Token]) -> Value:
     if all(sign == "=" for sign in signs):
         return _equation(sides)
     if signs == ["ne"]:
-        return Value("relation", (("ne",), tuple(expression(s) for s in sides)))
+        excluded = _side(sides[1])
+        if excluded.kind in ("list", "{}"):
+            return Value("system", ("and", tuple(_unequal(sides[0], v) for v in excluded.parts)))
+        return _unequal(sides[0], excluded)
     if len(set(s in ("<", "le") for s in signs)) == 1 and all(s in _ORDER for s in signs):
         trees = tuple(expression(units.split(side)[0]) for side in sides)
         order = tuple(_ORDER[s] for s in signs)
         return Value("relation", (order, trees)) if signs[0] in ("<", "le") else Value("relation", (order[::-1], trees[::-1]))
     raise Unreadable("relations that are not read")
+
+
+def _unequal(name: list[Token], value: Value) -> Value:
+    if value.kind != "one":
+        raise Unreadable("cannot be read as mathematics")
+    return Value("relation", (("ne",), (expression(name), value.parts)))
 
 
 def _member(sides: list[list[Token]]) -> Value:
@@ -316,7 +340,7 @@ def _equation(sides: list[list[Token]]) -> Value:
     left = "".join(t.text for t in first)
     if _is_name(first):
         return Value("named", (left, _side(last), first, True))
-    if first and first[0].text == "(" and len(top_level(first[1:-1], ",")) > 1 and all(map(_is_name, top_level(first[1:-1], ","))):
+    if _wrapped(first) and first[0].text == "(" and len(top_level(first[1:-1], ",")) > 1 and all(map(_is_name, top_level(first[1:-1], ","))):
         return Value("named", (left, _side(last), first, True))  # (x, y) = (1, 2)
     if _is_quantity(first):
         return Value("named", (left, _side(last), None, True))
@@ -333,6 +357,9 @@ _NAME = re.compile(
 )
 
 
+_DENIAL = re.compile(r"\b(?:not|no|never|maybe|perhaps|possibly|or|twice|half|double|if|unless|about|wrong|neither|either|than|least|most)\b", re.IGNORECASE)
+
+
 def _is_name(found: list[Token]) -> bool:
     """x, f(x), m_{max}, P(A \\cap B): one quantity, and no number."""
     if len(found) > 24 or (found and found[0].kind == "number"):
@@ -341,8 +368,19 @@ def _is_name(found: list[Token]) -> bool:
         return False
     if len(found) == 1 and found[0].text in ("e", "i"):
         return False
-    if found and found[0].kind in ("word", "text") and len(found) == 1:
-        return len(found[0].text) > 3 and re.fullmatch("[A-Za-z]+(?: [A-Za-z]+){0,2}", found[0].text) is not None or found[0].text.isupper()
+    if found and all(t.kind in ("word", "text") for t in found):
+        said = " ".join(t.text for t in found)
+        return said.isupper() or (len(said) > 3 and re.fullmatch("[A-Za-z]+(?: [A-Za-z]+){0,3}", said) is not None and not _DENIAL.search(said))
+    subscript = 0
+    for i, token in enumerate(found):  # words have no place in a name but in its subscript
+        if token.text == "{" and (subscript or (i and found[i - 1].text == "_")):
+            subscript += 1
+        elif token.text == "}" and subscript:
+            subscript -= 1
+        elif token.kind in ("word", "text") and not subscript and (i == 0 or found[i - 1].text != "_") and not token.text.isupper() and token.text not in ("Var", "Cov"):
+            return False
+    if len(found) > 3 and found[0].text in ("P", "E", "Var", "Cov") and found[1].text in ("(", "[") and _wrapped(found[1:]):
+        return True  # P(X = 4)
     return _NAME.fullmatch("".join(t.text for t in found)) is not None
 
 
@@ -452,19 +490,26 @@ def _without_degrees(tree: tuple) -> tuple[tuple, bool]:
     return without(tree), True
 
 
-def _enclosed(found: list[Token]) -> Value | None:
-    """(1, 2), [0, 1), {1, 2}, a set with a condition; None if the brackets are those of an expression."""
-    first, last = found[0], found[-1]
-    if first.kind not in ("sign", "command") or first.text not in ("(", "[", "\\{", "langle") or len(found) < 2:
-        return None
-    if last.text not in (")", "]", "\\}", "rangle"):
-        return None
+def _wrapped(found: list[Token]) -> bool:
+    """Whether one pair of brackets is around everything, which may be two of an interval."""
+    if len(found) < 2 or any(t.kind not in ("sign", "command") for t in (found[0], found[-1])):
+        return False
+    if found[0].text not in ("(", "[", "\\{", "langle") or found[-1].text not in (")", "]", "\\}", "rangle"):
+        return False
     depth = 0
     for i, token in enumerate(found):
         if token.kind in ("sign", "command"):
             depth += (token.text in OPENING) - (token.text in OPENING.values())
         if not depth and i < len(found) - 1:
-            return None
+            return False
+    return not depth
+
+
+def _enclosed(found: list[Token]) -> Value | None:
+    """(1, 2), [0, 1), {1, 2}, a set with a condition; None if the brackets are those of an expression."""
+    if not _wrapped(found):
+        return None
+    first, last = found[0], found[-1]
     inside = found[1:-1]
     if first.text == "\\{":
         return _set(inside)
@@ -479,7 +524,7 @@ def _enclosed(found: list[Token]) -> Value | None:
 
 def _set(inside: list[Token]) -> Value:
     bar = [i for i, t in enumerate(inside) if t.text in ("|", ":") and t.kind == "sign"]
-    if bar:
+    if bar and (len(bar) % 2 or inside[bar[0]].text == ":") and not any(t.text == "," for t in inside[: bar[0]]):
         condition = inside[bar[0] + 1 :]
         variable = "".join(t.text for t in inside[: bar[0]] if t.text not in "{}")
         variable = variable.split("in")[0].strip() if "inmathbbR" in variable else variable
