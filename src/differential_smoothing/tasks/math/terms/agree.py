@@ -29,12 +29,20 @@ class Differs(Exception):
 def same(gold: Value, answer: Value, oracle: Any) -> tuple[bool, str]:
     """(equal, reason). ``Undecided`` if the oracle cannot say."""
     try:
+        if answer.rounded is not None and not _rounds(answer, oracle):
+            return False, "contradicts itself"
         if gold.qualifier and answer.qualifier and gold.qualifier != answer.qualifier:
             return False, "has another condition than the gold answer"
         equal = _Comparison(oracle).same(gold, answer)
     except Differs as reason:
         return False, str(reason)
     return equal, "" if equal else "differs from the gold answer"
+
+
+def _rounds(answer: Value, oracle: Any) -> bool:
+    """Whether the decimal fraction behind \\approx is that of the value before it, to its last digit."""
+    value = answer.parts[1] if answer.kind in ("named", "equation") else answer
+    return value.kind == "one" and oracle.near(value.parts, answer.rounded)
 
 
 class _Comparison:
@@ -61,6 +69,7 @@ class _Comparison:
     def value_of(self, gold: Value, answer: Value) -> Value:
         """What an answer says where the gold answer is no equation: what stands after the last =."""
         if answer.kind in ("named", "equation"):
+            self.consistent(answer)
             return answer.parts[1]
         if answer.kind == "system" and all(v.kind == "named" for v in answer.parts[1]):
             stated = answer.parts[1]
@@ -74,6 +83,17 @@ class _Comparison:
                     raise Differs("names in an order that the gold answer does not have")
                 return Value("()", tuple(v.parts[1] for v in in_order))
         return answer
+
+    def consistent(self, answer: Value) -> None:
+        """``Differs`` where a chain such as 2 + 2 = 5 contradicts itself."""
+        value = answer.parts[1]
+        if answer.kind == "named":
+            if not all(self._alike(value, side) for side in answer.parts[4]):
+                raise Differs("contradicts itself")
+        elif answer.parts[0] and value.kind == "one" and not names(value.parts) - {"i"}:
+            constant = [side for side in answer.parts[0][:-1] if not names(side) - {"i"}]
+            if not all(self.oracle.equal(value.parts, side) for side in constant):
+                raise Differs("contradicts itself")
 
     def equation(self, gold: Value, answer: Value) -> bool:
         if answer.kind not in ("named", "equation"):
@@ -95,13 +115,16 @@ class _Comparison:
 
     def named(self, gold: Value, answer: Value) -> bool | None:
         """Two equations name = value; None if they have to be compared as equations."""
-        (name, value, _, _), (other, given, _, _) = gold.parts, answer.parts
+        (name, value, *_), (other, given, *_) = gold.parts, answer.parts
+        if gold.parts[4] or answer.parts[4]:
+            self.consistent(gold)
+            self.consistent(answer)
         if _spelling(name) == _spelling(other):
             return self.plain(value, given)
         function, other_function = re.fullmatch(r"(.+)\((.+)\)", name), re.fullmatch(r"(.+)\((.+)\)", other)
         if function and other_function and function[1] == other_function[1]:  # f(x) = x + 1 and f(n) = n + 1
             old, new = other_function[2], function[2]
-            if len(old) == len(new) == 1 and old.isalpha() and new.isalpha() and given.kind == value.kind == "one" and new not in names(given.parts):
+            if len(old) == len(new) == 1 and old.islower() and new.islower() and given.kind == value.kind == "one" and new not in names(given.parts):
                 return self.plain(value, given._replace(parts=rename(given.parts, old, new)))
             return False
         if (function and len(function[2]) == 1 and other == "y") or (other_function and len(other_function[2]) == 1 and name == "y"):
@@ -266,6 +289,18 @@ class _Comparison:
         return all(self.oracle.equal(a, b) for r, s in zip(one, other) for a, b in zip(r, s))
 
     def set_of(self, gold: tuple[Value, ...], answer: tuple[Value, ...]) -> bool:
+        """In any order. A root that is written twice counts once, unless both write some twice."""
+        if len(gold) == len(answer) or min(len(gold), len(answer)) < 2:
+            free = list(answer)
+            for one in gold:
+                found = next((other for other in free if self._alike(one, other)), None)
+                if found is None:
+                    return len(gold) == 1 != len(answer) and all(self._alike(gold[0], other) for other in answer)
+                free.remove(found)
+            return not free or all(any(self._alike(one, other) for one in gold) for other in free)
+        fewer = gold if len(gold) < len(answer) else answer
+        if any(self._alike(a, b) for i, a in enumerate(fewer) for b in fewer[:i]):
+            return False
         return all(any(self._alike(a, b) for b in answer) for a in gold) and all(any(self._alike(a, b) for a in gold) for b in answer)
 
     def tuple_of(self, gold: Value, answer: Value) -> bool:
@@ -385,7 +420,7 @@ def _components(value: Value) -> tuple[Value, ...]:
     letters = name[1:-1].split(",") if name.startswith("(") else []
     if given.kind != "()" or len(letters) != len(given.parts) or len(letters) < 2:
         return ()
-    return tuple(Value("named", (letter, part, None, True)) for letter, part in zip(letters, given.parts))
+    return tuple(Value("named", (letter, part, None, True, ())) for letter, part in zip(letters, given.parts))
 
 
 def _sides(value: Value) -> tuple | None:

@@ -121,8 +121,8 @@ def same_words(one: str, other: str) -> bool:
     sign and the case of single letters count: "all but -2" is not "all but 2"."""
 
     def normal(text: str) -> list[str]:
-        words = [w.strip(".-:") for w in re.findall(r"[\w:/.-]+", text.lower())]
-        return [w for w in words if w and w not in ("the", "a", "an")]
+        words = [w.strip(".-:") for w in re.findall(r"[\w:/.-]+", text)]
+        return [w.lower() if len(w) > 1 else w for w in words if w and w.lower() not in ("the", "a", "an")]
 
     def exact(text: str) -> str:
         text = re.sub(r"[A-Za-z]{2,}", lambda m: m.group().lower(), text)

@@ -96,8 +96,8 @@ class Digits:
         return float(self.mp.log10(size)) if size else 0.0
 
 
-def points(names: frozenset[str]) -> list[dict[str, float]]:
-    """Points where expressions in these names are compared: four with positive coordinates, two with both signs."""
+def points(names: frozenset[str], whole: bool = False) -> list[dict[str, float]]:
+    """Points where expressions in these names are compared: four with positive coordinates, two with both signs, and with ``whole`` some of whole numbers."""
     found = []
     for place, scale in enumerate((0.37, 1.61, 6.83, 23.7, -1.37, -3.1)):
         point = {}
@@ -106,6 +106,8 @@ def points(names: frozenset[str]) -> list[dict[str, float]]:
             sign = -1 if scale < 0 and (share * 64 % 1 < 0.7 or not i) else 1
             point[name] = sign * abs(scale) * (1 + round(share, 6))
         found.append(point)
+    for k in range(10 if whole else 0):
+        found.append({name: float((k * (2 * i + 1) + 3 * i) % 11 + 1) for i, name in enumerate(sorted(names))})
     return found
 
 
@@ -239,7 +241,7 @@ class _Evaluation:
             return (max if name == "max" else min)(x.real for x in a) * one
         if name in ("gcd", "lcm"):
             if any(x.imag or x.real != int(x.real) for x in a):
-                raise Beyond
+                return self.unknown(name, a)
             return getattr(math, name)(*(int(x.real) for x in a)) * one
         if name in ("sin", "cos", "tan", "ln", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "factorial"):
             return call(name, a[0])

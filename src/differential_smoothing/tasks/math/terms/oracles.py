@@ -110,6 +110,16 @@ class Quick:
             return False
         return not a.imag and not b.imag and a.real < b.real - 1e-9
 
+    def near(self, value: tuple, rounded: tuple) -> bool:
+        """Whether ``rounded`` is ``value`` to the last digit that is written of it, or a percent of it."""
+        try:
+            a, b = (value_of(t, self._context, {}, self.imaginary)[0] for t in (value, rounded))
+        except Beyond:
+            return bool(names(value))  # x \\approx 2 in letters: there is nothing to contradict
+        written = _first_number(rounded)
+        step = 10.0 ** -len(f"{written:.12f}".rstrip("0").partition(".")[2]) * (abs(b / written) if written else 1)  # 2.5 * 10^6: the last digit is 10^5
+        return abs(a - b) <= 1.01 * step
+
     def differ(self, one: tuple, other: tuple) -> bool:
         """Whether double precision is enough to tell them apart."""
         for point in points(names(one) | names(other))[:4]:
@@ -156,8 +166,11 @@ class Thorough(Quick):
         letters = names(one) | names(other)
         compared, complex_ones = 0, []
         seen = None
-        for place, point in enumerate(points(letters)):
-            if place and not letters - {"i"} or (not ratio and compared >= 4 and place < 4):
+        stepped = _stepped(one) or _stepped(other)
+        if stepped and names(one) != names(other):
+            return False
+        for place, point in enumerate(points(letters, whole=stepped)):
+            if place and not letters - {"i"}:
                 break
             outcome = self._at(one, other, point, ratio)
             if outcome is None:
@@ -196,6 +209,25 @@ class Thorough(Quick):
         if ratio:
             return (0, True) if abs(a) <= least or abs(b) <= least else (a / b, real and real_too)
         return abs(a - b) <= max(abs(a), abs(b), 1) * least, real and real_too
+
+
+def _first_number(tree: tuple) -> float:
+    """The first number that is written in a tree, but for the sign; 0 if there is none."""
+    if tree[0] == "number":
+        return float(tree[1])
+    if tree[0] == "name":
+        return 0.0
+    parts = tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:]
+    return next((x for t in parts if isinstance(t, tuple) and (x := _first_number(t)) not in (0.0, -1.0)), 0.0)
+
+
+def _stepped(tree: tuple) -> bool:
+    """Whether a function with steps or corners is in the tree."""
+    if tree[0] in ("number", "name"):
+        return False
+    if tree[0] == "call" and tree[1] in ("floor", "ceil", "abs", "max", "min", "sgn"):
+        return True
+    return any(isinstance(t, tuple) and _stepped(t) for t in (tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:]))
 
 
 def _infinite(tree: tuple) -> int | None:

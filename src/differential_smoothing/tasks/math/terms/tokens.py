@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["FUNCTIONS", "MAX_ANSWER", "OPENING", "Token", "Unreadable", "closing_brace", "flat", "spelled", "tokens"]
+__all__ = ["FUNCTIONS", "GAP", "MAX_ANSWER", "OPENING", "Token", "Unreadable", "closing_brace", "flat", "spelled", "tokens"]
 
+GAP = "\x05"  # white space that may keep two answers apart
 MAX_ANSWER = 1_000  # characters of an answer; longer ones are refused
 
 
@@ -78,7 +79,7 @@ FUNCTIONS = frozenset(
 )
 OPENING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle", "lfloor": "rfloor", "lceil": "rceil"}
 _TOKEN = re.compile(
-    r"(\s+)|(\d+(?:\.\d+)?|\.\d+)|\x02([^\x02\x03]*)\x03|\\([A-Za-z]+)|([A-Za-z]+)|(\\[{}|%$#&\\])|(:=|==|<=|>=|!=|[-+*/^_(){}\[\]|,;:=<>!'%&$.?\"@#~`])"
+    r"(\s+)|(\d+(?:\.\d+)?|\.\d+)|\x02([^\x02\x03]*)\x03|\\([A-Za-z]+)|([A-Za-z]+)|(\\[{}|%$#&\\])|(:=|==|<=|>=|!=|[-+*/^_(){}\[\]|,;:=<>!'%&$.?\"@#~`\x05])"
 )
 _TYPED = {":=": "=", "==": "=", "<=": "le", ">=": "ge", "!=": "ne", "\\|": "|", "\\%": "%", "\\&": "&"}
 _PLAIN_NAMES = {"pi": "pi", "infinity": "infty", "inf": "infty", "oo": "infty", "theta": "theta", "alpha": "alpha", "beta": "beta", "gamma": "gamma",
@@ -108,7 +109,7 @@ def spelled(text: str, *, thousands: bool = True) -> str:
     text = text.replace("\\$", "\\dollar ")
     if text.count("$") % 2:  # one that ends no formula is an amount's
         text = _AMOUNT.sub(r"\\dollar ", text, count=1)
-    text = text.replace("$", " ")
+    text = re.sub(r"(?<=[\w)}\]])\$\s+\$(?=[\w\\(])|(?<=[\w)}\]])\s*\\q?quad(?![A-Za-z])\s*(?=[\w\\(])", GAP, text).replace("$", " ")
     text = _BRACED_AMOUNT.sub(r"\1", text) if thousands else text
     text = _THOUSANDS.sub(_number, text) if thousands else text.replace("{,}", ",")
     text = text.replace("{,}", ",")
@@ -127,9 +128,14 @@ def spelled(text: str, *, thousands: bool = True) -> str:
     return text
 
 
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_MARKS = {2: " ", 3: " ", 4: " \\\\ ", 5: " "}
+
+
 def flat(text: str) -> str:
-    """``spelled`` text as it reads, without marks."""
-    return re.sub(r"\s+", " ", text.replace("\x02", " ").replace("\x03", " ").replace("\x04", " \\\\ ")).strip()
+    """``spelled`` text as it reads, without marks, and its commands in one spelling."""
+    text = _COMMAND.sub(lambda m: "\\" + known if len(known := _COMMANDS.get(m[1], m[1])) > 1 else f" {known} ", text.translate(_MARKS))
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def tokens(text: str) -> list[Token]:

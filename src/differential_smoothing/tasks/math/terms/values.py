@@ -11,10 +11,11 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from . import units
-from .tokens import FUNCTIONS, OPENING, Token, Unreadable, flat, spelled, tokens
+from .tokens import FUNCTIONS, GAP, OPENING, Token, Unreadable, flat, spelled, tokens
 from .trees import expression, is_word, top_level
 
 __all__ = ["Value", "read"]
@@ -44,13 +45,14 @@ class Value(NamedTuple):
     unit: str = ""
     qualifier: str = ""  # "all integers", "k in Z": a condition that is written beside the answer
     text: str = ""  # the whole answer as it reads, of the outermost value
+    rounded: tuple | None = None  # what stands behind \\approx
 
 
 def read(answer: str, *, thousands: bool = True) -> Value:
     """The value of an answer. ``Unreadable`` with a reason if it has none."""
     marked = spelled(answer, thousands=thousands)
     text = flat(marked)
-    found = tokens(marked)
+    found = _without_gaps(tokens(marked))
     if not found:
         raise Unreadable("no answer found")
     if (word := text.lower()) in _NUMBER_WORDS:
@@ -67,7 +69,15 @@ def read(answer: str, *, thousands: bool = True) -> Value:
     top_level(found)  # brackets that do not match are no formula
     if not _formula(found):
         raise reason
-    return Value("formula", tuple(t.text for t in found), text=text)
+    return Value("formula", tuple(t.text for t in found if t.text != GAP), text=text)
+
+
+def _without_gaps(found: list[Token]) -> list[Token]:
+    """Without white space that keeps no two equations apart."""
+    if sum(t.kind in ("sign", "command") and t.text in _RELATIONS for t in found) < 2:
+        return [t for t in found if t.text != GAP]
+    outside = set(map(id, _outside(found)))
+    return [t for t in found if t.text != GAP or id(t) in outside]
 
 
 def _wordy(found: list[Token]) -> bool:
@@ -242,12 +252,13 @@ def _meaning(said: str) -> str:
 
 def _several(found: list[Token]) -> Value:
     """Statements that commas, "or" and "and" join."""
-    parts = [p for p in top_level(found, ",", ";", "or", "and") if p]
+    parts = [p for part in top_level(found, ",", ";", "or", "and") for p in _apart(part) if p]
     if len(parts) > MAX_PARTS:
         raise Unreadable("too many answers")
     if not parts:
         raise Unreadable("no answer found")
     joint = next((t.text for t in _outside(found) if t.text in ("or", "and")), ",")
+    parts = [[t for t in p if t.text != GAP] for p in parts]
     if len(parts) == 1:
         return _statement(parts[0])
     values = [_statement(p) for p in parts]
@@ -259,9 +270,9 @@ def _several(found: list[Token]) -> Value:
         if is_statement:
             grouped.append(value)
         elif grouped and grouped[-1].kind == "named":  # n = 1, 3
-            name, before, tokens_, quantity = grouped[-1].parts
+            name, before, tokens_, quantity, between = grouped[-1].parts
             items = (*before.parts, value) if before.kind == "list" else (before, value)
-            grouped[-1] = Value("named", (name, Value("list", items), tokens_, quantity))
+            grouped[-1] = Value("named", (name, Value("list", items), tokens_, quantity, between))
         elif grouped and grouped[-1].kind == "relation" and grouped[-1].parts[0] == ("ne",) and value.kind == "one":  # x \\ne -1, 4
             grouped.append(Value("relation", (("ne",), (grouped[-1].parts[1][0], value.parts))))
             joint = "and"
@@ -272,10 +283,20 @@ def _several(found: list[Token]) -> Value:
     named = {v.parts[0] for v in grouped if v.kind == "named"}
     if len(named) == 1 and all(v.kind == "named" for v in grouped) and len(grouped) > 1:  # x = 1 or x = 2
         items = tuple(x for v in grouped for x in (v.parts[1].parts if v.parts[1].kind == "list" else (v.parts[1],)))
-        return Value("named", (grouped[0].parts[0], Value("list", items), None, grouped[0].parts[3]))
+        if any(v.parts[4] for v in grouped):
+            raise Unreadable("chains of equations beside each other")
+        return Value("named", (grouped[0].parts[0], Value("list", items), None, grouped[0].parts[3], ()))
     if len(grouped) > 1 and any(v.kind == "system" for v in grouped):
         raise Unreadable("systems in a system")
     return grouped[0] if len(grouped) == 1 else Value("system", (joint, tuple(grouped)))
+
+
+def _apart(found: list[Token]) -> list[list[Token]]:
+    """Equations that only white space keeps apart: y = 1 \\quad y = 2."""
+    parts = top_level(found, GAP)
+    if len(parts) > 1 and all(any(t.text in _RELATIONS and t.kind in ("sign", "command") for t in _outside(p)) for p in parts if p):
+        return parts
+    return [[t for t in found if t.text != GAP]]
 
 
 def _outside(found: list[Token]) -> list[Token]:
@@ -302,7 +323,16 @@ def _statement(found: list[Token]) -> Value:
         if at == 0 and len(sides[0]) <= 4 and sides[0] and sides[0][0].kind == "name" and sides[0][0].text != "e":
             signs[0] = "="  # P \approx 0.25
         else:  # what stands before it is exact
-            sides, signs = sides[: at + 1], signs[:at]
+            rounded = _side(sides[at + 1]) if at == len(signs) - 1 and sides[at + 1] else None
+            if rounded is None or rounded.kind != "one" or rounded.parts[0] == "name":
+                raise Unreadable("an approximation that is no number")
+            value = _stated(sides[: at + 1], signs[:at])
+            percent = rounded.unit == "%"
+            return value._replace(rounded=("/", rounded.parts, ("number", Fraction(100), False)) if percent else rounded.parts)
+    return _stated(sides, signs)
+
+
+def _stated(sides: list[list[Token]], signs: list[str]) -> Value:
     if not signs:
         return _side(sides[0])
     if any(not side for side in sides):
@@ -332,18 +362,19 @@ def _unequal(name: list[Token], value: Value) -> Value:
 def _member(sides: list[list[Token]]) -> Value:
     name = "".join(t.text for t in sides[0])
     value = _side(sides[1])
-    return Value("named", (name, value, sides[0], True))
+    return Value("named", (name, value, sides[0], True, ()))
 
 
 def _equation(sides: list[list[Token]]) -> Value:
     first, last = sides[0], sides[-1]
     left = "".join(t.text for t in first)
+    between = tuple(map(_side, sides[1:-1]))
     if _is_name(first):
-        return Value("named", (left, _side(last), first, True))
+        return Value("named", (left, _side(last), first, True, between))
     if _wrapped(first) and first[0].text == "(" and len(top_level(first[1:-1], ",")) > 1 and all(map(_is_name, top_level(first[1:-1], ","))):
-        return Value("named", (left, _side(last), first, True))  # (x, y) = (1, 2)
+        return Value("named", (left, _side(last), first, True, between))  # (x, y) = (1, 2)
     if _is_quantity(first):
-        return Value("named", (left, _side(last), None, True))
+        return Value("named", (left, _side(last), None, True, between))
     try:
         trees = tuple(expression(s) for s in sides)
     except Unreadable:
