@@ -73,7 +73,7 @@ def respelled(gold: str) -> dict[str, str]:
     if len(terms) == 2 and terms[0].strip() and "$" not in inside and not re.search(r"[-=<>,:;(\[{|]|\\[lg]e|\\text|\\pm|\\in|\\mathrm|\\approx|[A-Za-z]{3}", re.sub(r"\\(?:frac|sqrt|pi|ln|sin|cos)", "", inside)):
         found["order of a sum"] = f"{terms[1].strip()}+{terms[0].strip()}"
     for unit, words in _UNITS:
-        if inside.endswith(unit) and not re.search("sin|cos|tan", gold) and inside.count("circ") < 2:
+        if inside.endswith(unit) and not re.search("sin|cos|tan", gold) and inside.count("circ") < 2 and inside.count("ft") < 2:
             found["units written out"] = inside.removesuffix(unit) + words
     return {kind: text for kind, text in found.items() if text != gold}
 

@@ -202,13 +202,13 @@ def _forms(answers: Sequence[Value]) -> list[str]:
     unknown = []
     for answer in answers:
         text = answer.text
-        number = polynomial(answer.parts) if answer.kind == "one" else None
-        if answer.kind == "words" or CHOICE.fullmatch(text):
-            found[text] = " ".join(text.lower().strip("()").split())
-        elif number is not None and number.keys() <= {(1, ())}:
-            found[text] = str(number.get((1, ()), 0))
-        elif (known := _FORMS.get(text)) is not None:
+        if (known := _FORMS.get(text)) is not None:
             found[text] = known
+        elif answer.kind == "words" or CHOICE.fullmatch(text):
+            found[text] = " ".join(text.lower().strip("()").split())
+        elif answer.kind == "one" and (number := polynomial(answer.parts)) is not None and number.keys() <= {(1, ())}:
+            found[text] = str(number.get((1, ()), 0))
+            _FORMS.put(text, found[text])
         elif text not in unknown:
             unknown.append(text)
     for text, (form, reason) in zip(unknown, _run([["form", text] for text in unknown])):

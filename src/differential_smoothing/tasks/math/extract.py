@@ -25,6 +25,7 @@ _ANCHOR = re.compile(
     r"[*_:\s]{0,6}(?:(?:therefore|thus|then|simply|just)\b)?[,:\s]{0,3}",
     re.IGNORECASE,
 )
+_KEYWORD = re.compile("[Aa]nswer|ANSWER|[Oo]ption|[Cc]hoice")  # no anchor is without one
 _SPANS = re.compile(
     r"\$\$([^$]{1,1000})\$\$|(?<!\\)\$([^$\n]{1,1000})(?<!\\)\$|\\\(([^\n]{1,1000}?)\\\)|\\\[([^$]{1,1000}?)\\\]"
 )
@@ -174,13 +175,14 @@ def _marked(text: str) -> str | None:
     return line if line and any(c.isdigit() for c in line) and (line[0] in "-−+$€£\\(.[{*" or line[0].isdigit() or "=" in line) else None
 
 
-def _last(pattern: re.Pattern, text: str) -> re.Match | None:
-    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+def _last(pattern: re.Pattern, text: str, start: int = 0) -> re.Match | None:
+    return next(iter(deque(pattern.finditer(text, start), maxlen=1)), None)
 
 
 def _announced(text: str) -> str | None:
     """What follows the last "the answer is" or "Answer:"."""
-    last = _last(_ANCHOR, text)
+    first = _KEYWORD.search(text)
+    last = _last(_ANCHOR, text, max(0, first.start() - 10)) if first else None
     if last is None:
         return None
     rest = text[last.end() : last.end() + MAX_ANSWER].lstrip().lstrip("*").lstrip()

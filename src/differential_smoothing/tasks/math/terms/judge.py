@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from fractions import Fraction
 from functools import lru_cache
 
 from .agree import same
@@ -20,6 +21,9 @@ UNREADABLE = "cannot be read as mathematics"
 CHOICE = re.compile(r"(?:option |choice |answer )?\(?([A-J])\)?[.:)]?", re.IGNORECASE)
 _LABEL = re.compile(r"(?:\(([A-J])\)|([A-J]) ?[.):]) ?(?=\S)")
 _OTHER_LABEL = re.compile(r"(?<![A-Za-z\\])(?!A (?:[a-z]{2,}))[A-J](?![A-Za-z'(^_])|\([A-Ja-j]\)|(?<![A-Za-z])[a-j][).](?!\w)")
+
+
+_PLAIN = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")  # most answers are
 
 
 class GoldUnreadable(ValueError):
@@ -46,6 +50,9 @@ def gold_value(gold: str) -> Value:
 
 def judged(gold: str, answer: str, thorough: bool = False) -> tuple[bool, str]:
     """(equal, reason). ``Undecided`` if only the thorough comparison can say; ``GoldUnreadable``."""
+    if _PLAIN.fullmatch(gold) and _PLAIN.fullmatch(answer):
+        equal = Fraction(gold) == Fraction(answer)
+        return equal, "" if equal else DIFFERS
     wanted = gold_value(gold)
     try:
         said = flat(spelled(answer))

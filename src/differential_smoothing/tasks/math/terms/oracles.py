@@ -167,7 +167,7 @@ class Thorough(Quick):
         compared, complex_ones = 0, []
         seen = None
         stepped = _stepped(one) or _stepped(other)
-        if stepped and names(one) != names(other):
+        if stepped and names(one) - {"i"} != names(other) - {"i"}:
             return False
         for place, point in enumerate(points(letters, whole=stepped)):
             if place and not letters - {"i"}:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from . import units
 from .tokens import FUNCTIONS, GAP, OPENING, Token, Unreadable, flat, spelled, tokens
-from .trees import expression, is_word, top_level
+from .trees import expression, is_word, number, top_level
 
 __all__ = ["Value", "read"]
 
@@ -48,8 +48,13 @@ class Value(NamedTuple):
     rounded: tuple | None = None  # what stands behind \\approx
 
 
+_INTEGER = re.compile("-?[0-9]{1,30}")
+
+
 def read(answer: str, *, thousands: bool = True) -> Value:
     """The value of an answer. ``Unreadable`` with a reason if it has none."""
+    if _INTEGER.fullmatch(answer):
+        return Value("one", number(int(answer)), text=answer)
     marked = spelled(answer, thousands=thousands)
     text = flat(marked)
     found = _without_gaps(tokens(marked))
