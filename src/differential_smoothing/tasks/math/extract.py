@@ -19,7 +19,7 @@ __all__ = ["boxed", "extract"]
 TAIL = 20_000  # characters at the end of a completion in which the answer must stand
 BOXES = 20  # in one list
 
-_END_TOKEN = re.compile(r"(?:<[|｜][^<>\s]{1,40}[|｜]>|</?s>|<eos>|<pad>|<bos>|<end_of_turn>|<eot>|\[/?INST\])\s*\Z")
+_END_TOKEN = re.compile(r"(?:<[|｜][^<>\s]{1,40}[|｜]>|</?s>|<eos>|<pad>|<bos>|<end_of_turn>|<eot>|\[/?(?:INST|EOS|END)\])\s*\Z")
 _ANCHOR = re.compile(
     r"\b(?:answers?|(?:correct|right) (?:option|choice))\b(?:[*_\s]{0,4}to (?:the|this) (?:question|problem))?[*_\s]{0,4}(?:(?:should be|would be|must be|is|are|equals)\b|=|:)"
     r"[*_:\s]{0,6}(?:(?:therefore|thus|then|simply|just)\b)?[,:\s]{0,3}",
@@ -46,7 +46,7 @@ _PLACEHOLDER = re.compile(
 )
 # --- words before and behind an answer
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|without|except|rather than|instead of)|n't)(?:\s+(?:be|equal(?: to)?|simply|just|the|a|exactly|is|necessarily|really|actually))*[\s$:*(\\\[{]*\Z",
+    r"(?:\b(?:not|never|neither|nor|cannot|without|except|rather than|instead of)|n't)(?:\s+(?:be|equal(?: to)?|simply|just|the|a|exactly|is|necessarily|really|actually))*[\s$:*(\\\[{}]*\Z",
     re.IGNORECASE,
 )
 _CHANGED = re.compile(
@@ -54,12 +54,19 @@ _CHANGED = re.compile(
     r"possibly|probably|might be|could be|may be|either|nearly|almost|square of|root of|negative|minus|plus|times|by)[\s$:*(\\\[]*\Z",
     re.IGNORECASE,
 )
-_OTHERS = re.compile(r"[\d)}$%]\s*(?:,?\s*(?:or|and/or))\s+(?:maybe |possibly |perhaps |even )?[\s$(*\\]*\Z", re.IGNORECASE)
+_OTHERS = re.compile(r"\b(?:between|from)\b[^.!?\n]{0,40}\b(?:and|to)[\s$(\\]*\Z|[\d)}$%]\s*(?:,?\s*(?:or|and/or))\s+(?:maybe |possibly |perhaps |even )?[\s$(*\\]*\Z", re.IGNORECASE)
 _WRONG = re.compile(r"(?:is|was|seems|looks|would be)\s+(?:not\b|wrong|incorrect|false|too)|(?:isn|wasn)'t|\(?(?:wrong|incorrect)\b", re.IGNORECASE)
 _HEDGE = re.compile(r"\b(?:or|maybe|possibly|perhaps|either|might|could|unless|unsure|not sure)\b", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?=[\s*]|\Z)|\n")
+_RETRACTED = re.compile(r"\b(?:wait|hold on|oops|scratch that|correction)\b|\b(?:that|this|it)(?: is|'s| was) (?:wrong|incorrect|not right|not correct)|\bno, (?:it|that|the)", re.IGNORECASE)
+_DOUBTED = re.compile(
+    r"(?:\bif (?:that |we say |we assume )?(?:the |my |our )?|\b(?:false|wrong|untrue|unlikely|doubt|doubtful|nobody|no one|hardly|deny|denies|suppose|supposing|assume|assuming)\b[^.!?\n]{0,40}|"
+    r"\bnot (?:true|clear|sure|certain|the case)\b[^.!?\n]{0,30}|n't (?:think|believe|say|know)\b[^.!?\n]{0,30})\Z",
+    re.IGNORECASE,
+)
+_UNSURE = re.compile(r"\b(?:not|never|neither|nor|could|might|may|maybe|perhaps|possibly|probably|unknown|unclear|guess|than|if|unless|or|cannot|wrong|false|most|least|twice|half|double|but)\b|n't", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.?](?=[\s*]|\Z)|(?<![\d$)\]}])!(?=[\s*]|\Z)|\n")
 _REASON = re.compile(r",?\s(?:since|because|which|as|so|hence|where|therefore|thus|when|after|for|with|at|we|this|that|it|I|given|using|obtained|found)\s", re.IGNORECASE)
-_COPULA = re.compile(r"\b(?:is|are|equals|equal to|be)\s|:\s|=\s")
+_COPULA = re.compile(r"\b(?:is|are|equals)\s|:\s|=\s")
 _FILLER = re.compile(
     r"(?:(?:therefore|thus|then|hence|so|simply|just|exactly|precisely|indeed|clearly|only|equal to|given by|the number|the value|a total of|approximately|about|roughly|around|that|the following)\b"
     r"[\s,:]*|[*:\s]+)*",
@@ -81,6 +88,10 @@ def extract(completion: str) -> str | None:
         text = text[: token.start()].rstrip()
     after = text.rpartition("</think>")[2]
     text = after if after.strip() else text
+    closed = text.rfind("</answer>")
+    if closed >= 0 and "\\boxed" not in text[closed:]:
+        opened = text.rfind("<answer>", 0, closed)
+        text = text[opened + 8 : closed] if opened >= 0 else text
     for find in (boxed, _marked, _announced):
         found = find(text)
         if found is not None:
@@ -100,7 +111,8 @@ def boxed(text: str) -> str | None:
     """The last box; "" if it is not closed or is denied, which is no answer but hides earlier ones. A box that is only mentioned is none."""
     limit, found = len(text), []  # (start, end, content) from the last one
     for _ in range(3 * BOXES):
-        start = max(text.rfind("\\boxed", 0, limit), text.rfind("\\fbox", 0, limit))
+        least = max(0, limit - 1_400) if found else 0  # where one of the same list could begin
+        start = max(text.rfind("\\boxed", least, limit), text.rfind("\\fbox", least, limit))
         if start < 0 or len(found) == BOXES:
             break
         limit = start
@@ -187,6 +199,8 @@ def _announced(text: str) -> str | None:
         return None
     rest = text[last.end() : last.end() + MAX_ANSWER].lstrip().lstrip("*").lstrip()
     clause = rest[: _first(_SENTENCE_END, rest)]
+    if _DOUBTED.search(text[max(0, last.start() - 80) : last.start()]) or _RETRACTED.search(rest[: len(clause) + 60]):
+        return ""
     if rest[len(clause) : len(clause) + 1] == "?":
         return clause.strip() + "?"  # "5? No, ..."
     return _stated(clause) if clause.strip(" *.") else None
@@ -203,14 +217,14 @@ def _first(pattern: re.Pattern, text: str) -> int:
 
 def _stated(clause: str) -> str | None:
     """The answer in what follows "the answer is": a formula or a number at its start or behind its last "is", else all of it."""
-    plain = clause.strip().strip("*").strip()
+    plain = clause[: _first(_REASON_BEHIND, clause)].strip().strip("*").strip()
     start = _FILLER.match(clause).end()
     if not _begins(clause, start):
         spans = [m.span() for m in _SPANS.finditer(clause)]
         reason = _first(_REASON_BEHIND, clause)
         copulas = [m.end() for m in _COPULA.finditer(clause) if m.start() <= reason and not any(a <= m.start() < b for a, b in spans)]
         at = _FILLER.match(clause, copulas[-1]).end() if copulas else None
-        if at is None or not _begins(clause, at) or _DENIED.search(clause[: copulas[-1]] + " "):
+        if at is None or not _begins(clause, at) or _UNSURE.search(_SPANS.sub(" ", clause[: copulas[-1]])):
             return plain
         start = at
     said = clause[start:]
@@ -222,7 +236,7 @@ def _stated(clause: str) -> str | None:
     head, behind = (said[: cut.start()], said[cut.start() :]) if cut else (said, "")
     if behind and (_several_more(behind) or _HEDGE.search(behind) or _WRONG.search(behind)):
         return plain
-    return _CLOSING.sub("", head).strip().strip("*").strip() or plain
+    return _CLOSING.sub("", head).strip().strip("*").rstrip(" -–—") or plain
 
 
 _REASON_BEHIND = re.compile(r",?\s(?:since|because|hence|therefore|thus)\s", re.IGNORECASE)
@@ -248,6 +262,8 @@ def _joined(text: str, formula: re.Match) -> str | None:
         formula = following
         parts.append(_inside(formula) if formula.re is _SPANS else formula.group())
     behind = text[formula.end() :]
+    if re.match(r"\s*[-−+/^!<>=±×·÷]|[A-Za-z\d]", behind):
+        return None  # $5$/$7$
     behind = behind[: _first(_REASON, behind)]
     if _HEDGE.search(behind) or _WRONG.search(behind):
         more = [m for m in (_last(_SPANS, behind), _last(_NUMBER, behind)) if m]
@@ -257,7 +273,7 @@ def _joined(text: str, formula: re.Match) -> str | None:
     percent = re.match(r"\\?%|percent\b", unit)
     if percent:
         return ", ".join(parts) + " " + percent.group()
-    if not re.match(r"[A-Za-z]{2,}", unit):
+    if not re.match(r"(?!is |are |was )[A-Za-z]{2,}", unit):
         return ", ".join(parts)
     return ", ".join(parts) + rf" \text{{ {unit}}}" if len(unit) < 80 and not re.search(r"[{}\\$]", unit) else None
 

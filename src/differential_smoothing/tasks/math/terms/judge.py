@@ -116,7 +116,7 @@ def _imaginary(gold: str, answer: str) -> bool:
     for text in (gold, answer):
         if any(t.kind == "name" and t.text == "j" for t in tokens(spelled(text))):
             return False
-    return not re.search(r"(?<![e\w])\w\s?\^\s?(?:i\b|\{\s?[^{}]*(?<![A-Za-z\\])i(?![A-Za-z])[^{}]*\})", gold)
+    return not re.search(r"(?<!\w)[a-df-zA-Z0-9]\s?\^\s?(?:i\b|\{\s?[^{}]*(?<![A-Za-z\\])i(?![A-Za-z])[^{}]*\})", gold)
 
 
 _ARTICLE = re.compile(r"\b(?:the|an?)\s+(?=[a-z]{2})")

@@ -50,7 +50,7 @@ _ADJECTIVES = frozenset(
     "non-negative three-digit two-digit four-digit five-digit single individual separate chocolate first minimum maximum least most lattice right acute obtuse equilateral "
     "linear nautical light solar metric us fluid standard independent correct female male adult young paper plastic wooden school".split()
 )
-_JOINTS = frozenset("of in per from on at for with by to a an the each and his her their left long wide tall high old away apart altogether total overall".split())
+_JOINTS = frozenset("of in per from on at for with by to a an the each and his her their left long wide tall high old away apart altogether total overall later earlier ago remaining apiece".split())
 _NUMBER_WORDS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
     "seventy eighty ninety hundred thousand million billion trillion quadrillion lakh crore dozen score gross myriad half halve halves third quarter fourth fifth sixth "
@@ -88,7 +88,7 @@ def _physical(phrase: str) -> str | None:
     for place, part in enumerate(parts):
         sign = -1 if place else 1
         scale, known = 1, False
-        words = part.replace("-", " ").replace("*", " ").replace(".", " ")
+        words = re.sub(r"(?<=[A-Za-z])-(?=\s?[A-Za-z])", " ", part).replace("*", " ").replace(".", " ")
         at = 0
         while words[at:].strip():
             match = _PART.match(words, at + len(words[at:]) - len(words[at:].lstrip()))
