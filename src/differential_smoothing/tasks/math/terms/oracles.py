@@ -69,6 +69,9 @@ class Quick:
                 return True
             if not decimals:
                 return False
+            if all(p.keys() <= {(1, ())} for p in (a, b)):
+                x, y = (p.get((1, ()), Fraction(0)) for p in (a, b))
+                return abs(x - y) <= min(TOLERANCE, SMALL * max(abs(x), abs(y)))
         if _infinite(one) or _infinite(other):
             return _infinite(one) == _infinite(other) and _infinite(one) is not None
         if decimals and (names(one) or names(other)) and names(one) != names(other):

@@ -127,6 +127,9 @@ class _Reader:
         if self.peek("+", "-"):
             sign = self.take().text
         while True:
+            if terms and self.peek("-"):  # 1 + -2
+                self.take()
+                sign = "+" if sign == "-" else "-"
             term = self.product()
             terms.append(("*", (MINUS, term)) if sign == "-" else term)
             if not self.peek("+", "-"):
