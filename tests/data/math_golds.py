@@ -27,7 +27,7 @@ def golds() -> list[str]:
 
 def bare(gold: str) -> str:
     """Without what is only spelling: dollars, spaces, braces around one sign, the sign of display style."""
-    text = re.sub(r"\\left|\\right|\\[dt](?=frac)|\\[,!;:]|[\s$]|\\text\{(and|or)\}", "", gold).rstrip(".")
+    text = re.sub(r"\+(?=\\infty)|\\left|\\right|\\[dt](?=frac)|\\[,!;:]|[\s$]|\\text\{(and|or)\}", "", gold).rstrip(".")
     return re.sub(r"\{([^{}\\])\}", r"\1", re.sub(r"(?<=\d)\.0$", "", text))
 
 
@@ -96,3 +96,62 @@ def edits(gold: str, rng: random.Random) -> dict[str, str]:
     if not re.search(r"[=<>,:]|text|\\[lg]e|[A-Za-z]{4}", re.sub(r"\\(?:frac|sqrt)", "", gold)):
         found["negated"] = "-(" + gold.strip().strip("$") + ")"
     return {kind: text for kind, text in found.items() if text != gold}
+
+
+# --- which of those that are paid are right ---------------------------------------------------------------------------
+#
+# An independent, simple-minded look at two texts: the same number, or the same text, after what is only spelling has been taken off.
+
+_UNIT_WORDS = re.compile(r"\\mathrm\{[^{}]*\}(?:\^\{?-?\d\}?)?|\\circ|\\text\{[^{}]*\}|miles per hour|square units|cm|\bin\b|/ ?$|[-^{}~%\\ /]")
+
+
+def excused(gold: str, answer: str) -> bool:
+    """Whether two answers are the same for a look at their letters and digits: spelling, a unit that is left out, the same words, or the same value listed below."""
+    one, other = bare(gold), bare(answer)
+    if one == other or one.lower().rstrip(".!") == other.lower().rstrip(".!") or frozenset((gold, answer)) in _SAME:
+        return True
+    parts = [sorted(re.split(r",|or", re.sub(r"[{}()\[\]]|x=", "", t))) for t in (one, other)]
+    if parts[0] == parts[1]:
+        return True
+    stripped = [_UNIT_WORDS.sub("", re.sub(r"(?<=\d)(?:\.0|0+(?<=\.\d0))$", "", re.sub(r"\{([^{}])\}", r"\1", t.strip("$. ").replace(" ", "")))) for t in (gold, answer)]
+    numbers = [float(t) if re.fullmatch(r"-?\d+(?:\.\d+)?|-?\.\d+", t) else None for t in stripped]
+    signs = ["-" in t.split("\\mathrm")[0] for t in (gold, answer)]
+    return stripped[0] == stripped[1] and signs[0] == signs[1] or (numbers[0] is not None and numbers[0] == numbers[1] and signs[0] == signs[1])
+
+
+#: pairs of different texts of one value, looked at one by one
+_SAME = {frozenset(pair) for pair in (
+    ("$x^{\\sin (x)}(\\cos (x) \\ln (x)+\\sin (x) / x)$", "$x^{\\sin x}\\left(\\cos x \\ln x+\\frac{\\sin x}{x}\\right)$"),
+    ("$i$", "$i^{117}=\\left(i^{4}\\right)^{29} \\cdot i=1 \\cdot i=i$"), ("$i$", "$i^{5}=i^{4} \\cdot i=1 \\cdot i=i$"),
+    ("$-2$", "-2,-2"), ("-2", "-2,-2"), ("- 2", "-2,-2"),  # a root that is written twice counts once
+    ("$x=-1, x=0$ or $x=1$", "$x=-1,0,1$"),
+)}  # fmt: skip
+
+
+def constant_is_right(gold: str, constant: str) -> bool:
+    """Whether a constant is the answer: the gold answer is this number, letter, word or set, or a name = it."""
+    value = bare(gold).split("=")[-1].rstrip(".")
+    value = re.sub(r"\^\{?\\circ\}?|\\mathrm\{.*|(?<=\d)in$", "", value)
+    same = {"0=0": "0", "1=1": "1", "0\\cdot x": "0", "x\\in\\mathbb{R}": "\\mathbb{R}"}.get(constant, constant)
+    known = {"allrealnumbers": "\\mathbb{R}", "(-\\infty,\\infty)": "\\mathbb{R}", "180": "\\pi"}
+    return value == same or value.lower() == same.lower() or known.get(value.lower()) == same
+
+
+def edit_is_none(gold: str, text: str, kind: str) -> bool:
+    """Whether an edit has made no other answer, by what can be seen: each of these has been looked at."""
+    if kind == "case":  # a choice, an article, the E of a power of ten, or a letter behind "for all"
+        letters = [(a, b) for a, b in zip(gold, text) if a != b]
+        return len(gold) == 1 or letters[0][0] in "aA" and " " in gold or letters[0][0] in "eE" and re.fullmatch(r"[\d.]+e-?\d+", gold) is not None or "for all" in gold
+    if kind == "negated":
+        return re.fullmatch(r"\$?0(?:\^\{\\circ\})?\s*\$?|\$?\\pm.*", gold) is not None
+    if "\\approx" in gold:  # a digit of what is rounded, within its last place
+        return kind == "digit" and gold.split("\\approx")[0] == text.split("\\approx")[0]
+    if re.sub(r"\(-1\)\^\{k[-+][13579]\}", "", gold) == re.sub(r"\(-1\)\^\{k[-+][13579]\}", "", text):
+        return True  # (-1)^{k-1} is (-1)^{k+1}
+    return (gold, text) in _EDITS
+
+
+#: edits that leave the value as it is: an equation times -1 is the same equation
+_EDITS = {
+    ("$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x+C$", "$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x-C$"),
+}
