@@ -4,6 +4,7 @@
 answers of seven public sets. See benchmarks/verify_golds.py for the same checks on many more pairs.
 """
 
+import contextlib
 import json
 import random
 import sys
@@ -158,8 +159,6 @@ def test_every_comparison_is_bounded_in_time():
         text = "".join(rng.choices(pieces, k=rng.randint(1, 250)))[:990]
         start = time.process_time()
         for gold in golds_:
-            try:
+            with contextlib.suppress(Undecided):
                 judged(gold, text)
-            except Undecided:
-                pass
         assert time.process_time() - start < 1, text

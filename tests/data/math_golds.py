@@ -116,7 +116,7 @@ def excused(gold: str, answer: str) -> bool:
     stripped = [_UNIT_WORDS.sub("", re.sub(r"(?<=\d)(?:\.0|0+(?<=\.\d0))$", "", re.sub(r"\{([^{}])\}", r"\1", t.strip("$. ").replace(" ", "")))) for t in (gold, answer)]
     numbers = [float(t) if re.fullmatch(r"-?\d+(?:\.\d+)?|-?\.\d+", t) else None for t in stripped]
     signs = ["-" in t.split("\\mathrm")[0] for t in (gold, answer)]
-    return stripped[0] == stripped[1] and signs[0] == signs[1] or (numbers[0] is not None and numbers[0] == numbers[1] and signs[0] == signs[1])
+    return (stripped[0] == stripped[1] and signs[0] == signs[1]) or (numbers[0] is not None and numbers[0] == numbers[1] and signs[0] == signs[1])
 
 
 #: pairs of different texts of one value, looked at one by one
@@ -141,7 +141,8 @@ def edit_is_none(gold: str, text: str, kind: str) -> bool:
     """Whether an edit has made no other answer, by what can be seen: each of these has been looked at."""
     if kind == "case":  # a choice, an article, the E of a power of ten, or a letter behind "for all"
         letters = [(a, b) for a, b in zip(gold, text) if a != b]
-        return len(gold) == 1 or letters[0][0] in "aA" and " " in gold or letters[0][0] in "eE" and re.fullmatch(r"[\d.]+e-?\d+", gold) is not None or "for all" in gold
+        power = letters[0][0] == "e" and re.fullmatch(r"[\d.]+e-?\d+", gold)
+        return len(gold) == 1 or (letters[0][0] in "aA" and " " in gold) or bool(power) or "for all" in gold
     if kind == "negated":
         return re.fullmatch(r"\$?0(?:\^\{\\circ\})?\s*\$?|\$?\\pm.*", gold) is not None
     if "\\approx" in gold:  # a digit of what is rounded, within its last place

@@ -30,7 +30,13 @@ from collections.abc import Iterable, Sequence
 
 from differential_smoothing.tasks.math.extract import extract
 from differential_smoothing.tasks.math.pool import Pool
-from differential_smoothing.tasks.math.terms.judge import CHOICE, GoldUnreadable, Undecided, gold_value, judged
+from differential_smoothing.tasks.math.terms.judge import (
+    CHOICE,
+    GoldUnreadable,
+    Undecided,
+    gold_value,
+    judged,
+)
 from differential_smoothing.tasks.math.terms.polynomials import polynomial
 from differential_smoothing.tasks.math.terms.tokens import Unreadable
 from differential_smoothing.tasks.math.terms.values import Value, read
@@ -176,6 +182,8 @@ def _compare(pairs: Iterable[tuple[str, str]], written: dict[str, str]) -> dict[
             except Undecided:
                 requests[key] = ["same", written[key[0]], key[1]]
                 continue
+            except Exception as error:  # a completion never ends a training
+                known = False, f"cannot be compared ({type(error).__name__})"
             _COMPARED.put(key, known)
         found[key] = known
     for key, (equal, reason) in zip(requests, _run(list(requests.values()))):

@@ -162,9 +162,7 @@ def _linked(between: str) -> bool:
 
 
 def _label(before: str) -> str | None:
-    last = None
-    for last in _LABEL.finditer(before):
-        pass
+    last = _last(_LABEL, before)
     return last[1] if last and not before[last.end() :].strip(" $\\({[") else None
 
 

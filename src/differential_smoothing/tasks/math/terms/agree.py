@@ -10,16 +10,15 @@ from fractions import Fraction
 from typing import Any
 
 from . import units
-from .oracles import Undecided
+from .regions import BRACKETS, Regions
+from .statements import components, difference, minus, sides, spelling
 from .trees import names, rename
-from .values import Value
+from .value import Value
 
 __all__ = ["same"]
 
 ANOTHER_UNIT = "has another unit than the gold answer"
-_INFINITY, _MINUS_INFINITY = ("name", "infty"), ("*", (("number", Fraction(-1), False), ("name", "infty")))
-_BRACKETS = ("()", "[]", "(]", "[)")
-_HUNDREDTH = ("number", Fraction(1, 100), False)
+_HUNDREDTH, _THOUSANDTH = ("number", Fraction(1, 100), False), ("number", Fraction(1, 1000), False)
 
 
 class Differs(Exception):
@@ -47,21 +46,19 @@ def _rounds(answer: Value, oracle: Any) -> bool:
 
 class _Comparison:
     def __init__(self, oracle: Any) -> None:
-        self.oracle = oracle
-
-    # --- equations, relations, systems ----------------------------------------------------------------------------------
+        self.oracle, self.regions = oracle, Regions(oracle)
 
     def same(self, gold: Value, answer: Value) -> bool:
-        if gold.kind == "named" and gold.parts[1].kind in _BRACKETS and len(system := _components(gold)) > 1 and answer.kind == "system":
+        if gold.kind == "named" and gold.parts[1].kind in BRACKETS and len(system := components(gold)) > 1 and answer.kind == "system":
             gold = Value("system", (",", system))
         if gold.kind == "system":
             return self.system(gold, answer)
         if gold.kind in ("named", "equation"):
             return self.equation(gold, answer)
-        if self._region(gold) is not None and (answer.kind in ("relation", "system") or answer.kind == "named"):
-            other = self._region(answer)
+        if self.regions.region(gold) is not None and (answer.kind in ("relation", "system") or answer.kind == "named"):
+            other = self.regions.region(answer)
             if other is not None:
-                return self.regions(self._region(gold), other)
+                return self.regions.same(self.regions.region(gold), other)
         if gold.kind == "relation":
             return self.relation(gold, answer)
         return self.plain(gold, self.value_of(gold, answer))
@@ -99,18 +96,18 @@ class _Comparison:
         if answer.kind not in ("named", "equation"):
             if gold.kind == "named" and gold.parts[3] and answer.kind not in ("relation", "system", "words"):
                 return self.plain(gold.parts[1], answer)
-            if gold.kind == "named" and self._region(gold.parts[1]) is not None and (region := self._region(answer)) is not None:
-                return region[0] in (None, gold.parts[0]) and self.regions(self._region(gold.parts[1]), region)
+            if gold.kind == "named" and self.regions.region(gold.parts[1]) is not None and (region := self.regions.region(answer)) is not None:
+                return region[0] in (None, gold.parts[0]) and self.regions.same(self.regions.region(gold.parts[1]), region)
             return False
         if gold.kind == answer.kind == "named":
             matched = self.named(gold, answer)
             if matched is not None:
                 return matched
-        one, other = _difference(gold), _difference(answer)
+        one, other = difference(gold), difference(answer)
         if one is None or other is None:
             return self.sides(gold, answer)
         if not names(one) - {"i"}:
-            return _sides(gold) == _sides(answer)  # \\log_2 8 = 3 and \\log_3 27 = 3 are two statements
+            return sides(gold) == sides(answer)  # \\log_2 8 = 3 and \\log_3 27 = 3 are two statements
         return self.sides(gold, answer) or self.oracle.proportional(one, other)
 
     def named(self, gold: Value, answer: Value) -> bool | None:
@@ -119,7 +116,7 @@ class _Comparison:
         if gold.parts[4] or answer.parts[4]:
             self.consistent(gold)
             self.consistent(answer)
-        if _spelling(name) == _spelling(other):
+        if spelling(name) == spelling(other):
             return self.plain(value, given)
         function, other_function = re.fullmatch(r"(.+)\((.+)\)", name), re.fullmatch(r"(.+)\((.+)\)", other)
         if function and other_function and function[1] == other_function[1]:  # f(x) = x + 1 and f(n) = n + 1
@@ -130,7 +127,7 @@ class _Comparison:
         if (function and len(function[2]) == 1 and other == "y") or (other_function and len(other_function[2]) == 1 and name == "y"):
             return self.plain(value, given)
         if name.startswith("("):
-            parts, parts_too = _components(gold), _components(answer)
+            parts, parts_too = components(gold), components(answer)
             return len(parts) > 1 and len(parts_too) > 1 and self.system(Value("system", (",", parts)), Value("system", (",", parts_too)))
         if value.kind != "one" or given.kind != "one":
             return False
@@ -141,7 +138,7 @@ class _Comparison:
 
     def sides(self, gold: Value, answer: Value) -> bool:
         """Both sides the same, also the other way round."""
-        one, other = _sides(gold), _sides(answer)
+        one, other = sides(gold), sides(answer)
         if one is None or other is None or len(one) != len(other):
             return False
         if not any(names(side) - {"i"} for side in one):
@@ -150,27 +147,27 @@ class _Comparison:
 
     def relation(self, gold: Value, answer: Value) -> bool:
         if answer.kind != "relation":
-            region = self._region(gold)
-            other = self._region(answer)
-            return region is not None and other is not None and self.regions(region, other)
+            region = self.regions.region(gold)
+            other = self.regions.region(answer)
+            return region is not None and other is not None and self.regions.same(region, other)
         (signs, trees), (signs_too, trees_too) = gold.parts, answer.parts
         if signs == signs_too and all(self.oracle.equal(a, b) for a, b in zip(trees, trees_too)):
             return True
-        region, other = self._region(gold), self._region(answer)
+        region, other = self.regions.region(gold), self.regions.region(answer)
         if region is not None and other is not None:
-            return self.regions(region, other)
+            return self.regions.same(region, other)
         if signs == signs_too and len(trees) == 2:
-            one, other = _minus(*trees), _minus(*trees_too)
+            one, other = minus(*trees), minus(*trees_too)
             return self.oracle.proportional(one, other, positive=signs != ("ne",))
         return False
 
     def system(self, gold: Value, answer: Value) -> bool:
         joint, stated = gold.parts
-        if answer.kind == "named" and len(parts := _components(answer)) > 1:
+        if answer.kind == "named" and len(parts := components(answer)) > 1:
             answer = Value("system", (",", parts))
-        region = self._region(gold)
-        if region is not None and (other := self._region(answer)) is not None:
-            return self.regions(region, other)
+        region = self.regions.region(gold)
+        if region is not None and (other := self.regions.region(answer)) is not None:
+            return self.regions.same(region, other)
         if answer.kind == "system":
             other_joint, given = answer.parts
             if len(stated) != len(given) or ("or" in (joint, other_joint) and joint != other_joint):
@@ -187,14 +184,12 @@ class _Comparison:
         return False
 
     def _same_statement(self, one: Value, other: Value) -> bool:
-        if one.kind == "named" and other.kind == "named" and _spelling(one.parts[0]) != _spelling(other.parts[0]):
+        if one.kind == "named" and other.kind == "named" and spelling(one.parts[0]) != spelling(other.parts[0]):
             return False
         try:
             return one.kind == other.kind and self.same(one, other)
         except Differs:
             return False
-
-    # --- values -----------------------------------------------------------------------------------------------------------
 
     def plain(self, gold: Value, answer: Value) -> bool:
         """Two values that are no statements."""
@@ -213,12 +208,12 @@ class _Comparison:
             return kinds[1] == "list" and all(self._alike(gold, v) for v in answer.parts)  # 5 or 10/2
         if set(kinds) <= {"list", "{}"}:
             return self.set_of(gold.parts, answer.parts)
-        if kinds in (("list", "()"), ("()", "list")) and not any(v.kind in _BRACKETS for v in (*gold.parts, *answer.parts)):
+        if kinds in (("list", "()"), ("()", "list")) and not any(v.kind in BRACKETS for v in (*gold.parts, *answer.parts)):
             return self.tuple_of(gold, answer)
-        if kinds[0] == kinds[1] and kinds[0] in _BRACKETS:
+        if kinds[0] == kinds[1] and kinds[0] in BRACKETS:
             return self.tuple_of(gold, answer)
-        if "one" not in kinds and (region := self._region(gold)) is not None and (other := self._region(answer)) is not None:
-            return self.regions(region, other)
+        if "one" not in kinds and (region := self.regions.region(gold)) is not None and (other := self.regions.region(answer)) is not None:
+            return self.regions.same(region, other)
         return False
 
     def _alike(self, gold: Value, answer: Value) -> bool:
@@ -235,7 +230,7 @@ class _Comparison:
             hundredth = ("*", (_HUNDREDTH, one if unit else other))
             return self.oracle.equal(one, other) or self.oracle.equal(hundredth if unit else one, other if unit else hundredth)
         if unit != unit_too and "‰" in (unit, unit_too):  # it is never left out
-            thousandth = ("*", (("number", Fraction(1, 1000), False), one if unit == "‰" else other))
+            thousandth = ("*", (_THOUSANDTH, one if unit == "‰" else other))
             return not (unit and unit_too) and self.oracle.equal(thousandth if unit else one, other if unit else thousandth)
         if units.alike(unit, unit_too):
             if unit != unit_too and "°" in (unit, unit_too) and not (unit and unit_too) and "pi" in _constants(one if unit_too else other):
@@ -308,138 +303,6 @@ class _Comparison:
             raise Differs(ANOTHER_UNIT)
         return len(gold.parts) == len(answer.parts) and all(map(self.plain, gold.parts, answer.parts))
 
-    # --- regions ----------------------------------------------------------------------------------------------------------
-
-    def _region(self, value: Value) -> tuple[str | None, list] | None:
-        """(name or None, intervals (low, closed, high, closed) with None for infinity) of a set of real numbers; None if it is none."""
-        kind = value.kind
-        if kind == "reals":
-            return None, [(None, False, None, False)]
-        if kind == "empty":
-            return None, []
-        if kind in _BRACKETS and len(value.parts) == 2 and all(v.kind == "one" and not v.unit for v in value.parts):
-            low, high = (v.parts for v in value.parts)
-            ends = None if low == _MINUS_INFINITY else low, None if high == _INFINITY else high
-            if _INFINITY in ends or _MINUS_INFINITY in ends or (ends[0] is None and kind[0] == "[") or (ends[1] is None and kind[1] == "]"):
-                return None
-            return None, [(ends[0], kind[0] == "[", ends[1], kind[1] == "]")]
-        if kind == "named" and (inner := self._region(value.parts[1])) is not None and len(value.parts[0]) < 12 and value.parts[1].kind != "()" :
-            return value.parts[0], inner[1]
-        if kind == "named" and value.parts[2] is not None and value.parts[1].kind == "()" and len(value.parts[0]) == 1 and (inner := self._region(value.parts[1])):
-            return value.parts[0], inner[1]
-        if kind == "{}" and value.parts and all(v.kind == "one" and not v.unit for v in value.parts):
-            return None, [(v.parts, True, v.parts, True) for v in value.parts]
-        if kind == "relation":
-            return self._half_lines(*value.parts)
-        if kind == "union":
-            inner = [self._region(v) for v in value.parts]
-            return None if None in inner else (None, [i for _, part in inner for i in part])
-        if kind == "minus" and len(value.parts) == 2:
-            return self._without(*map(self._region, value.parts))
-        if kind == "system":
-            return self._joined(*value.parts)
-        return None
-
-    def _half_lines(self, signs: tuple[str, ...], trees: tuple) -> tuple[str, list] | None:
-        lettered = [i for i, t in enumerate(trees) if names(t)]
-        if len(lettered) != 1 or trees[lettered[0]][0] not in ("name", "apply"):
-            return None
-        at = lettered[0]
-        name = trees[at][1]
-        if signs == ("ne",):
-            bound = trees[1 - at]
-            return name, [(None, False, bound, False), (bound, False, None, False)]
-        if len(trees) == 2:
-            return name, [(trees[0], signs[0] == "le", None, False)] if at else [(None, False, trees[1], signs[0] == "le")]
-        if len(trees) == 3 and at == 1:
-            low, high = trees[0], trees[2]
-            ends = None if low == _MINUS_INFINITY else low, None if high == _INFINITY else high
-            return name, [(ends[0], signs[0] == "le" and ends[0] is not None, ends[1], signs[1] == "le" and ends[1] is not None)]
-        return None
-
-    def _joined(self, joint: str, stated: tuple[Value, ...]) -> tuple[str, list] | None:
-        """x < 2 or x > 3; x > 1 and x < 3."""
-        inner = [self._region(v) for v in stated]
-        if None in inner or len({name for name, _ in inner}) != 1 or inner[0][0] is None:
-            return None
-        if joint == "or":
-            return inner[0][0], [i for _, part in inner for i in part]
-        if all(v.kind == "relation" and v.parts[0] == ("ne",) for v in stated):
-            return inner[0][0], self._cut([v.parts[1][0 if names(v.parts[1][1]) else 1] for v in stated])
-        if len(inner) != 2 or any(len(part) != 1 for _, part in inner):
-            return None
-        (low, closed, high, closed_high), (low_too, closed_too, high_too, closed_high_too) = (part[0] for _, part in inner)
-        if low is None and high_too is None:
-            low, closed, high_too, closed_high_too = low_too, closed_too, high, closed_high
-        elif not (high is None and low_too is None):
-            return None
-        if low is None or high_too is None or not self.oracle.order(low, high_too):
-            return None  # empty, or not to be ordered
-        return inner[0][0], [(low, closed, high_too, closed_high_too)]
-
-    def _cut(self, bounds: list[tuple]) -> list:
-        """All real numbers but these."""
-        order = sorted(range(len(bounds)), key=lambda i: sum(self.oracle.order(b, bounds[i]) for b in bounds))
-        ends = [None, *(bounds[i] for i in order), None]
-        return [(low, False, high, False) for low, high in zip(ends, ends[1:])]
-
-    def _without(self, one, other) -> tuple[str | None, list] | None:
-        if one is None or other is None or one[1] != [(None, False, None, False)] or any(low is None or low != high for low, _, high, _ in other[1]):
-            return None
-        return one[0], self._cut([low for low, *_ in other[1]])
-
-    def regions(self, one: tuple[str | None, list], other: tuple[str | None, list]) -> bool:
-        (name, intervals), (name_too, intervals_too) = one, other
-        if name is not None and name_too is not None and name != name_too:
-            return False
-        return len(intervals) == len(intervals_too) and all(any(map(self._same_interval, [a] * len(intervals_too), intervals_too)) for a in intervals) and all(
-            any(map(self._same_interval, intervals, [b] * len(intervals))) for b in intervals_too
-        )  # fmt: skip
-
-    def _same_interval(self, one: tuple, other: tuple) -> bool:
-        (low, closed, high, closed_high), (low_too, closed_too, high_too, closed_high_too) = one, other
-        if (closed, closed_high) != (closed_too, closed_high_too) or (low is None) != (low_too is None) or (high is None) != (high_too is None):
-            return False
-        return (low is None or self.oracle.equal(low, low_too)) and (high is None or self.oracle.equal(high, high_too))
-
-
-# --- helpers of the types -----------------------------------------------------------------------------------------------------
-
-
-def _spelling(name: str) -> str:
-    return name.replace("{", "").replace("}", "")
-
-
-def _minus(one: tuple, other: tuple) -> tuple:
-    return "+", (one, ("*", (("number", Fraction(-1), False), other)))
-
-
-def _components(value: Value) -> tuple[Value, ...]:
-    """(x, y) = (1, 2) as x = 1 and y = 2."""
-    name, given = value.parts[:2]
-    letters = name[1:-1].split(",") if name.startswith("(") else []
-    if given.kind != "()" or len(letters) != len(given.parts) or len(letters) < 2:
-        return ()
-    return tuple(Value("named", (letter, part, None, True, ())) for letter, part in zip(letters, given.parts))
-
-
-def _sides(value: Value) -> tuple | None:
-    if value.kind == "equation":
-        return value.parts[0]
-    from .trees import expression
-
-    if value.parts[2] is None or value.parts[1].kind != "one" or value.parts[1].unit:
-        return None
-    try:
-        return expression(value.parts[2]), value.parts[1].parts
-    except ValueError:
-        return None
-
-
-def _difference(value: Value) -> tuple | None:
-    sides = _sides(value)
-    return _minus(*sides) if sides is not None and len(sides) == 2 else None
-
 
 def _rows(value: Value) -> tuple | None:
     if value.kind == "matrix":
@@ -459,6 +322,3 @@ def _constants(tree: tuple) -> set[str]:
 
 def _radians(tree: tuple) -> tuple:
     return "*", (tree, ("/", ("name", "pi"), ("number", Fraction(180), False)))
-
-
-__all__ += ["Undecided"]

@@ -80,7 +80,7 @@ class Digits:
                 raise Beyond
             return self.mp.gamma(arguments[0] + 1)
         known = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}.get(name, name)
-        if name == "exp" and abs(arguments[0].real) > 5_000 or name in ("sin", "cos", "tan", "sinh", "cosh", "tanh") and abs(arguments[0]) > 10**12:
+        if (name == "exp" and abs(arguments[0].real) > 5_000) or (name in ("sin", "cos", "tan", "sinh", "cosh", "tanh") and abs(arguments[0]) > 10**12):
             raise Beyond
         return getattr(self.mp, known)(*arguments)
 

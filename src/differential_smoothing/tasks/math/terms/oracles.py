@@ -130,7 +130,7 @@ class Quick:
                 (a, large, _, real), (b, large_too, _, real_too) = (value_of(t, self._context, point, self.imaginary) for t in (one, other))
             except Beyond:
                 continue
-            if (real and real_too or "i" in names(one) | names(other)) and abs(a - b) > 10 ** max(large, large_too, 0) * self._context.error:
+            if ((real and real_too) or "i" in names(one) | names(other)) and abs(a - b) > 10 ** max(large, large_too, 0) * self._context.error:
                 return True
         return False
 
@@ -157,7 +157,7 @@ class Thorough(Quick):
             except Beyond:
                 continue
             a, b = (v[0] for v in values)
-            if not letters - {"i"} or values[0][3] and values[1][3]:
+            if not letters - {"i"} or (values[0][3] and values[1][3]):
                 size = max(abs(a), abs(b))
                 # an error above all others of six decimals is none of rounding, whatever the size of the number
                 if abs(a - b) > float(TOLERANCE) * (max(1, size) if letters - {"i"} else 1) or abs(a - b) > float(SMALL) * size:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["FUNCTIONS", "GAP", "MAX_ANSWER", "OPENING", "Token", "Unreadable", "closing_brace", "flat", "spelled", "tokens"]
+__all__ = ["FUNCTIONS", "GAP", "MAX_ANSWER", "OPENING", "Token", "Unreadable", "closing_brace", "flat", "spelled", "tokens", "words"]
 
 GAP = "\x05"  # white space that may keep two answers apart
 MAX_ANSWER = 1_000  # characters of an answer; longer ones are refused
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
 
 
 class Unreadable(ValueError):
@@ -73,9 +78,9 @@ _COMMANDS = {
     "widehat": "hat", "widetilde": "tilde", "infin": "infty", "prime": "'", "textdollar": "$", "pounds": "sterling", "owns": "ni", "coloneqq": "=",
     "triangleq": "=", "equiv": "equiv", "lfloor": "lfloor", "textdegree": "circ", "implies": ",", "Rightarrow": ",", "dotsc": "ldots", "dotsb": "ldots",
 }  # fmt: skip
-FUNCTIONS = frozenset(
+FUNCTIONS = words(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arcsinh arccosh arctanh log ln lg exp max min gcd lcm sqrt "
-    "sgn det arg Re Im lim sup inf".split()
+    "sgn det arg Re Im lim sup inf"
 )
 OPENING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle", "lfloor": "rfloor", "lceil": "rceil"}
 _TOKEN = re.compile(

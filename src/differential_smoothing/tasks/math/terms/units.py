@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .tokens import FUNCTIONS, Token, Unreadable
+from .tokens import FUNCTIONS, Token, Unreadable, words
 
 __all__ = ["PERCENT", "alike", "split", "unit_of"]
 
@@ -35,31 +35,30 @@ _WORDS = _table(
     ("parsec parsecs", "pc"), ("angstrom angstroms", "Å"), ("calorie calories", "cal"), ("erg ergs", "erg"), ("dyne dynes", "dyn"), ("bit bits", "bit"), ("byte bytes", "byte"),
 )  # fmt: skip
 _SYMBOLS = _table(
-    *((s, s) for s in "km cm mm m in ft yd mi kg mg g lb oz s ms min h day L mL J kJ W kW MW N Pa kPa V A K eV keV MeV GeV Hz kHz MHz GHz mph kph rad mol C T F H pc nm pm um t "
-      "gal ha Wb cal kcal erg dyn mA mV kV mW mJ MPa atm bar GB MB KB".split()),
+    *((s, s) for s in ["km", "cm", "mm", "m", "in", "ft", "yd", "mi", "kg", "mg", "g", "lb", "oz", "s", "ms", "min", "h", "day", "L", "mL", "J", "kJ", "W", "kW", "MW", "N", "Pa", "kPa", "V", "A", "K", "eV", "keV", "MeV", "GeV", "Hz", "kHz", "MHz", "GHz", "mph", "kph", "rad", "mol", "C", "T", "F", "H", "pc", "nm", "pm", "um", "t", "gal", "ha", "Wb", "cal", "kcal", "erg", "dyn", "mA", "mV", "kV", "mW", "mJ", "MPa", "atm", "bar", "GB", "MB", "KB"]),
     ("ml", "mL"), ("l", "L"), ("M", "M"), ("rpm", "rpm"), ("sr", "sr"), ("AU", "AU"), ("Ω", "Ω"), ("kmh", "km h-1"), ("km/h", "km h-1"),
 )  # fmt: skip
 _SPEEDS = {"mph": "mi h-1", "kph": "km h-1"}
 #: symbols that, typed without \text{}, are hardly a product of variables
-_TYPED = frozenset("km cm mm ft yd mi kg mg lb oz min mL ml mph kph rad mol Hz kHz MHz GHz eV keV MeV GeV kJ kW Pa kPa kcal nm gal rpm".split())
+_TYPED = words("km cm mm ft yd mi kg mg lb oz min mL ml mph kph rad mol Hz kHz MHz GHz eV keV MeV GeV kJ kW Pa kPa kcal nm gal rpm")
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 #: words that may stand between a number and a noun, or behind it
-_ADJECTIVES = frozenset(
+_ADJECTIVES = words(
     "positive ordered different distinct possible real integer whole total such unique complete full equal identical prime even odd natural rational valid good small large "
     "big little new old red blue green yellow white black orange purple pink brown gray grey silver gold golden consecutive additional more other extra remaining nonnegative "
     "non-negative three-digit two-digit four-digit five-digit single individual separate chocolate first minimum maximum least most lattice right acute obtuse equilateral "
-    "linear nautical light solar metric us fluid standard independent correct female male adult young paper plastic wooden school".split()
+    "linear nautical light solar metric us fluid standard independent correct female male adult young paper plastic wooden school"
 )
-_JOINTS = frozenset("of in per from on at for with by to a an the each and his her their left long wide tall high old away apart altogether total overall later earlier ago remaining apiece".split())
-_NUMBER_WORDS = frozenset(
+_JOINTS = words("of in per from on at for with by to a an the each and his her their left long wide tall high old away apart altogether total overall later earlier ago remaining apiece")
+_NUMBER_WORDS = words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
     "seventy eighty ninety hundred thousand million billion trillion quadrillion lakh crore dozen score gross myriad half halve halves third quarter fourth fifth sixth "
-    "seventh eighth ninth tenth".split()
+    "seventh eighth ninth tenth"
 )
-_NO_NOUNS = frozenset(
+_NO_NOUNS = words(
     "plus minus times less gross wrong more yes is was has does this thus us as his its always perhaps sometimes besides unless whereas radius minuses pluses zeros zeroes twos threes "
     "sixes powers inverses reciprocals factorials roots squares cubes modulus repeats recurs equals exceeds divides decimals doubles negatives opposites percents percentages others "
-    "dozens scores halves quarters thirds bases multiples logs exponents digits exponentials permilles fractions".split()
+    "dozens scores halves quarters thirds bases multiples logs exponents digits exponentials permilles fractions"
 )
 _IRREGULAR = {"men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose", "teeth": "tooth", "fish": "fish", "sheep": "sheep", "dice": "die",
               "oxen": "ox", "vertices": "vertex", "matrices": "matrix", "indices": "index", "radii": "radius", "foci": "focus", "loci": "locus", "series": "series"}  # fmt: skip
@@ -74,7 +73,7 @@ def _plural(word: str) -> str | None:
     if len(word) < 4 or not word.islower() or not word.endswith("s") or word.endswith(("ss", "us", "is", "ths", "rds", "nds")) or word in _NO_NOUNS:
         return None
     noun = re.sub(r"(?<=[^aeiou])ies$", "y", word) if word.endswith("ies") else word[:-1]
-    if noun in _NUMBER_WORDS or re.fullmatch(rf"(?:{'|'.join(_NUMBER_WORDS)})-?[a-z]*", noun) and noun.endswith(("th", "ty", "teen", "half", "third", "ion", "dred", "sand")):
+    if noun in _NUMBER_WORDS or (re.fullmatch(rf"(?:{'|'.join(_NUMBER_WORDS)})-?[a-z]*", noun) and noun.endswith(("th", "ty", "teen", "half", "third", "ion", "dred", "sand"))):
         return None
     return noun
 
@@ -87,7 +86,7 @@ def _physical(phrase: str) -> str | None:
         return None
     for place, part in enumerate(parts):
         sign = -1 if place else 1
-        scale, known = 1, False
+        scale, known, last = 1, False, ""
         words = re.sub(r"(?<=[A-Za-z])-(?=\s?[A-Za-z])", " ", part).replace("*", " ").replace(".", " ")
         at = 0
         while words[at:].strip():
@@ -99,7 +98,7 @@ def _physical(phrase: str) -> str | None:
             if word.lower() in ("square", "sq", "cubic", "cu"):
                 scale = _POWERS[word.lower()]
                 continue
-            if word.lower() in ("squared", "cubed") and powers and known:
+            if word.lower() in ("squared", "cubed") and last in powers:
                 powers[last] = powers[last] * _POWERS[word.lower()]
                 continue
             unit = _SYMBOLS.get(word, _WORDS.get(word.lower()))
@@ -107,7 +106,7 @@ def _physical(phrase: str) -> str | None:
                 return None
             exponent = int(power) if power else 3 if match.group().endswith("³") else 2 if match.group().endswith("²") else 1
             if unit in _SPEEDS:
-                powers[unit[0] == "m" and "mi" or "km"], powers["h"] = 1, -1
+                powers[(unit[0] == "m" and "mi") or "km"], powers["h"] = 1, -1
                 known = True
                 continue
             if unit == "°|°C|°F" and powers.get(unit):
@@ -235,7 +234,7 @@ def _phrase(found: list[Token]) -> str:
             words.append("°")
             i += 4 if found[i + 1].text == "{" else 2
             continue
-        if token.kind == "command" and token.text in _SIGNS or token.text == "%":
+        if (token.kind == "command" and token.text in _SIGNS) or token.text == "%":
             words.append(_SIGNS[token.text])
         elif token.kind in ("text", "word", "name", "number") or (token.kind == "sign" and token.text in _INSIDE):
             words.append((" " if token.space or token.kind in ("text", "word") else "") + token.text)
