@@ -48,8 +48,9 @@ def main():
     print("\n".join(lines), flush=True)
     pairs = [pair for pair in math_golds.alike(number) if not left_out.keys() & set(pair)]
     check("different answers that begin alike", pairs, math_golds.excused)
-    check("answers that say nothing", [(g, c) for g in golds for c in math_golds.CONSTANTS], math_golds.constant_is_right)
     rng = random.Random(0)
+    some = [g for g in golds if "=" in g] + rng.sample(golds, 300)
+    check("answers that say nothing", [(g, c) for g in dict.fromkeys(some) for c in math_golds.CONSTANTS], math_golds.constant_is_right)
     edited = {(gold, text): kind for gold in golds for kind, text in math_golds.edits(gold, rng).items()}
     check("single edits", list(edited), lambda gold, text: math_golds.edit_is_none(gold, text, edited[gold, text]))
     check("itself", [(gold, gold) for gold in golds], lambda *_: False, expected=True)

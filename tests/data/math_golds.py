@@ -102,7 +102,7 @@ def edits(gold: str, rng: random.Random) -> dict[str, str]:
 #
 # An independent, simple-minded look at two texts: the same number, or the same text, after what is only spelling has been taken off.
 
-_UNIT_WORDS = re.compile(r"\\mathrm\{[^{}]*\}(?:\^\{?-?\d\}?)?|\\circ|\\text\{[^{}]*\}|miles per hour|square units|cm|\bin\b|/ ?$|[-^{}~%\\ /]")
+_UNIT_WORDS = re.compile(r"\\mathrm\{[^{}]*\}(?:\^\{?-?\d\}?)?|\\circ|\\text\{[^{}]*\}|milesperhour|squareunits|hours|cm|(?<=\d)in$|/$|[-^{}~%\\/]")
 
 
 def excused(gold: str, answer: str) -> bool:
@@ -113,7 +113,7 @@ def excused(gold: str, answer: str) -> bool:
     parts = [sorted(re.split(r",|or", re.sub(r"[{}()\[\]]|x=", "", t))) for t in (one, other)]
     if parts[0] == parts[1]:
         return True
-    stripped = [_UNIT_WORDS.sub("", re.sub(r"(?<=\d)(?:\.0|0+(?<=\.\d0))$", "", re.sub(r"\{([^{}])\}", r"\1", t.strip("$. ").replace(" ", "")))) for t in (gold, answer)]
+    stripped = [re.sub(r"(?<=\d)(?:\.0|0+(?<=\.\d0))$", "", _UNIT_WORDS.sub("", t.strip("$. ").replace(" ", ""))) for t in (gold, answer)]
     numbers = [float(t) if re.fullmatch(r"-?\d+(?:\.\d+)?|-?\.\d+", t) else None for t in stripped]
     signs = ["-" in t.split("\\mathrm")[0] for t in (gold, answer)]
     return (stripped[0] == stripped[1] and signs[0] == signs[1]) or (numbers[0] is not None and numbers[0] == numbers[1] and signs[0] == signs[1])
@@ -123,7 +123,7 @@ def excused(gold: str, answer: str) -> bool:
 _SAME = {frozenset(pair) for pair in (
     ("$x^{\\sin (x)}(\\cos (x) \\ln (x)+\\sin (x) / x)$", "$x^{\\sin x}\\left(\\cos x \\ln x+\\frac{\\sin x}{x}\\right)$"),
     ("$i$", "$i^{117}=\\left(i^{4}\\right)^{29} \\cdot i=1 \\cdot i=i$"), ("$i$", "$i^{5}=i^{4} \\cdot i=1 \\cdot i=i$"),
-    ("$-2$", "-2,-2"), ("-2", "-2,-2"), ("- 2", "-2,-2"),  # a root that is written twice counts once
+    ("$-2$", "-2,-2"), ("-2", "-2,-2"), ("- 2", "-2,-2"), ("$1,1,2,3$", "$1,2,3$"),  # a root that is written twice counts once
     ("$x=-1, x=0$ or $x=1$", "$x=-1,0,1$"),
 )}  # fmt: skip
 

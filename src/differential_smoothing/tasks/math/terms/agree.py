@@ -207,7 +207,7 @@ class _Comparison:
         if kinds[0] == "one" and kinds[1] in ("list", "{}"):
             return kinds[1] == "list" and all(self._alike(gold, v) for v in answer.parts)  # 5 or 10/2
         if set(kinds) <= {"list", "{}"}:
-            return self.set_of(gold.parts, answer.parts)
+            return self.set_of(gold.parts, answer.parts, counted=kinds[0] == "list")
         if kinds in (("list", "()"), ("()", "list")) and not any(v.kind in BRACKETS for v in (*gold.parts, *answer.parts)):
             return self.tuple_of(gold, answer)
         if kinds[0] == kinds[1] and kinds[0] in BRACKETS:
@@ -283,20 +283,18 @@ class _Comparison:
             return False
         return all(self.oracle.equal(a, b) for r, s in zip(one, other) for a, b in zip(r, s))
 
-    def set_of(self, gold: tuple[Value, ...], answer: tuple[Value, ...]) -> bool:
-        """In any order. A root that is written twice counts once, unless both write some twice."""
-        if len(gold) == len(answer) or min(len(gold), len(answer)) < 2:
-            free = list(answer)
-            for one in gold:
-                found = next((other for other in free if self._alike(one, other)), None)
-                if found is None:
-                    return len(gold) == 1 != len(answer) and all(self._alike(gold[0], other) for other in answer)
-                free.remove(found)
-            return not free or all(any(self._alike(one, other) for one in gold) for other in free)
-        fewer = gold if len(gold) < len(answer) else answer
-        if any(self._alike(a, b) for i, a in enumerate(fewer) for b in fewer[:i]):
-            return False
-        return all(any(self._alike(a, b) for b in answer) for a in gold) and all(any(self._alike(a, b) for a in gold) for b in answer)
+    def set_of(self, gold: tuple[Value, ...], answer: tuple[Value, ...], counted: bool) -> bool:
+        """In any order. A root that an answer writes twice counts once; where a list of the gold answer does, the answer has to."""
+        twice = any(self._alike(a, b) for i, a in enumerate(gold) for b in gold[:i])
+        if not (counted and twice):
+            return all(any(self._alike(a, b) for b in answer) for a in gold) and all(any(self._alike(a, b) for a in gold) for b in answer)
+        free = list(answer)
+        for one in gold:
+            found = next((other for other in free if self._alike(one, other)), None)
+            if found is None:
+                return False
+            free.remove(found)
+        return not free
 
     def tuple_of(self, gold: Value, answer: Value) -> bool:
         if not units.alike(gold.unit, answer.unit):
