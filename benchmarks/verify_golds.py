@@ -26,7 +26,10 @@ def verdicts(pairs, batch=2_000):
     paid = []
     for i in range(0, len(pairs), batch):
         part = pairs[i : i + batch]
-        paid += [v.correct for v in verify_many([f"\\boxed{{{answer}}}" for _, answer in part], [gold for gold, _ in part])]
+        paid += [
+            v.correct
+            for v in verify_many([f"\\boxed{{{answer}}}" for _, answer in part], [gold for gold, _ in part])
+        ]
     return paid
 
 
@@ -34,7 +37,11 @@ def main():
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 24_000
     left_out = unreadable(math_golds.golds())
     golds = [gold for gold in math_golds.golds() if gold not in left_out]
-    lines = [f"{len(golds):,} right answers; {len(left_out)} cannot be read: {', '.join(map(repr, left_out))}", "", f"{'':46}{'pairs':>9}{'paid':>9}{'not explained':>15}{'seconds':>9}"]
+    lines = [
+        f"{len(golds):,} right answers; {len(left_out)} cannot be read: {', '.join(map(repr, left_out))}",
+        "",
+        f"{'':46}{'pairs':>9}{'paid':>9}{'not explained':>15}{'seconds':>9}",
+    ]
     unexplained = []
 
     def check(name, pairs, explained, expected=False):
@@ -50,11 +57,24 @@ def main():
     check("different answers that begin alike", pairs, math_golds.excused)
     rng = random.Random(0)
     some = [g for g in golds if "=" in g] + rng.sample(golds, 300)
-    check("answers that say nothing", [(g, c) for g in dict.fromkeys(some) for c in math_golds.CONSTANTS], math_golds.constant_is_right)
+    check(
+        "answers that say nothing",
+        [(g, c) for g in dict.fromkeys(some) for c in math_golds.CONSTANTS],
+        math_golds.constant_is_right,
+    )
     edited = {(gold, text): kind for gold in golds for kind, text in math_golds.edits(gold, rng).items()}
-    check("single edits", list(edited), lambda gold, text: math_golds.edit_is_none(gold, text, edited[gold, text]))
+    check(
+        "single edits",
+        list(edited),
+        lambda gold, text: math_golds.edit_is_none(gold, text, edited[gold, text]),
+    )
     check("itself", [(gold, gold) for gold in golds], lambda *_: False, expected=True)
-    check("respelled", [(g, t) for g in golds for t in math_golds.respelled(g).values()], lambda *_: False, expected=True)
+    check(
+        "respelled",
+        [(g, t) for g in golds for t in math_golds.respelled(g).values()],
+        lambda *_: False,
+        expected=True,
+    )
     lines += ["", *(f"{name}: {gold!r} <- {answer!r}" for name, gold, answer in unexplained)]
     print("\n".join(lines[-len(unexplained) - 1 :]))
     (HERE / "results" / "verify_golds.txt").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")

@@ -24,8 +24,17 @@ pytest.importorskip("sympy")
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 import math_golds
 
-CLASSES = [json.loads(line) for line in (Path(__file__).parent / "data" / "math_classes.jsonl").read_text(encoding="utf-8").splitlines()]
-NO_ANSWERS = {"5 4.6", "$20 \\$ 1,6 \\$ 5$", "$-317^{\\circ} 3^{\\prime} 36^{\\prime \\prime} \\quad"}  # in the data as they are
+CLASSES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "data" / "math_classes.jsonl")
+    .read_text(encoding="utf-8")
+    .splitlines()
+]
+NO_ANSWERS = {
+    "5 4.6",
+    "$20 \\$ 1,6 \\$ 5$",
+    "$-317^{\\circ} 3^{\\prime} 36^{\\prime \\prime} \\quad",
+}  # in the data as they are
 
 
 @pytest.mark.parametrize("note", dict.fromkeys(row["note"] for row in CLASSES))
@@ -51,7 +60,9 @@ def box(answers):
 def test_every_gold_answer_but_those_that_are_none_is_read(golds):
     assert set(unreadable(math_golds.golds())) == NO_ANSWERS
     kinds = Counter(read(gold).kind for gold in golds)
-    assert kinds["formula"] < 20 and kinds["words"] < 0.12 * len(golds)  # what is read as no more than its signs
+    assert kinds["formula"] < 20 and kinds["words"] < 0.12 * len(
+        golds
+    )  # what is read as no more than its signs
 
 
 def test_every_gold_answer_equals_itself_and_its_respellings(golds):
@@ -81,7 +92,11 @@ def test_an_answer_that_says_nothing_is_paid_nowhere(golds):
 
 def test_a_single_edit_makes_another_answer(golds):
     rng = random.Random(3)
-    edited = [(gold, text, kind) for gold in rng.sample(golds, 700) for kind, text in math_golds.edits(gold, rng).items()]
+    edited = [
+        (gold, text, kind)
+        for gold in rng.sample(golds, 700)
+        for kind, text in math_golds.edits(gold, rng).items()
+    ]
     assert len(edited) > 1_200 and len({kind for *_, kind in edited}) == 5
     verdicts = verify_many(box(text for _, text, _ in edited), [gold for gold, _, _ in edited])
     paid = [edit for edit, v in zip(edited, verdicts) if v.correct]
@@ -144,7 +159,12 @@ def test_what_is_equal_for_sympy_at_random_points_is_equal_here():
         (sympy.tan(x) ** 2 + 1, 1 / sympy.cos(x) ** 2), (sympy.sqrt(3 + 2 * sympy.sqrt(2)), 1 + sympy.sqrt(2)), (sympy.atan(1), sympy.pi / 4),
     ]  # fmt: skip
     for one, other in rewritten:
-        for small, equal in ((0, True), (sympy.exp(-300), False), (sympy.Rational(1, 10**40), False), (x / 10**30, False)):
+        for small, equal in (
+            (0, True),
+            (sympy.exp(-300), False),
+            (sympy.Rational(1, 10**40), False),
+            (x / 10**30, False),
+        ):
             texts = [sympy.latex(e, ln_notation=True) for e in (one, other)]
             changed = f"{texts[1]} + {sympy.latex(small)}" if small != 0 else texts[1]
             assert verify(f"\\boxed{{{changed}}}", texts[0]).correct is equal, (texts[0], changed)
@@ -153,8 +173,54 @@ def test_what_is_equal_for_sympy_at_random_points_is_equal_here():
 def test_every_comparison_is_bounded_in_time():
     """No text of a thousand characters takes this process above a second, whatever the gold answer is."""
     rng = random.Random(6)
-    pieces = ["\\frac{", "}{", "}", "(", ")", "^", "_", "9", "x", "\\sqrt{", ",", "=", "\\pm", "\\cup", "[", "]", "\\{", "\\}", "|", "!", "\\sin", "\\text{", "e", "\\sum_{k=1}^{9}", "<", " or ", "%", "\\$", ".", "'"]
-    golds_ = ["x+1", "1,2,3", "x=5", "[0,1)", "\\{1,2\\}", "(1,2)", "\\frac{\\sqrt{2}}{e}", "2:3", "yes", "A", "5\\text{ cm}", "f'(x)=2x", "x>5", "12_3"]
+    pieces = [
+        "\\frac{",
+        "}{",
+        "}",
+        "(",
+        ")",
+        "^",
+        "_",
+        "9",
+        "x",
+        "\\sqrt{",
+        ",",
+        "=",
+        "\\pm",
+        "\\cup",
+        "[",
+        "]",
+        "\\{",
+        "\\}",
+        "|",
+        "!",
+        "\\sin",
+        "\\text{",
+        "e",
+        "\\sum_{k=1}^{9}",
+        "<",
+        " or ",
+        "%",
+        "\\$",
+        ".",
+        "'",
+    ]
+    golds_ = [
+        "x+1",
+        "1,2,3",
+        "x=5",
+        "[0,1)",
+        "\\{1,2\\}",
+        "(1,2)",
+        "\\frac{\\sqrt{2}}{e}",
+        "2:3",
+        "yes",
+        "A",
+        "5\\text{ cm}",
+        "f'(x)=2x",
+        "x>5",
+        "12_3",
+    ]
     for _ in range(150):
         text = "".join(rng.choices(pieces, k=rng.randint(1, 250)))[:990]
         start = time.process_time()

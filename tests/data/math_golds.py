@@ -27,7 +27,9 @@ def golds() -> list[str]:
 
 def bare(gold: str) -> str:
     """Without what is only spelling: dollars, spaces, braces around one sign, the sign of display style."""
-    text = re.sub(r"\+(?=\\infty)|\\left|\\right|\\[dt](?=frac)|\\[,!;:]|[\s$]|\\text\{(and|or)\}", "", gold).rstrip(".")
+    text = re.sub(
+        r"\+(?=\\infty)|\\left|\\right|\\[dt](?=frac)|\\[,!;:]|[\s$]|\\text\{(and|or)\}", "", gold
+    ).rstrip(".")
     return re.sub(r"\{([^{}\\])\}", r"\1", re.sub(r"(?<=\d)\.0$", "", text))
 
 
@@ -66,14 +68,33 @@ def respelled(gold: str) -> dict[str, str]:
     found["boxed"] = inside
     if not re.search(r"text|mathrm|[A-Za-z]{4}", re.sub(r"\\[A-Za-z]+", "", gold)) and "begin" not in gold:
         found["spaces"] = re.sub(r"(?<=[\w)}])([+=<>])", r" \1 ", gold)
-        found["left"] = gold if "\\left" in gold or "[" in gold else gold.replace("(", "\\left(").replace(")", "\\right)")
+        found["left"] = (
+            gold if "\\left" in gold or "[" in gold else gold.replace("(", "\\left(").replace(")", "\\right)")
+        )
     found["dfrac"] = re.sub(r"\\frac(?![a-z])", r"\\dfrac", gold)
-    found["le"] = re.sub(r"\\([lg])eq(?![a-z])", r"\\\1e", gold).replace("\\leqslant", "\\le").replace("\\geqslant", "\\ge")
+    found["le"] = (
+        re.sub(r"\\([lg])eq(?![a-z])", r"\\\1e", gold)
+        .replace("\\leqslant", "\\le")
+        .replace("\\geqslant", "\\ge")
+    )
     terms = inside.split("+")
-    if len(terms) == 2 and terms[0].strip() and "$" not in inside and not re.search(r"[-=<>,:;(\[{|]|\\[lg]e|\\text|\\pm|\\in|\\mathrm|\\approx|[A-Za-z]{3}", re.sub(r"\\(?:frac|sqrt|pi|ln|sin|cos)", "", inside)):
+    if (
+        len(terms) == 2
+        and terms[0].strip()
+        and "$" not in inside
+        and not re.search(
+            r"[-=<>,:;(\[{|]|\\[lg]e|\\text|\\pm|\\in|\\mathrm|\\approx|[A-Za-z]{3}",
+            re.sub(r"\\(?:frac|sqrt|pi|ln|sin|cos)", "", inside),
+        )
+    ):
         found["order of a sum"] = f"{terms[1].strip()}+{terms[0].strip()}"
     for unit, words in _UNITS:
-        if inside.endswith(unit) and not re.search("sin|cos|tan", gold) and inside.count("circ") < 2 and inside.count("ft") < 2:
+        if (
+            inside.endswith(unit)
+            and not re.search("sin|cos|tan", gold)
+            and inside.count("circ") < 2
+            and inside.count("ft") < 2
+        ):
             found["units written out"] = inside.removesuffix(unit) + words
     return {kind: text for kind, text in found.items() if text != gold}
 
@@ -102,21 +123,32 @@ def edits(gold: str, rng: random.Random) -> dict[str, str]:
 #
 # An independent, simple-minded look at two texts: the same number, or the same text, after what is only spelling has been taken off.
 
-_UNIT_WORDS = re.compile(r"\\mathrm\{[^{}]*\}(?:\^\{?-?\d\}?)?|\\circ|\\text\{[^{}]*\}|milesperhour|squareunits|hours|cm|(?<=\d)in$|/$|[-^{}~%\\/]")
+_UNIT_WORDS = re.compile(
+    r"\\mathrm\{[^{}]*\}(?:\^\{?-?\d\}?)?|\\circ|\\text\{[^{}]*\}|milesperhour|squareunits|hours|cm|(?<=\d)in$|/$|[-^{}~%\\/]"
+)
 
 
 def excused(gold: str, answer: str) -> bool:
     """Whether two answers are the same for a look at their letters and digits: spelling, a unit that is left out, the same words, or the same value listed below."""
     one, other = bare(gold), bare(answer)
-    if one == other or one.lower().rstrip(".!") == other.lower().rstrip(".!") or frozenset((gold, answer)) in _SAME:
+    if (
+        one == other
+        or one.lower().rstrip(".!") == other.lower().rstrip(".!")
+        or frozenset((gold, answer)) in _SAME
+    ):
         return True
     parts = [sorted(re.split(r",|or", re.sub(r"[{}()\[\]]|x=", "", t))) for t in (one, other)]
     if parts[0] == parts[1]:
         return True
-    stripped = [re.sub(r"(?<=\d)(?:\.0|0+(?<=\.\d0))$", "", _UNIT_WORDS.sub("", t.strip("$. ").replace(" ", ""))) for t in (gold, answer)]
+    stripped = [
+        re.sub(r"(?<=\d)(?:\.0|0+(?<=\.\d0))$", "", _UNIT_WORDS.sub("", t.strip("$. ").replace(" ", "")))
+        for t in (gold, answer)
+    ]
     numbers = [float(t) if re.fullmatch(r"-?\d+(?:\.\d+)?|-?\.\d+", t) else None for t in stripped]
     signs = ["-" in t.split("\\mathrm")[0] for t in (gold, answer)]
-    return (stripped[0] == stripped[1] and signs[0] == signs[1]) or (numbers[0] is not None and numbers[0] == numbers[1] and signs[0] == signs[1])
+    return (stripped[0] == stripped[1] and signs[0] == signs[1]) or (
+        numbers[0] is not None and numbers[0] == numbers[1] and signs[0] == signs[1]
+    )
 
 
 #: pairs of different texts of one value, looked at one by one
@@ -132,7 +164,9 @@ def constant_is_right(gold: str, constant: str) -> bool:
     """Whether a constant is the answer: the gold answer is this number, letter, word or set, or a name = it."""
     value = bare(gold).split("=")[-1].rstrip(".")
     value = re.sub(r"\^\{?\\circ\}?|\\mathrm\{.*|(?<=\d)in$", "", value)
-    same = {"0=0": "0", "1=1": "1", "0\\cdot x": "0", "x\\in\\mathbb{R}": "\\mathbb{R}"}.get(constant, constant)
+    same = {"0=0": "0", "1=1": "1", "0\\cdot x": "0", "x\\in\\mathbb{R}": "\\mathbb{R}"}.get(
+        constant, constant
+    )
     known = {"allrealnumbers": "\\mathbb{R}", "(-\\infty,\\infty)": "\\mathbb{R}", "180": "\\pi"}
     return value == same or value.lower() == same.lower() or known.get(value.lower()) == same
 
@@ -154,5 +188,8 @@ def edit_is_none(gold: str, text: str, kind: str) -> bool:
 
 #: edits that leave the value as it is: an equation times -1 is the same equation
 _EDITS = {
-    ("$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x+C$", "$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x-C$"),
+    (
+        "$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x+C$",
+        "$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x-C$",
+    ),
 }

@@ -19,7 +19,9 @@ __all__ = ["boxed", "extract"]
 TAIL = 20_000  # characters at the end of a completion in which the answer must stand
 BOXES = 20  # in one list
 
-_END_TOKEN = re.compile(r"(?:<[|｜][^<>\s]{1,40}[|｜]>|</?s>|<eos>|<pad>|<bos>|<end_of_turn>|<eot>|\[/?(?:INST|EOS|END)\])\s*\Z")
+_END_TOKEN = re.compile(
+    r"(?:<[|｜][^<>\s]{1,40}[|｜]>|</?s>|<eos>|<pad>|<bos>|<end_of_turn>|<eot>|\[/?(?:INST|EOS|END)\])\s*\Z"
+)
 _ANCHOR = re.compile(
     r"\b(?:answers?|(?:correct|right) (?:option|choice))\b(?:[*_\s]{0,4}to (?:the|this) (?:question|problem))?[*_\s]{0,4}(?:(?:should be|would be|must be|is|are|equals)\b|=|:)"
     r"[*_:\s]{0,6}(?:(?:therefore|thus|then|simply|just)\b)?[,:\s]{0,3}",
@@ -42,7 +44,8 @@ _LINK = re.compile(
 )
 _LABEL = re.compile(r"([A-Za-z](?:_\{?\w{1,3}\}?)?'?)\s*(?:=|\\in(?![a-z]))")
 _PLACEHOLDER = re.compile(
-    r"(?:\\text\s?\{)?\s*(?:(?:the|your|my|final|numerical)\s+)*(?:answer|result|number|solution|value)?(?:\s+here)?\s*[.…?_]{0,6}(?:\\[cl]?dots)?\s*\}?", re.IGNORECASE
+    r"(?:\\text\s?\{)?\s*(?:(?:the|your|my|final|numerical)\s+)*(?:answer|result|number|solution|value)?(?:\s+here)?\s*[.…?_]{0,6}(?:\\[cl]?dots)?\s*\}?",
+    re.IGNORECASE,
 )
 # --- words before and behind an answer
 _DENIED = re.compile(
@@ -54,27 +57,49 @@ _CHANGED = re.compile(
     r"possibly|probably|might be|could be|may be|either|nearly|almost|square of|root of|negative|minus|plus|times|by)[\s$:*(\\\[]*\Z",
     re.IGNORECASE,
 )
-_OTHERS = re.compile(r"\b(?:between|from)\b[^.!?\n]{0,40}\b(?:and|to)[\s$(\\]*\Z|[\d)}$%]\s*(?:,?\s*(?:or|and/or))\s+(?:maybe |possibly |perhaps |even )?[\s$(*\\]*\Z", re.IGNORECASE)
-_WRONG = re.compile(r"(?:is|was|seems|looks|would be)\s+(?:not\b|wrong|incorrect|false|too)|(?:isn|wasn)'t|\(?(?:wrong|incorrect)\b", re.IGNORECASE)
-_HEDGE = re.compile(r"\b(?:or|maybe|possibly|perhaps|either|might|could|unless|unsure|not sure)\b", re.IGNORECASE)
-_RETRACTED = re.compile(r"\b(?:wait|hold on|oops|scratch that|correction)\b|\b(?:that|this|it)(?: is|'s| was) (?:wrong|incorrect|not right|not correct)|\bno, (?:it|that|the)", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"\b(?:between|from)\b[^.!?\n]{0,40}\b(?:and|to)[\s$(\\]*\Z|[\d)}$%]\s*(?:,?\s*(?:or|and/or))\s+(?:maybe |possibly |perhaps |even )?[\s$(*\\]*\Z",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(
+    r"(?:is|was|seems|looks|would be)\s+(?:not\b|wrong|incorrect|false|too)|(?:isn|wasn)'t|\(?(?:wrong|incorrect)\b",
+    re.IGNORECASE,
+)
+_HEDGE = re.compile(
+    r"\b(?:or|maybe|possibly|perhaps|either|might|could|unless|unsure|not sure)\b", re.IGNORECASE
+)
+_RETRACTED = re.compile(
+    r"\b(?:wait|hold on|oops|scratch that|correction)\b|\b(?:that|this|it)(?: is|'s| was) (?:wrong|incorrect|not right|not correct)|\bno, (?:it|that|the)",
+    re.IGNORECASE,
+)
 _DOUBTED = re.compile(
     r"(?:\bif (?:that |we say |we assume )?(?:the |my |our )?|\b(?:false|wrong|untrue|unlikely|doubt|doubtful|nobody|no one|hardly|deny|denies|suppose|supposing|assume|assuming)\b[^.!?\n]{0,40}|"
     r"\bnot (?:true|clear|sure|certain|the case)\b[^.!?\n]{0,30}|n't (?:think|believe|say|know)\b[^.!?\n]{0,30})\Z",
     re.IGNORECASE,
 )
-_UNSURE = re.compile(r"\b(?:not|never|neither|nor|could|might|may|maybe|perhaps|possibly|probably|unknown|unclear|guess|than|if|unless|or|cannot|wrong|false|most|least|twice|half|double|but)\b|n't", re.IGNORECASE)
+_UNSURE = re.compile(
+    r"\b(?:not|never|neither|nor|could|might|may|maybe|perhaps|possibly|probably|unknown|unclear|guess|than|if|unless|or|cannot|wrong|false|most|least|twice|half|double|but)\b|n't",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"[.?](?=[\s*]|\Z)|(?<![\d$)\]}])!(?=[\s*]|\Z)|\n")
-_REASON = re.compile(r",?\s(?:since|because|which|as|so|hence|where|therefore|thus|when|after|for|with|at|we|this|that|it|I|given|using|obtained|found)\s", re.IGNORECASE)
+_REASON = re.compile(
+    r",?\s(?:since|because|which|as|so|hence|where|therefore|thus|when|after|for|with|at|we|this|that|it|I|given|using|obtained|found)\s",
+    re.IGNORECASE,
+)
 _COPULA = re.compile(r"\b(?:is|are|equals)\s|:\s|=\s")
 _FILLER = re.compile(
     r"(?:(?:therefore|thus|then|hence|so|simply|just|exactly|precisely|indeed|clearly|only|equal to|given by|the number|the value|a total of|approximately|about|roughly|around|that|the following)\b"
     r"[\s,:]*|[*:\s]+)*",
     re.IGNORECASE,
 )
-_STARTS = re.compile(r"(?:[A-Za-z](?:_\w)?\s?=\s?)?(?:[-−+]\s?)?(?:\\?[$€£]\s?)?(?:\d|\.\d)|\\|\(|\[|\{|[A-Za-z]\s?=")
+_STARTS = re.compile(
+    r"(?:[A-Za-z](?:_\w)?\s?=\s?)?(?:[-−+]\s?)?(?:\\?[$€£]\s?)?(?:\d|\.\d)|\\|\(|\[|\{|[A-Za-z]\s?="
+)
 _CUT = re.compile(r"\s*(?:,(?!\d)|;|\((?![^)]{0,40}\d)|—|\s[-–]\s)")
-_CLOSING = re.compile(r"(?:,?\s+(?:in total|in all|all in all|overall|altogether|total|respectively|as required|as desired|too|again|now|then))+\s*\Z", re.IGNORECASE)
+_CLOSING = re.compile(
+    r"(?:,?\s+(?:in total|in all|all in all|overall|altogether|total|respectively|as required|as desired|too|again|now|then))+\s*\Z",
+    re.IGNORECASE,
+)
 _AND = re.compile(r"\s*(?:,|and|or|,\s*and|,\s*or)\s*")
 
 
@@ -97,7 +122,12 @@ def extract(completion: str) -> str | None:
         if found is not None:
             return found
     whole = text.strip().strip("*").strip()
-    if len(whole) <= 200 and "\n" not in whole and not _BOX.search(whole) and len(_WORDY.findall(_without_commands(whole))) <= 1:
+    if (
+        len(whole) <= 200
+        and "\n" not in whole
+        and not _BOX.search(whole)
+        and len(_WORDY.findall(_without_commands(whole))) <= 1
+    ):
         formula = _SPANS.search(whole)
         if formula is None or not re.search(r"[A-Za-z]{2}", whole[: formula.start()]):
             return whole or None
@@ -152,7 +182,9 @@ def _content(text: str, start: int) -> tuple[str | None, int]:
         return None if _PLACEHOLDER.fullmatch(content) else content, closing + 1
     word = re.match(r"[^\s$]{0,100}", text[brace : brace + 100])  # \boxed 5
     content, end = word.group().rstrip(".,"), brace + word.end()
-    mentioned = re.match(r"[A-Za-z]{2}|[^\w\\(\[{+-]|[A-Za-z](?=\s[A-Za-z])", text[brace : brace + 3]) or not content
+    mentioned = (
+        re.match(r"[A-Za-z]{2}|[^\w\\(\[{+-]|[A-Za-z](?=\s[A-Za-z])", text[brace : brace + 3]) or not content
+    )
     return None if mentioned else content, end
 
 
@@ -168,7 +200,10 @@ def _label(before: str) -> str | None:
 
 def _alternative(behind: str) -> list[str]:
     """What "or" adds behind an answer: "or possibly $6$"."""
-    match = re.match(r"[\s$.)\]*\\]{0,6},?\s*(?:or|and/or|maybe|perhaps|possibly)\s+(?:(?:maybe|possibly|perhaps|even|equivalently),?\s+)?", behind)
+    match = re.match(
+        r"[\s$.)\]*\\]{0,6},?\s*(?:or|and/or|maybe|perhaps|possibly)\s+(?:(?:maybe|possibly|perhaps|even|equivalently),?\s+)?",
+        behind,
+    )
     if match is None:
         return []
     formula, number = _SPANS.match(behind, match.end()), _NUMBER.match(behind, match.end())
@@ -182,7 +217,13 @@ def _marked(text: str) -> str | None:
     """GSM8K's ``#### 5``."""
     start = text.rfind("####")
     line = text[start + 4 :].lstrip(" #").partition("\n")[0].strip() if start >= 0 else ""
-    return line if line and any(c.isdigit() for c in line) and (line[0] in "-−+$€£\\(.[{*" or line[0].isdigit() or "=" in line) else None
+    return (
+        line
+        if line
+        and any(c.isdigit() for c in line)
+        and (line[0] in "-−+$€£\\(.[{*" or line[0].isdigit() or "=" in line)
+        else None
+    )
 
 
 def _last(pattern: re.Pattern, text: str, start: int = 0) -> re.Match | None:
@@ -197,7 +238,9 @@ def _announced(text: str) -> str | None:
         return None
     rest = text[last.end() : last.end() + MAX_ANSWER].lstrip().lstrip("*").lstrip()
     clause = rest[: _first(_SENTENCE_END, rest)]
-    if _DOUBTED.search(text[max(0, last.start() - 80) : last.start()]) or _RETRACTED.search(rest[: len(clause) + 60]):
+    if _DOUBTED.search(text[max(0, last.start() - 80) : last.start()]) or _RETRACTED.search(
+        rest[: len(clause) + 60]
+    ):
         return ""
     if rest[len(clause) : len(clause) + 1] == "?":
         return clause.strip() + "?"  # "5? No, ..."
@@ -220,7 +263,11 @@ def _stated(clause: str) -> str | None:
     if not _begins(clause, start):
         spans = [m.span() for m in _SPANS.finditer(clause)]
         reason = _first(_REASON_BEHIND, clause)
-        copulas = [m.end() for m in _COPULA.finditer(clause) if m.start() <= reason and not any(a <= m.start() < b for a, b in spans)]
+        copulas = [
+            m.end()
+            for m in _COPULA.finditer(clause)
+            if m.start() <= reason and not any(a <= m.start() < b for a, b in spans)
+        ]
         at = _FILLER.match(clause, copulas[-1]).end() if copulas else None
         if at is None or not _begins(clause, at) or _UNSURE.search(_SPANS.sub(" ", clause[: copulas[-1]])):
             return plain
@@ -245,7 +292,7 @@ def _begins(clause: str, at: int) -> bool:
 
 
 def _several_more(behind: str) -> bool:
-    """", 6 and 7" behind an answer."""
+    """ ", 6 and 7" behind an answer."""
     return re.match(r"\s*[,;]\s*(?:and\s+|or\s+)?[-−+$\\(]*\.?\d", behind) is not None
 
 
@@ -254,7 +301,9 @@ def _joined(text: str, formula: re.Match) -> str | None:
     parts = [_inside(formula)]
     while True:
         between = _AND.match(text, formula.end())
-        following = (_SPANS.match(text, between.end()) or _NUMBER.match(text, between.end())) if between else None
+        following = (
+            (_SPANS.match(text, between.end()) or _NUMBER.match(text, between.end())) if between else None
+        )
         if following is None:
             break
         formula = following
@@ -265,7 +314,11 @@ def _joined(text: str, formula: re.Match) -> str | None:
     behind = behind[: _first(_REASON, behind)]
     if _HEDGE.search(behind) or _WRONG.search(behind):
         more = [m for m in (_last(_SPANS, behind), _last(_NUMBER, behind)) if m]
-        return ", ".join([*parts, *(_inside(m) if m.re is _SPANS else m.group() for m in more[:1])]) if more else None
+        return (
+            ", ".join([*parts, *(_inside(m) if m.re is _SPANS else m.group() for m in more[:1])])
+            if more
+            else None
+        )
     cut = _CUT.search(behind)
     unit = _CLOSING.sub("", behind[: cut.start()] if cut else behind).strip().strip("*").strip()
     percent = re.match(r"\\?%|percent\b", unit)
@@ -273,7 +326,11 @@ def _joined(text: str, formula: re.Match) -> str | None:
         return ", ".join(parts) + " " + percent.group()
     if not re.match(r"(?!is |are |was )[A-Za-z]{2,}", unit):
         return ", ".join(parts)
-    return ", ".join(parts) + rf" \text{{ {unit}}}" if len(unit) < 80 and not re.search(r"[{}\\$]", unit) else None
+    return (
+        ", ".join(parts) + rf" \text{{ {unit}}}"
+        if len(unit) < 80 and not re.search(r"[{}\\$]", unit)
+        else None
+    )
 
 
 def _inside(formula: re.Match) -> str:

@@ -33,7 +33,12 @@ MEMORY = 1 << 30  # bytes of address space
 REQUESTS = 5000  # then a fresh child takes over: sympy's caches grow
 ENDED = {signal.SIGPROF: "took longer than 1 s", signal.SIGALRM: "not compared: the machine is too busy"}
 
-_WARM = [("\\frac{\\sqrt{3}}{2}", "\\cos 30^\\circ"), ("\\frac{x+1}{x-1}", "1+\\frac{2}{x-1}"), ("2\\pi", "6.283185"), ("e^{2}", "\\exp(2)")]
+_WARM = [
+    ("\\frac{\\sqrt{3}}{2}", "\\cos 30^\\circ"),
+    ("\\frac{x+1}{x-1}", "1+\\frac{2}{x-1}"),
+    ("2\\pi", "6.283185"),
+    ("e^{2}", "\\exp(2)"),
+]
 
 
 def same(gold, answer):

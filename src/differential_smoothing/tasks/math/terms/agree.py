@@ -49,13 +49,20 @@ class _Comparison:
         self.oracle, self.regions = oracle, Regions(oracle)
 
     def same(self, gold: Value, answer: Value) -> bool:
-        if gold.kind == "named" and gold.parts[1].kind in BRACKETS and len(system := components(gold)) > 1 and answer.kind == "system":
+        if (
+            gold.kind == "named"
+            and gold.parts[1].kind in BRACKETS
+            and len(system := components(gold)) > 1
+            and answer.kind == "system"
+        ):
             gold = Value("system", (",", system))
         if gold.kind == "system":
             return self.system(gold, answer)
         if gold.kind in ("named", "equation"):
             return self.equation(gold, answer)
-        if self.regions.region(gold) is not None and (answer.kind in ("relation", "system") or answer.kind == "named"):
+        if self.regions.region(gold) is not None and (
+            answer.kind in ("relation", "system") or answer.kind == "named"
+        ):
             other = self.regions.region(answer)
             if other is not None:
                 return self.regions.same(self.regions.region(gold), other)
@@ -96,8 +103,14 @@ class _Comparison:
         if answer.kind not in ("named", "equation"):
             if gold.kind == "named" and gold.parts[3] and answer.kind not in ("relation", "system", "words"):
                 return self.plain(gold.parts[1], answer)
-            if gold.kind == "named" and self.regions.region(gold.parts[1]) is not None and (region := self.regions.region(answer)) is not None:
-                return region[0] in (None, gold.parts[0]) and self.regions.same(self.regions.region(gold.parts[1]), region)
+            if (
+                gold.kind == "named"
+                and self.regions.region(gold.parts[1]) is not None
+                and (region := self.regions.region(answer)) is not None
+            ):
+                return region[0] in (None, gold.parts[0]) and self.regions.same(
+                    self.regions.region(gold.parts[1]), region
+                )
             return False
         if gold.kind == answer.kind == "named":
             matched = self.named(gold, answer)
@@ -121,18 +134,35 @@ class _Comparison:
         function, other_function = re.fullmatch(r"(.+)\((.+)\)", name), re.fullmatch(r"(.+)\((.+)\)", other)
         if function and other_function and function[1] == other_function[1]:  # f(x) = x + 1 and f(n) = n + 1
             old, new = other_function[2], function[2]
-            if len(old) == len(new) == 1 and old.islower() and new.islower() and given.kind == value.kind == "one" and new not in names(given.parts):
+            if (
+                len(old) == len(new) == 1
+                and old.islower()
+                and new.islower()
+                and given.kind == value.kind == "one"
+                and new not in names(given.parts)
+            ):
                 return self.plain(value, given._replace(parts=rename(given.parts, old, new)))
             return False
-        if (function and len(function[2]) == 1 and other == "y") or (other_function and len(other_function[2]) == 1 and name == "y"):
+        if (function and len(function[2]) == 1 and other == "y") or (
+            other_function and len(other_function[2]) == 1 and name == "y"
+        ):
             return self.plain(value, given)
         if name.startswith("("):
             parts, parts_too = components(gold), components(answer)
-            return len(parts) > 1 and len(parts_too) > 1 and self.system(Value("system", (",", parts)), Value("system", (",", parts_too)))
+            return (
+                len(parts) > 1
+                and len(parts_too) > 1
+                and self.system(Value("system", (",", parts)), Value("system", (",", parts_too)))
+            )
         if value.kind != "one" or given.kind != "one":
             return False
         solved = name not in names(given.parts) and other not in names(value.parts)
-        if solved or (value.parts[0] != "name" and given.parts[0] != "name" and name not in names(value.parts) and other not in names(given.parts)):
+        if solved or (
+            value.parts[0] != "name"
+            and given.parts[0] != "name"
+            and name not in names(value.parts)
+            and other not in names(given.parts)
+        ):
             return False  # x = 5 and y = 5; l = (P - 2w)/2 and P = 2l + 2w
         return None
 
@@ -179,12 +209,23 @@ class _Comparison:
                     return False
                 free.remove(found)
             return True
-        if answer.kind in ("()", "list") and all(v.kind == "named" for v in stated) and len(answer.parts) == len(stated) and joint != "or":
-            return all(map(self.plain, (v.parts[1] for v in stated), answer.parts))  # in the order of the gold answer
+        if (
+            answer.kind in ("()", "list")
+            and all(v.kind == "named" for v in stated)
+            and len(answer.parts) == len(stated)
+            and joint != "or"
+        ):
+            return all(
+                map(self.plain, (v.parts[1] for v in stated), answer.parts)
+            )  # in the order of the gold answer
         return False
 
     def _same_statement(self, one: Value, other: Value) -> bool:
-        if one.kind == "named" and other.kind == "named" and spelling(one.parts[0]) != spelling(other.parts[0]):
+        if (
+            one.kind == "named"
+            and other.kind == "named"
+            and spelling(one.parts[0]) != spelling(other.parts[0])
+        ):
             return False
         try:
             return one.kind == other.kind and self.same(one, other)
@@ -208,11 +249,17 @@ class _Comparison:
             return kinds[1] == "list" and all(self._alike(gold, v) for v in answer.parts)  # 5 or 10/2
         if set(kinds) <= {"list", "{}"}:
             return self.set_of(gold.parts, answer.parts, counted=kinds[0] == "list")
-        if kinds in (("list", "()"), ("()", "list")) and not any(v.kind in BRACKETS for v in (*gold.parts, *answer.parts)):
+        if kinds in (("list", "()"), ("()", "list")) and not any(
+            v.kind in BRACKETS for v in (*gold.parts, *answer.parts)
+        ):
             return self.tuple_of(gold, answer)
         if kinds[0] == kinds[1] and kinds[0] in BRACKETS:
             return self.tuple_of(gold, answer)
-        if "one" not in kinds and (region := self.regions.region(gold)) is not None and (other := self.regions.region(answer)) is not None:
+        if (
+            "one" not in kinds
+            and (region := self.regions.region(gold)) is not None
+            and (other := self.regions.region(answer)) is not None
+        ):
             return self.regions.same(region, other)
         return False
 
@@ -228,18 +275,31 @@ class _Comparison:
             if unit and unit_too:
                 raise Differs(ANOTHER_UNIT)
             hundredth = ("*", (_HUNDREDTH, one if unit else other))
-            return self.oracle.equal(one, other) or self.oracle.equal(hundredth if unit else one, other if unit else hundredth)
+            return self.oracle.equal(one, other) or self.oracle.equal(
+                hundredth if unit else one, other if unit else hundredth
+            )
         if unit != unit_too and "‰" in (unit, unit_too):  # it is never left out
             thousandth = ("*", (_THOUSANDTH, one if unit == "‰" else other))
-            return not (unit and unit_too) and self.oracle.equal(thousandth if unit else one, other if unit else thousandth)
+            return not (unit and unit_too) and self.oracle.equal(
+                thousandth if unit else one, other if unit else thousandth
+            )
         if units.alike(unit, unit_too):
-            if unit != unit_too and "°" in (unit, unit_too) and not (unit and unit_too) and "pi" in _constants(one if unit_too else other):
+            if (
+                unit != unit_too
+                and "°" in (unit, unit_too)
+                and not (unit and unit_too)
+                and "pi" in _constants(one if unit_too else other)
+            ):
                 return self.oracle.equal(_radians(one) if unit else one, other if unit else _radians(other))
             if self.oracle.equal(one, other):
                 return True
             if bool(unit) == bool(unit_too):
                 return False
-        bare = self._bare_unit(one if not unit else other, unit or unit_too) if bool(unit) != bool(unit_too) else None
+        bare = (
+            self._bare_unit(one if not unit else other, unit or unit_too)
+            if bool(unit) != bool(unit_too)
+            else None
+        )
         if bare is not None:  # 12 m^3 beside 12\text{ m}^3
             return self.oracle.equal(bare if not unit else one, other if not unit else bare)
         if not units.alike(unit, unit_too):
@@ -261,7 +321,12 @@ class _Comparison:
         for value in (gold, answer):
             if value.kind == "based":
                 digits.append(value.parts[0])
-            elif value.kind == "one" and value.parts[0] == "number" and value.parts[1].denominator == 1 and not value.unit:
+            elif (
+                value.kind == "one"
+                and value.parts[0] == "number"
+                and value.parts[1].denominator == 1
+                and not value.unit
+            ):
                 digits.append(str(value.parts[1]))
             else:
                 return False
@@ -271,14 +336,23 @@ class _Comparison:
     def ratio(self, one: tuple, other: tuple) -> bool:
         if len(one) != len(other):
             return False
-        return all(self.oracle.equal(("*", (one[0], b)), ("*", (other[0], a))) for a, b in zip(one[1:], other[1:]))
+        return all(
+            self.oracle.equal(("*", (one[0], b)), ("*", (other[0], a))) for a, b in zip(one[1:], other[1:])
+        )
 
     def matrix(self, gold: Value, answer: Value) -> bool:
         one, other = _rows(gold), _rows(answer)
         if one is None or other is None:
             return False
-        if gold.kind != answer.kind or {len(one), len(one[0])} == {len(other), len(other[0])} == {1, len(_entries(one))}:
-            one, other = ((_entries(x),) for x in (one, other)) if 1 in (len(one), len(one[0])) and 1 in (len(other), len(other[0])) else (one, other)
+        if gold.kind != answer.kind or {len(one), len(one[0])} == {len(other), len(other[0])} == {
+            1,
+            len(_entries(one)),
+        }:
+            one, other = (
+                ((_entries(x),) for x in (one, other))
+                if 1 in (len(one), len(one[0])) and 1 in (len(other), len(other[0]))
+                else (one, other)
+            )
         if [len(r) for r in one] != [len(r) for r in other]:
             return False
         return all(self.oracle.equal(a, b) for r, s in zip(one, other) for a, b in zip(r, s))
@@ -287,7 +361,9 @@ class _Comparison:
         """In any order. A root that an answer writes twice counts once; where a list of the gold answer does, the answer has to."""
         twice = any(self._alike(a, b) for i, a in enumerate(gold) for b in gold[:i])
         if not (counted and twice):
-            return all(any(self._alike(a, b) for b in answer) for a in gold) and all(any(self._alike(a, b) for a in gold) for b in answer)
+            return all(any(self._alike(a, b) for b in answer) for a in gold) and all(
+                any(self._alike(a, b) for a in gold) for b in answer
+            )
         free = list(answer)
         for one in gold:
             found = next((other for other in free if self._alike(one, other)), None)

@@ -54,7 +54,9 @@ def _built(tree: tuple) -> sympy.Expr:
     if kind == "number":
         return sympy.Rational(tree[1].numerator, tree[1].denominator)
     if kind == "name":
-        return {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "infty": sympy.oo}.get(tree[1]) or sympy.Symbol(tree[1])
+        return {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "infty": sympy.oo}.get(tree[1]) or sympy.Symbol(
+            tree[1]
+        )
     if kind == "+":
         return sympy.Add(*map(_built, tree[1]))
     if kind == "*":

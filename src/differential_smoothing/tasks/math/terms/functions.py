@@ -18,7 +18,9 @@ class Functions(Named):
     def _command(self, token: Token) -> tuple:
         text = token.text
         if text == "frac":
-            if self.next is not None and self.next.kind == "number" and re.fullmatch(r"\d\d", self.next.text):  # \frac12
+            if (
+                self.next is not None and self.next.kind == "number" and re.fullmatch(r"\d\d", self.next.text)
+            ):  # \frac12
                 above, below = self.take().text
                 return "/", number(int(above)), number(int(below))
             return "/", self.argument(), self.argument()
@@ -86,10 +88,21 @@ class Functions(Named):
         elif base is not None:
             raise Unreadable("cannot be read as mathematics")
         else:
-            value = ("call", "ln" if name == "log" else name, tuple(arguments)) if name != "lg" else ("/", ("call", "ln", tuple(arguments)), ("call", "ln", (number(10),)))
+            value = (
+                ("call", "ln" if name == "log" else name, tuple(arguments))
+                if name != "lg"
+                else ("/", ("call", "ln", tuple(arguments)), ("call", "ln", (number(10),)))
+            )
         if exponent is None:
             return value
-        if exponent in (("number", Fraction(-1), False), ("*", (MINUS, ONE))) and name in ("sin", "cos", "tan", "cot", "sec", "csc"):
+        if exponent in (("number", Fraction(-1), False), ("*", (MINUS, ONE))) and name in (
+            "sin",
+            "cos",
+            "tan",
+            "cot",
+            "sec",
+            "csc",
+        ):
             return "call", "arc" + name, tuple(arguments)
         return "^", value, exponent
 
@@ -103,7 +116,11 @@ class Functions(Named):
             if self.peek("/"):
                 self.take()
                 value = ("/", value, self.power())
-            elif self._begins_factor() and not (self.next.kind == "command" and self.next.text in FUNCTIONS - {"sqrt"}) and self.next.text not in ("(", "[", "|"):
+            elif (
+                self._begins_factor()
+                and not (self.next.kind == "command" and self.next.text in FUNCTIONS - {"sqrt"})
+                and self.next.text not in ("(", "[", "|")
+            ):
                 if self.next.kind == "number":
                     raise Unreadable("a number behind a factor")
                 value = ("*", (value, self.power()))

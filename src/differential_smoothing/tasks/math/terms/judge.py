@@ -20,7 +20,9 @@ UNREADABLE = "cannot be read as mathematics"
 
 CHOICE = re.compile(r"(?:option |choice |answer )?\(?([A-J])\)?[.:)]?", re.IGNORECASE)
 _LABEL = re.compile(r"(?:\(([A-J])\)|([A-J]) ?[.):]) ?(?=\S)")
-_OTHER_LABEL = re.compile(r"(?<![A-Za-z\\])(?!A (?:[a-z]{2,}))[A-J](?![A-Za-z'(^_])|\([A-Ja-j]\)|(?<![A-Za-z])[a-j][).](?!\w)")
+_OTHER_LABEL = re.compile(
+    r"(?<![A-Za-z\\])(?!A (?:[a-z]{2,}))[A-J](?![A-Za-z'(^_])|\([A-Ja-j]\)|(?<![A-Za-z])[a-j][).](?!\w)"
+)
 
 
 _PLAIN = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")  # most answers are
@@ -39,7 +41,9 @@ def gold_value(gold: str) -> Value:
     try:
         value = read(gold)
         unit = _LAST_UNIT.search(gold) if value.kind in ("formula", "words") else None
-        if unit and unit_of(unit[1]) is not None:  # a unit behind a sum of letters, which only a gold answer may have
+        if (
+            unit and unit_of(unit[1]) is not None
+        ):  # a unit behind a sum of letters, which only a gold answer may have
             with suppress(Unreadable):
                 inner = read(gold[: unit.start()])
                 return inner._replace(text=value.text) if inner.kind not in ("formula", "words") else value
@@ -71,7 +75,11 @@ def judged(gold: str, answer: str, thorough: bool = False) -> tuple[bool, str]:
     try:
         value = read(answer)
     except Unreadable as error:
-        return (False, UNREADABLE) if not str(error).startswith(("too long", "no answer")) else (False, str(error))
+        return (
+            (False, UNREADABLE)
+            if not str(error).startswith(("too long", "no answer"))
+            else (False, str(error))
+        )
     if "words" in (wanted.kind, value.kind):
         equal = same_words(wanted.text, value.text)
         return equal, "" if equal else DIFFERS
@@ -101,7 +109,12 @@ def _chosen(said: str) -> str | None:
 
 def _without_label(answer: str, letter: str) -> str:
     """The text behind "(B)", "\\textbf{(B)}" or "B)"."""
-    return re.sub(rf"^(?:\\(?:text|mathrm)(?:bf|rm)?\{{ ?)?\(?{letter}[).:]+ ?\}}?(?:\\[ ,;:]|\\q?quad|~)*", "", answer.strip().lstrip("$*").strip(), count=1)
+    return re.sub(
+        rf"^(?:\\(?:text|mathrm)(?:bf|rm)?\{{ ?)?\(?{letter}[).:]+ ?\}}?(?:\\[ ,;:]|\\q?quad|~)*",
+        "",
+        answer.strip().lstrip("$*").strip(),
+        count=1,
+    )
 
 
 _BLANK = re.compile(r"(?<!\d) | (?!\d)")  # not between two digits
@@ -116,7 +129,9 @@ def _imaginary(gold: str, answer: str) -> bool:
     for text in (gold, answer):
         if any(t.kind == "name" and t.text == "j" for t in tokens(spelled(text))):
             return False
-    return not re.search(r"(?<!\w)[a-df-zA-Z0-9]\s?\^\s?(?:i\b|\{\s?[^{}]*(?<![A-Za-z\\])i(?![A-Za-z])[^{}]*\})", gold)
+    return not re.search(
+        r"(?<!\w)[a-df-zA-Z0-9]\s?\^\s?(?:i\b|\{\s?[^{}]*(?<![A-Za-z\\])i(?![A-Za-z])[^{}]*\})", gold
+    )
 
 
 _ARTICLE = re.compile(r"\b(?:the|an?)\s+(?=[a-z]{2})")
@@ -133,11 +148,11 @@ def same_words(one: str, other: str) -> bool:
 
     def exact(text: str) -> str:
         text = re.sub(r"[A-Za-z]{2,}", lambda m: m.group().lower(), text)
-        text = re.sub(r"(?<=\d)\s+(?=\d)", "_", _ARTICLE.sub("", text.replace("p.m.", "pm").replace("a.m.", "am")))
+        text = re.sub(
+            r"(?<=\d)\s+(?=\d)", "_", _ARTICLE.sub("", text.replace("p.m.", "pm").replace("a.m.", "am"))
+        )
         return re.sub(r"\s+|\.(?!\d)|[,;:](?!\d)|(?<!\d)[,;:]", "", text)
 
     if _MATHS.search(one) or _MATHS.search(other):
         return exact(one) == exact(other)
     return normal(one) == normal(other)
-
-

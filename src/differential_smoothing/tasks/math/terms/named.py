@@ -21,7 +21,11 @@ class Named(Cursor):
             repeating = self._repeating(token.text)
             if repeating is not None:
                 return repeating
-        elif self.peek(".") and [t.text for t in self.found[self.at : self.at + 2]] in (["." , "overline"], [".", "bar"], [".", "dot"]):
+        elif self.peek(".") and [t.text for t in self.found[self.at : self.at + 2]] in (
+            [".", "overline"],
+            [".", "bar"],
+            [".", "dot"],
+        ):
             self.take()
             return self._repeating(token.text + ".")
         elif self.peek("_"):
@@ -48,7 +52,9 @@ class Named(Cursor):
             raise Unreadable("a number of too many digits")
         before, _, behind = digits.partition(".")
         shift = 10 ** len(behind)
-        value = Fraction(int((before or "0") + behind), shift) + Fraction(int(period), shift * (10 ** len(period) - 1))
+        value = Fraction(int((before or "0") + behind), shift) + Fraction(
+            int(period), shift * (10 ** len(period) - 1)
+        )
         return "number", value, False
 
     def _named(self, token: Token) -> tuple:
@@ -61,7 +67,11 @@ class Named(Cursor):
             if is_word(text):
                 raise Unreadable("words")
             self.at -= 1
-            self.found = [*self.found[: self.at], *(Token("name", c) for c in text), *self.found[self.at + 1 :]]
+            self.found = [
+                *self.found[: self.at],
+                *(Token("name", c) for c in text),
+                *self.found[self.at + 1 :],
+            ]
             return self._named(self.take())
         return self._decorated(text)
 
@@ -85,7 +95,13 @@ class Named(Cursor):
                 self.take("}")
             else:
                 break
-        inverse = [t.text for t in self.found[self.at : self.at + 5]] == ["^", "{", "-", "1", "}"] and self.peek("(", ahead=5)
+        inverse = [t.text for t in self.found[self.at : self.at + 5]] == [
+            "^",
+            "{",
+            "-",
+            "1",
+            "}",
+        ] and self.peek("(", ahead=5)
         if inverse and name[0] in "fghFG":
             self.at += 5
             name += "^-1"
@@ -107,7 +123,12 @@ class Named(Cursor):
             raise Unreadable("cannot be read as mathematics")
         self.take(")")
         simple = arguments[0][0] in ("name", "number")
-        if name[0] in APPLIED or "'" in name or len(arguments) > 1 or (simple and arguments[0] != ("name", name)):
+        if (
+            name[0] in APPLIED
+            or "'" in name
+            or len(arguments) > 1
+            or (simple and arguments[0] != ("name", name))
+        ):
             return "apply", name, tuple(arguments)
         self.at = at
         return None

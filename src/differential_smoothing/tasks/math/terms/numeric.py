@@ -46,7 +46,9 @@ class Double:
             if abs(x.imag) > 1e-12 or not 0 <= x.real < 150:
                 raise Beyond
             return complex(math.gamma(x.real + 1))
-        function = {"ln": cmath.log, "arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan}.get(name) or getattr(cmath, name, None)
+        function = {"ln": cmath.log, "arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan}.get(
+            name
+        ) or getattr(cmath, name, None)
         if function is None:
             raise Beyond
         return function(*arguments)
@@ -80,7 +82,9 @@ class Digits:
                 raise Beyond
             return self.mp.gamma(arguments[0] + 1)
         known = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}.get(name, name)
-        if (name == "exp" and abs(arguments[0].real) > 5_000) or (name in ("sin", "cos", "tan", "sinh", "cosh", "tanh") and abs(arguments[0]) > 10**12):
+        if (name == "exp" and abs(arguments[0].real) > 5_000) or (
+            name in ("sin", "cos", "tan", "sinh", "cosh", "tanh") and abs(arguments[0]) > 10**12
+        ):
             raise Beyond
         return getattr(self.mp, known)(*arguments)
 
@@ -107,7 +111,9 @@ def points(names: frozenset[str], whole: bool = False) -> list[dict[str, float]]
             point[name] = sign * abs(scale) * (1 + round(share, 6))
         found.append(point)
     for k in range(10 if whole else 0):
-        found.append({name: float((k * (2 * i + 1) + 3 * i) % 11 + 1) for i, name in enumerate(sorted(names))})
+        found.append(
+            {name: float((k * (2 * i + 1) + 3 * i) % 11 + 1) for i, name in enumerate(sorted(names))}
+        )
     return found
 
 
@@ -208,11 +214,19 @@ class _Evaluation:
         if name == "exp":
             return self.power(self.context.e * one, a[0])
         if name in ("cot", "sec", "csc", "coth", "sech", "csch"):
-            below = call({"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}[name], a[0])
+            below = call(
+                {"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}[
+                    name
+                ],
+                a[0],
+            )
             if abs(below) < self.context.number(_ONE / 10 ** (self.context.digits - 3)).real:
                 raise Beyond
             return one / below
-        if name == "tan" and abs(call("cos", a[0])) < self.context.number(_ONE / 10 ** (self.context.digits - 3)).real:
+        if (
+            name == "tan"
+            and abs(call("cos", a[0])) < self.context.number(_ONE / 10 ** (self.context.digits - 3)).real
+        ):
             raise Beyond
         if name in ("arccot", "arcsec", "arccsc"):
             return call({"arccot": "arctan", "arcsec": "arccos", "arccsc": "arcsin"}[name], one / a[0])
@@ -243,7 +257,19 @@ class _Evaluation:
             if any(x.imag or x.real != int(x.real) for x in a):
                 return self.unknown(name, a)
             return getattr(math, name)(*(int(x.real) for x in a)) * one
-        if name in ("sin", "cos", "tan", "ln", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "factorial"):
+        if name in (
+            "sin",
+            "cos",
+            "tan",
+            "ln",
+            "arcsin",
+            "arccos",
+            "arctan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "factorial",
+        ):
             return call(name, a[0])
         if name == "Re":
             return a[0].real * one
@@ -256,10 +282,15 @@ class _Evaluation:
         seed = hashlib.sha256(name.encode()).digest()
         value = self.context.number(_fraction(seed[0:4]))
         for i, x in enumerate(arguments):
-            a, b = _fraction(seed[4 + 8 * (i % 3) : 8 + 8 * (i % 3)]) + i, _fraction(seed[8 + 8 * (i % 3) : 12 + 8 * (i % 3)])
+            a, b = (
+                _fraction(seed[4 + 8 * (i % 3) : 8 + 8 * (i % 3)]) + i,
+                _fraction(seed[8 + 8 * (i % 3) : 12 + 8 * (i % 3)]),
+            )
             if abs(x) > 300:
                 raise Beyond
-            value = value * self.context.call("sin", x * self.context.number(a) + self.context.number(b)) + x * self.context.number(b)
+            value = value * self.context.call(
+                "sin", x * self.context.number(a) + self.context.number(b)
+            ) + x * self.context.number(b)
         return value
 
     def over(self, sign: str, variable: str, low, high, body: tuple):
@@ -287,7 +318,9 @@ class _Evaluation:
                 bodies.append(self.of(body))
             if sign == "prod":
                 return self.unknown(name, [*numbers, *bodies])
-            return sum(self.unknown(f"{name} {k}", numbers) * x for k, x in enumerate(bodies))  # linear, as the sum is
+            return sum(
+                self.unknown(f"{name} {k}", numbers) * x for k, x in enumerate(bodies)
+            )  # linear, as the sum is
         finally:
             if outer is None:
                 self.point.pop(variable, None)

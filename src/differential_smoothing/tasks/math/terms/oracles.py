@@ -120,17 +120,23 @@ class Quick:
         except Beyond:
             return bool(names(value))  # x \\approx 2 in letters: there is nothing to contradict
         written = _first_number(rounded)
-        step = 10.0 ** -len(f"{written:.12f}".rstrip("0").partition(".")[2]) * (abs(b / written) if written else 1)  # 2.5 * 10^6: the last digit is 10^5
+        step = 10.0 ** -len(f"{written:.12f}".rstrip("0").partition(".")[2]) * (
+            abs(b / written) if written else 1
+        )  # 2.5 * 10^6: the last digit is 10^5
         return abs(a - b) <= 1.01 * step
 
     def differ(self, one: tuple, other: tuple) -> bool:
         """Whether double precision is enough to tell them apart."""
         for point in points(names(one) | names(other))[:4]:
             try:
-                (a, large, _, real), (b, large_too, _, real_too) = (value_of(t, self._context, point, self.imaginary) for t in (one, other))
+                (a, large, _, real), (b, large_too, _, real_too) = (
+                    value_of(t, self._context, point, self.imaginary) for t in (one, other)
+                )
             except Beyond:
                 continue
-            if ((real and real_too) or "i" in names(one) | names(other)) and abs(a - b) > 10 ** max(large, large_too, 0) * self._context.error:
+            if ((real and real_too) or "i" in names(one) | names(other)) and abs(a - b) > 10 ** max(
+                large, large_too, 0
+            ) * self._context.error:
                 return True
         return False
 
@@ -160,7 +166,10 @@ class Thorough(Quick):
             if not letters - {"i"} or (values[0][3] and values[1][3]):
                 size = max(abs(a), abs(b))
                 # an error above all others of six decimals is none of rounding, whatever the size of the number
-                if abs(a - b) > float(TOLERANCE) * (max(1, size) if letters - {"i"} else 1) or abs(a - b) > float(SMALL) * size:
+                if (
+                    abs(a - b) > float(TOLERANCE) * (max(1, size) if letters - {"i"} else 1)
+                    or abs(a - b) > float(SMALL) * size
+                ):
                     return False
                 close = True
         return close
@@ -205,7 +214,9 @@ class Thorough(Quick):
                 return None
             digits = 150 + 3 * int(extreme)
             context = Digits(digits)
-            (a, _, _, real), (b, _, _, real_too) = (value_of(t, context, point, self.imaginary) for t in (one, other))
+            (a, _, _, real), (b, _, _, real_too) = (
+                value_of(t, context, point, self.imaginary) for t in (one, other)
+            )
         except Beyond:
             return None
         least = context.mp.mpf(10) ** -(110 + 2 * int(extreme))
@@ -221,7 +232,9 @@ def _first_number(tree: tuple) -> float:
     if tree[0] == "name":
         return 0.0
     parts = tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:]
-    return next((x for t in parts if isinstance(t, tuple) and (x := _first_number(t)) not in (0.0, -1.0)), 0.0)
+    return next(
+        (x for t in parts if isinstance(t, tuple) and (x := _first_number(t)) not in (0.0, -1.0)), 0.0
+    )
 
 
 def _stepped(tree: tuple) -> bool:
@@ -230,13 +243,21 @@ def _stepped(tree: tuple) -> bool:
         return False
     if tree[0] == "call" and tree[1] in ("floor", "ceil", "abs", "max", "min", "sgn"):
         return True
-    return any(isinstance(t, tuple) and _stepped(t) for t in (tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:]))
+    return any(
+        isinstance(t, tuple) and _stepped(t)
+        for t in (tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:])
+    )
 
 
 def _infinite(tree: tuple) -> int | None:
     """1 and -1 for the two infinities."""
     if tree == ("name", "infty"):
         return 1
-    if tree[0] == "*" and len(tree[1]) == 2 and tree[1][0] == ("number", Fraction(-1), False) and tree[1][1] == ("name", "infty"):
+    if (
+        tree[0] == "*"
+        and len(tree[1]) == 2
+        and tree[1][0] == ("number", Fraction(-1), False)
+        and tree[1][1] == ("name", "infty")
+    ):
         return -1
     return None

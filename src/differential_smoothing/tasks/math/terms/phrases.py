@@ -10,7 +10,13 @@ from .trees import GREEK, is_word
 __all__ = ["announced", "connected", "is_formula", "outside", "qualified", "scaled", "wordy"]
 
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_SETS = {"R": "real numbers", "Z": "integers", "N": "positive integers", "Q": "rational numbers", "C": "complex numbers"}
+_SETS = {
+    "R": "real numbers",
+    "Z": "integers",
+    "N": "positive integers",
+    "Q": "rational numbers",
+    "C": "complex numbers",
+}
 _QUANTIFIED = re.compile(
     r"(?:for |where |with )?(?:all |any |every |each |some |an? |arbitrary )*(?:(?:positive|negative|non-?negative|real|odd|even|natural|whole|rational|arbitrary|fixed|nonzero) )*"
     r"(?:integers?|numbers?|reals?|constants?|values?(?: of)?|parameters?|functions?)?(?: with| such that| where)?"
@@ -42,11 +48,35 @@ def wordy(found: list[Token]) -> bool:
 
 def is_formula(found: list[Token]) -> bool:
     """Whether the tokens are of a formula that is whole, though not of a kind that is read."""
-    if found[-1].text in ("+", "-", "*", "/", "^", "_", "=", "<", ">", "le", "ge", "frac", "sqrt", "cup", "cap", "in", "\\") or found[0].text in ("*", "/", "^", "_", "="):
+    if found[-1].text in (
+        "+",
+        "-",
+        "*",
+        "/",
+        "^",
+        "_",
+        "=",
+        "<",
+        ">",
+        "le",
+        "ge",
+        "frac",
+        "sqrt",
+        "cup",
+        "cap",
+        "in",
+        "\\",
+    ) or found[0].text in ("*", "/", "^", "_", "="):
         return False
     if len(found) < 3:
         return False
-    return all(t.kind != "command" or t.text in _KNOWN or t.text in FUNCTIONS or (re.fullmatch("[A-Z]?[a-z]{2,7}", t.text) and t.text in GREEK) for t in found)
+    return all(
+        t.kind != "command"
+        or t.text in _KNOWN
+        or t.text in FUNCTIONS
+        or (re.fullmatch("[A-Z]?[a-z]{2,7}", t.text) and t.text in GREEK)
+        for t in found
+    )
 
 
 def announced(found: list[Token]) -> list[Token]:
@@ -56,7 +86,10 @@ def announced(found: list[Token]) -> list[Token]:
         words.append(found[at].text)
         at += 1
         said = " ".join(words).lower().rstrip(":")
-        if re.fullmatch(r"(?:so |thus |therefore,? |hence )?(?:the |our |my )?(?:final |correct |right |exact |required )?(?:answer|value|result|solutions?|solution set)(?: is| are| equals)", said):
+        if re.fullmatch(
+            r"(?:so |thus |therefore,? |hence )?(?:the |our |my )?(?:final |correct |right |exact |required )?(?:answer|value|result|solutions?|solution set)(?: is| are| equals)",
+            said,
+        ):
             return found[at + (at < len(found) and found[at].text == ":") :]
         if re.fullmatch(r"(?:the |our )?(?:final )?(?:answer|solution|result)", said):
             if words[-1].endswith(":"):
@@ -85,13 +118,21 @@ def connected(found: list[Token]) -> list[Token]:
 
 
 def scaled(found: list[Token]) -> list[Token]:
-    """"5 million" as 5 * 10^6, and "1.6e-19" as 1.6 * 10^-19."""
+    """ "5 million" as 5 * 10^6, and "1.6e-19" as 1.6 * 10^-19."""
     scaled: list[Token] = []
     i = 0
     while i < len(found):
         token = found[i]
         words = token.text.split(" ") if token.kind in ("word", "text") else []
-        if words and words[0] in _SCALES and scaled and (scaled[-1].kind == "scale" or (scaled[-1].kind == "number" and (len(scaled) == 1 or scaled[-2].kind != "number"))):
+        if (
+            words
+            and words[0] in _SCALES
+            and scaled
+            and (
+                scaled[-1].kind == "scale"
+                or (scaled[-1].kind == "number" and (len(scaled) == 1 or scaled[-2].kind != "number"))
+            )
+        ):
             power = 0
             while words and words[0] in _SCALES:
                 power += _SCALES[words.pop(0)]
@@ -118,7 +159,12 @@ def _exponent(found: list[Token], at: int) -> tuple[str, int] | None:
     sign = ""
     if at < len(found) and found[at].text in ("+", "-") and not found[at].space:
         sign, at = found[at].text, at + 1
-    if at < len(found) and found[at].kind == "number" and not found[at].space and re.fullmatch(r"\d{1,3}", found[at].text):
+    if (
+        at < len(found)
+        and found[at].kind == "number"
+        and not found[at].space
+        and re.fullmatch(r"\d{1,3}", found[at].text)
+    ):
         after = found[at + 1] if at + 1 < len(found) else None
         if after is None or after.space or after.kind in ("sign", "text", "command"):
             return sign.replace("+", "") + found[at].text, at + 1
@@ -127,7 +173,14 @@ def _exponent(found: list[Token], at: int) -> tuple[str, int] | None:
 
 def _power_of_ten(power: str) -> list[Token]:
     inside = [Token("sign", "-"), Token("number", power[1:])] if power[0] == "-" else [Token("number", power)]
-    return [Token("sign", "*"), Token("number", "10"), Token("sign", "^"), Token("sign", "{"), *inside, Token("sign", "}")]
+    return [
+        Token("sign", "*"),
+        Token("number", "10"),
+        Token("sign", "^"),
+        Token("sign", "{"),
+        *inside,
+        Token("sign", "}"),
+    ]
 
 
 def qualified(found: list[Token]) -> tuple[list[Token], str]:
@@ -141,9 +194,20 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
             return found[at:], _meaning(said)
     depth = 0
     for i, token in enumerate(found):
-        depth += (token.text in OPENING) - (token.text in OPENING.values()) if token.kind in ("sign", "command") else 0
-        if i and not depth and token.kind in ("word", "text") and re.match(r"(?:for|where|with|any|every|all)\b", token.text):
-            said = re.sub(r"\s+", " ", " ".join(("\\" if t.kind == "command" else "") + t.text for t in found[i:])).replace(" ,", ",")
+        depth += (
+            (token.text in OPENING) - (token.text in OPENING.values())
+            if token.kind in ("sign", "command")
+            else 0
+        )
+        if (
+            i
+            and not depth
+            and token.kind in ("word", "text")
+            and re.match(r"(?:for|where|with|any|every|all)\b", token.text)
+        ):
+            said = re.sub(
+                r"\s+", " ", " ".join(("\\" if t.kind == "command" else "") + t.text for t in found[i:])
+            ).replace(" ,", ",")
             if not _CLAUSE.fullmatch(said.strip()):
                 raise Unreadable("words that are no part of an answer")
             end = i - 1 if found[i - 1].text in (",", ";") else i
@@ -154,20 +218,38 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
             if found[i].text == "(" and clause and clause[-1].text == ")":
                 clause = clause[:-1]
             texts = [t.text for t in clause if t.text not in "{}"]
-            if len(texts) in (3, 4) and texts[1] == "in" and texts[-1] in _SETS and clause[0].kind == "name" and (len(texts) == 3 or texts[2] == "mathbb"):
+            if (
+                len(texts) in (3, 4)
+                and texts[1] == "in"
+                and texts[-1] in _SETS
+                and clause[0].kind == "name"
+                and (len(texts) == 3 or texts[2] == "mathbb")
+            ):
                 return found[:i], _SETS[texts[-1]]
             break
     return found, ""
 
 
 def _meaning(said: str) -> str:
-    kind = re.search(r"(positive |non-?negative |negative |odd |even )?(integer|real|natural|rational|constant)", said.lower())
+    kind = re.search(
+        r"(positive |non-?negative |negative |odd |even )?(integer|real|natural|rational|constant)",
+        said.lower(),
+    )
     mark = re.search(r"(?:mathbb ?\{? ?)([ZRN])|\b([ZRN])\b", said)
     if mark:
         return _SETS[mark[1] or mark[2]]
     if kind and kind[2] == "constant":
         return ""
-    return ((kind[1] or "") + {"real": "real numbers", "natural": "positive integers", "rational": "rational numbers"}.get(kind[2], "integers")) if kind else ""
+    return (
+        (
+            (kind[1] or "")
+            + {"real": "real numbers", "natural": "positive integers", "rational": "rational numbers"}.get(
+                kind[2], "integers"
+            )
+        )
+        if kind
+        else ""
+    )
 
 
 def outside(found: list[Token]) -> list[Token]:

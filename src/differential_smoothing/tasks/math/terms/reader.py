@@ -54,7 +54,11 @@ class _Reader(Functions):
                 value = ("/", value, self.signed())
             elif self._begins_factor():
                 before, after = self.found[self.at - 1], self.next
-                power = self.at + 1 < len(self.found) and self.found[self.at + 1].text == "^" and before.kind != "number"  # x 3^2
+                power = (
+                    self.at + 1 < len(self.found)
+                    and self.found[self.at + 1].text == "^"
+                    and before.kind != "number"
+                )  # x 3^2
                 if after.kind == "number" and before.text not in (")", "}", "]", "|") and not power:
                     raise Unreadable("a number behind a factor")  # 3 4 and x4
                 mixed = self._mixed(before)
@@ -74,9 +78,14 @@ class _Reader(Functions):
         """``2\\frac{1}{2}`` is 2 + 1/2."""
         if before.kind != "number" or not self.peek("frac"):
             return None
-        at, alone = self.at, self.at < 2 or self.found[self.at - 2].text in ("(", "{", "+", "-", "|", "[", "=")
+        at, alone = (
+            self.at,
+            self.at < 2 or self.found[self.at - 2].text in ("(", "{", "+", "-", "|", "[", "="),
+        )
         fraction = self.power()
-        digits = fraction[0] == "/" and all(part[0] == "number" and part[1].denominator == 1 for part in fraction[1:])
+        digits = fraction[0] == "/" and all(
+            part[0] == "number" and part[1].denominator == 1 for part in fraction[1:]
+        )
         if not digits or "." in before.text:
             self.at = at
             return None
@@ -106,7 +115,11 @@ class _Reader(Functions):
         if not self.peek("^"):
             return base
         if self._degree():
-            return ("*", (base, ("/", ("name", "pi"), number(180)))) if self.angle else ("*", (base, ("name", "°")))
+            return (
+                ("*", (base, ("/", ("name", "pi"), number(180))))
+                if self.angle
+                else ("*", (base, ("name", "°")))
+            )
         self.take()
         result = ("^", base, self.exponent())
         if self.peek("^"):

@@ -16,7 +16,25 @@ __all__ = ["NUMBER_WORDS", "side", "wrapped"]
 NUMBER_WORDS = {
     word: i
     for i, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"]
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+        ]
     )
 }
 _BASE_WORDS = NUMBER_WORDS | {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16, "hex": 16}
@@ -33,7 +51,12 @@ def side(found: list[Token]) -> Value:
         parts = top_level(found, sign)
         if len(parts) > 1:
             return Value(kind, tuple(map(side, parts)))
-    if _is(texts, "mathbb", "R") or " ".join(texts).lower() in ("all real numbers", "all reals", "all real values", "real numbers"):
+    if _is(texts, "mathbb", "R") or " ".join(texts).lower() in (
+        "all real numbers",
+        "all reals",
+        "all real values",
+        "real numbers",
+    ):
         return Value("reals", ())
     if texts == ["emptyset"] or texts == ["\\{", "\\}"]:
         return Value("empty", ())
@@ -62,7 +85,13 @@ def side(found: list[Token]) -> Value:
         whole, above, below = (int(t.text) for t in core if t.kind == "number")
         if not above < below:
             raise Unreadable("a number behind a factor")
-        core = [*core[:1][:sign], Token("number", str(whole)), Token("command", "frac"), *_group(above), *_group(below)]
+        core = [
+            *core[:1][:sign],
+            Token("number", str(whole)),
+            Token("command", "frac"),
+            *_group(above),
+            *_group(below),
+        ]
     tree, degrees = _without_degrees(expression(core))
     if degrees and unit in ("", "°"):
         unit = "°"
@@ -79,7 +108,14 @@ def _is(texts: list[str], *wanted: str) -> bool:
 
 def _signed(found: list[Token], plus: str) -> list[Token]:
     other = "-" if plus == "+" else "+"
-    signed = [t._replace(kind="sign", text=plus) if t.text == "pm" else t._replace(kind="sign", text=other) if t.text == "mp" else t for t in found]
+    signed = [
+        t._replace(kind="sign", text=plus)
+        if t.text == "pm"
+        else t._replace(kind="sign", text=other)
+        if t.text == "mp"
+        else t
+        for t in found
+    ]
     return signed[1:] if signed[0].text == "+" else signed
 
 
@@ -141,7 +177,9 @@ def _set(inside: list[Token]) -> Value:
     if any(not p for p in parts):
         raise Unreadable("cannot be read as mathematics")
     values = map(side, parts)
-    return Value("{}", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,))))
+    return Value(
+        "{}", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,)))
+    )
 
 
 def _matrix(found: list[Token]) -> Value:
@@ -153,7 +191,11 @@ def _matrix(found: list[Token]) -> Value:
     if start or texts.count("begin") != 1 or texts.count("end") != 1:
         raise Unreadable("cannot be read as mathematics")
     name = texts[2]
-    if name not in ("pmatrix", "bmatrix", "matrix", "array", "smallmatrix") or texts[-2] != name or texts[-4] != "end":
+    if (
+        name not in ("pmatrix", "bmatrix", "matrix", "array", "smallmatrix")
+        or texts[-2] != name
+        or texts[-4] != "end"
+    ):
         raise Unreadable("cannot be read as mathematics")
     inside = found[4:-4]
     if name == "array":
@@ -176,11 +218,18 @@ def _based(found: list[Token]) -> Value | None:
     """Digits in a base: 2516_8, (4343)_{six}, 1101 base 2."""
     texts = ["base" if t.text.lower().strip("()") == "base" else t.text for t in found]
     words = " ".join(texts).replace("{", " ").replace("}", " ").replace("_", " _ ").lower()
-    match = re.fullmatch(r"(-? ?)\(? ?([0-9a-f]+(?: [0-9a-f]+)*) ?\)? *(?:_ *\(? *(?:base *)?|\(? ?(?:in )?base *)([a-z]+|\d{1,2}) *\)?", re.sub(r" +", " ", words).strip())
+    match = re.fullmatch(
+        r"(-? ?)\(? ?([0-9a-f]+(?: [0-9a-f]+)*) ?\)? *(?:_ *\(? *(?:base *)?|\(? ?(?:in )?base *)([a-z]+|\d{1,2}) *\)?",
+        re.sub(r" +", " ", words).strip(),
+    )
     if match is None or (found[0].kind == "name" and not re.search(r"\d", match[2])):
         return None
     base = int(match[3]) if match[3].isdigit() else _BASE_WORDS.get(match[3])
-    if base is None or not 2 <= base <= 36 or (not match[2][0].isdigit() and "base" not in words and found[0].kind == "name"):
+    if (
+        base is None
+        or not 2 <= base <= 36
+        or (not match[2][0].isdigit() and "base" not in words and found[0].kind == "name")
+    ):
         return None
     digits = match[2].replace(" ", "").upper()
     return Value("based", (match[1].strip() + (digits.lstrip("0") or "0"), base))

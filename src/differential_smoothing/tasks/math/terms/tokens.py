@@ -5,7 +5,19 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["FUNCTIONS", "GAP", "MAX_ANSWER", "OPENING", "Token", "Unreadable", "closing_brace", "flat", "spelled", "tokens", "words"]
+__all__ = [
+    "FUNCTIONS",
+    "GAP",
+    "MAX_ANSWER",
+    "OPENING",
+    "Token",
+    "Unreadable",
+    "closing_brace",
+    "flat",
+    "spelled",
+    "tokens",
+    "words",
+]
 
 GAP = "\x05"  # white space that may keep two answers apart
 MAX_ANSWER = 1_000  # characters of an answer; longer ones are refused
@@ -61,13 +73,19 @@ _THOUSANDS = re.compile(
     r"|(?<![\d.,\\])(?<!\d )[1-9]\d{0,2}(?:(?:\{,\}\s?|,\s?\\[!,]\s?|,|\\,\s?|\\;\s?|\\!\s?|\\ | )\d{3})+(?![\d])(?!,\d)(?!\.\d*[,.]\d)"
 )
 _BRACED_AMOUNT = re.compile(r"\{(\d{1,3}(?:,\d{3})+)\}")
-_SPACES = re.compile(r"\\[,;: >]|\\q?quad(?![A-Za-z])|~|\\(?:hspace|vspace|hskip)\*?\{[^{}]{0,20}\}|\\(?=\s)|\s+")
+_SPACES = re.compile(
+    r"\\[,;: >]|\\q?quad(?![A-Za-z])|~|\\(?:hspace|vspace|hskip)\*?\{[^{}]{0,20}\}|\\(?=\s)|\s+"
+)
 _GONE = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|middle|displaystyle|textstyle|scriptstyle|bf|rm|it|limits|nolimits|mleft|mright|mathstrut)(?![A-Za-z])\.?"
     r"|\\!|\\phantom\{[^{}]{0,20}\}|\\(?:math|text)?(?:strut|hfill)(?![A-Za-z])"
 )
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf|tt|up)?|math(?:rm|sf|normal|up|tt)|mbox|hbox|operatorname\*?|emph|textcolor\{[a-z]{1,10}\})\s*\{([^{}]{0,300})\}")
-_STYLE = re.compile(r"\\(?:math(?:bf|it|cal|scr|frak)|boldsymbol|bm|underline|boxed|fbox|cancel|color\{[a-z]{1,10}\})\s*(?=\{)")
+_TEXT = re.compile(
+    r"\\(?:text(?:bf|it|rm|normal|sf|tt|up)?|math(?:rm|sf|normal|up|tt)|mbox|hbox|operatorname\*?|emph|textcolor\{[a-z]{1,10}\})\s*\{([^{}]{0,300})\}"
+)
+_STYLE = re.compile(
+    r"\\(?:math(?:bf|it|cal|scr|frak)|boldsymbol|bm|underline|boxed|fbox|color\{[a-z]{1,10}\})\s*(?=\{)"
+)
 _COMMANDS = {
     "leq": "le", "geq": "ge", "neq": "ne", "leqslant": "le", "geqslant": "ge", "lbrace": "{", "rbrace": "}", "varnothing": "emptyset",
     "degree": "circ", "iff": ",", "Leftrightarrow": ",", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "ast": "*", "div": "/", "times": "*", "cdot": "*",
@@ -82,7 +100,15 @@ FUNCTIONS = words(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arcsinh arccosh arctanh log ln lg exp max min gcd lcm sqrt "
     "sgn det arg Re Im lim sup inf"
 )
-OPENING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle", "lfloor": "rfloor", "lceil": "rceil"}
+OPENING = {
+    "(": ")",
+    "[": "]",
+    "{": "}",
+    "\\{": "\\}",
+    "langle": "rangle",
+    "lfloor": "rfloor",
+    "lceil": "rceil",
+}
 _TOKEN = re.compile(
     r"(\s+)|(\d+(?:\.\d+)?|\.\d+)|\x02([^\x02\x03]*)\x03|\\([A-Za-z]+)|([A-Za-z]+)|(\\[{}|%$#&\\])|(:=|==|<=|>=|!=|[-+*/^_(){}\[\]|,;:=<>!'%&$.?\"@#~`\x05])"
 )
@@ -108,20 +134,30 @@ def spelled(text: str, *, thousands: bool = True) -> str:
     text = _SUBSCRIPT.sub(lambda m: f"_{{{m.group().translate(_LOWERED)}}}", text)
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m.group().translate(_RAISED)}}}", text)
     text = _ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)
-    text = _EMPHASIS.sub(" ", _STARS.sub("^", text)).replace("\\\\%", "\\%").replace("\\(", " ").replace("\\)", " ").replace("{.}", ".")
+    text = (
+        _EMPHASIS.sub(" ", _STARS.sub("^", text))
+        .replace("\\\\%", "\\%")
+        .replace("\\(", " ")
+        .replace("\\)", " ")
+        .replace("{.}", ".")
+    )
     if not re.search("matrix|array|cases|aligned", text):
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text).replace("\\[", " ").replace("\\]", " ")
     text = text.replace("\\$", "\\dollar ")
     if text.count("$") % 2:  # one that ends no formula is an amount's
         text = _AMOUNT.sub(r"\\dollar ", text, count=1)
-    text = re.sub(r"(?<=[\w)}\]])\$\s+\$(?=[\w\\(])|(?<=[\w)}\]])\s*\\q?quad(?![A-Za-z])\s*(?=[\w\\(])", GAP, text).replace("$", " ")
+    text = re.sub(
+        r"(?<=[\w)}\]])\$\s+\$(?=[\w\\(])|(?<=[\w)}\]])\s*\\q?quad(?![A-Za-z])\s*(?=[\w\\(])", GAP, text
+    ).replace("$", " ")
     text = _BRACED_AMOUNT.sub(r"\1", text) if thousands else text
     text = _THOUSANDS.sub(_number, text) if thousands else text.replace("{,}", ",")
     text = text.replace("{,}", ",")
     text = text.replace("\\\\", "\x04")  # the end of a row is no escaped blank
     text = _SPACES.sub(" ", _GONE.sub("", text))
     for _ in range(3):  # a text command in a text command
-        text, found = _TEXT.subn(lambda m: "\x02" + m[1].replace("\x02", "").replace("\x03", "") + "\x03", text)
+        text, found = _TEXT.subn(
+            lambda m: "\x02" + m[1].replace("\x02", "").replace("\x03", "") + "\x03", text
+        )
         if not found:
             break
     text = _STYLE.sub("", text).strip().strip("*_").strip()
@@ -139,7 +175,10 @@ _MARKS = {2: " ", 3: " ", 4: " \\\\ ", 5: " "}
 
 def flat(text: str) -> str:
     """``spelled`` text as it reads, without marks, and its commands in one spelling."""
-    text = _COMMAND.sub(lambda m: "\\" + known if len(known := _COMMANDS.get(m[1], m[1])) > 1 else f" {known} ", text.translate(_MARKS))
+    text = _COMMAND.sub(
+        lambda m: "\\" + known if len(known := _COMMANDS.get(m[1], m[1])) > 1 else f" {known} ",
+        text.translate(_MARKS),
+    )
     return re.sub(r"\s+", " ", text).strip()
 
 
@@ -163,7 +202,11 @@ def tokens(text: str) -> list[Token]:
             token = _text(inside, space)
         elif command is not None:
             known = _COMMANDS.get(command, command)
-            token = Token("sign", "\\" + known, space) if known in "{}" else Token("sign" if len(known) == 1 else "command", known, space)
+            token = (
+                Token("sign", "\\" + known, space)
+                if known in "{}"
+                else Token("sign" if len(known) == 1 else "command", known, space)
+            )
         elif letters is not None:
             token = _letters(letters, space)
         else:
@@ -182,7 +225,11 @@ def _timed(found: list[Token], at: int) -> Token:
     if token.text not in ("sec", "min") or token.kind != "command" or not at:
         return token
     after = found[at + 1] if at + 1 < len(found) else None
-    function = after is not None and (after.kind in ("name", "number") or (after.kind == "command" and after.text not in ("or", "and", "circ")) or after.text in ("(", "{", "^"))
+    function = after is not None and (
+        after.kind in ("name", "number")
+        or (after.kind == "command" and after.text not in ("or", "and", "circ"))
+        or after.text in ("(", "{", "^")
+    )
     return token if function or found[at - 1].text in ("+", "-", "*", "=") else token._replace(kind="text")
 
 

@@ -34,7 +34,11 @@ _CLOSING = frozenset(OPENING.values())
 
 def is_word(letters: str) -> bool:
     """Whether letters in a row are a word and no product."""
-    return len(letters) > 3 or letters.lower() in _SHORT or (len(letters) == 3 and letters[0].isupper() and letters[1:].islower())
+    return (
+        len(letters) > 3
+        or letters.lower() in _SHORT
+        or (len(letters) == 3 and letters[0].isupper() and letters[1:].islower())
+    )
 
 
 def number(value: int | Fraction) -> tuple:

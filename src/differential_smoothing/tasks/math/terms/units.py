@@ -40,7 +40,9 @@ _SYMBOLS = _table(
 )  # fmt: skip
 _SPEEDS = {"mph": "mi h-1", "kph": "km h-1"}
 #: symbols that, typed without \text{}, are hardly a product of variables
-_TYPED = words("km cm mm ft yd mi kg mg lb oz min mL ml mph kph rad mol Hz kHz MHz GHz eV keV MeV GeV kJ kW Pa kPa kcal nm gal rpm")
+_TYPED = words(
+    "km cm mm ft yd mi kg mg lb oz min mL ml mph kph rad mol Hz kHz MHz GHz eV keV MeV GeV kJ kW Pa kPa kcal nm gal rpm"
+)
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 #: words that may stand between a number and a noun, or behind it
 _ADJECTIVES = words(
@@ -49,7 +51,9 @@ _ADJECTIVES = words(
     "non-negative three-digit two-digit four-digit five-digit single individual separate chocolate first minimum maximum least most lattice right acute obtuse equilateral "
     "linear nautical light solar metric us fluid standard independent correct female male adult young paper plastic wooden school"
 )
-_JOINTS = words("of in per from on at for with by to a an the each and his her their left long wide tall high old away apart altogether total overall later earlier ago remaining apiece")
+_JOINTS = words(
+    "of in per from on at for with by to a an the each and his her their left long wide tall high old away apart altogether total overall later earlier ago remaining apiece"
+)
 _NUMBER_WORDS = words(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
     "seventy eighty ninety hundred thousand million billion trillion quadrillion lakh crore dozen score gross myriad half halve halves third quarter fourth fifth sixth "
@@ -70,10 +74,21 @@ def _plural(word: str) -> str | None:
     """The noun that a plain plural is of, else None: "apples", not "gross", "sixteenths" or "hundreds"."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
-    if len(word) < 4 or not word.islower() or not word.endswith("s") or word.endswith(("ss", "us", "is", "ths", "rds", "nds")) or word in _NO_NOUNS:
+    if (
+        len(word) < 4
+        or not word.islower()
+        or not word.endswith("s")
+        or word.endswith(("ss", "us", "is", "ths", "rds", "nds"))
+        or word in _NO_NOUNS
+    ):
         return None
     noun = re.sub(r"(?<=[^aeiou])ies$", "y", word) if word.endswith("ies") else word[:-1]
-    if noun in _NUMBER_WORDS or (re.fullmatch(rf"(?:{'|'.join(_NUMBER_WORDS)})-?[a-z]*", noun) and noun.endswith(("th", "ty", "teen", "half", "third", "ion", "dred", "sand"))):
+    first = noun.split("-")[0]
+    if (
+        noun in _NUMBER_WORDS
+        or (first != noun and first in _NUMBER_WORDS)
+        or noun.endswith(("illion", "first"))
+    ):
         return None
     return noun
 
@@ -104,7 +119,15 @@ def _physical(phrase: str) -> str | None:
             unit = _SYMBOLS.get(word, _WORDS.get(word.lower()))
             if unit is None:
                 return None
-            exponent = int(power) if power else 3 if match.group().endswith("³") else 2 if match.group().endswith("²") else 1
+            exponent = (
+                int(power)
+                if power
+                else 3
+                if match.group().endswith("³")
+                else 2
+                if match.group().endswith("²")
+                else 1
+            )
             if unit in _SPEEDS:
                 powers[(unit[0] == "m" and "mi") or "km"], powers["h"] = 1, -1
                 known = True
@@ -119,7 +142,9 @@ def _physical(phrase: str) -> str | None:
             return None
     if "°|°C|°F" in powers and ("°C" in powers or "°F" in powers):  # degrees Celsius
         del powers["°|°C|°F"]
-    return " ".join(unit if power == 1 else f"{unit}{power}" for unit, power in sorted(powers.items()) if power)
+    return " ".join(
+        unit if power == 1 else f"{unit}{power}" for unit, power in sorted(powers.items()) if power
+    )
 
 
 def unit_of(phrase: str) -> str | None:
@@ -132,12 +157,15 @@ def unit_of(phrase: str) -> str | None:
     physical = _physical(phrase)
     if physical is not None:
         return physical
-    if phrase == "times":
-        return "#time"
+    if phrase in ("times", "per cent"):
+        return "#time" if phrase == "times" else PERCENT
     words = phrase.replace("(", " ").replace(")", " ").lower().split()
     if not words or len(words) > 12 or not all(re.fullmatch(r"[a-z]+(?:[-'][a-z]+)*", w) for w in words):
         return None
-    if any(w in _NUMBER_WORDS or w in ("not", "or", "no", "wrong", "minus", "plus", "maybe", "perhaps", "but") for w in words):
+    if any(
+        w in _NUMBER_WORDS or w in ("not", "or", "no", "wrong", "minus", "plus", "maybe", "perhaps", "but")
+        for w in words
+    ):
         return None
     at = 0
     while at < len(words) and words[at] in _ADJECTIVES:
@@ -153,21 +181,41 @@ def unit_of(phrase: str) -> str | None:
     return f"#{noun}"
 
 
-_SIGNS = {"%": PERCENT, "dollar": "$", "euro": "€", "sterling": "£", "yen": "¥", "rupee": "₹", "cent": "¢", "permille": "‰", "Omega": "Ω"}
+_SIGNS = {
+    "%": PERCENT,
+    "dollar": "$",
+    "euro": "€",
+    "sterling": "£",
+    "yen": "¥",
+    "rupee": "₹",
+    "cent": "¢",
+    "permille": "‰",
+    "Omega": "Ω",
+}
 _BEFORE = {"dollar", "euro", "sterling", "yen", "rupee"}
 _INSIDE = {"/", "^", "-", "*", "{", "}", ".", "(", ")"}
 
 
 def split(found: list[Token]) -> tuple[list[Token], str]:
     """The tokens of a quantity without its unit, and the unit, "" if it has none. ValueError if words are behind it that are no unit."""
-    money = [i for i, t in enumerate(found[:2]) if t.kind == "command" and t.text in _BEFORE and (i == 0 or found[0].text in "+-")]
+    money = [
+        i
+        for i, t in enumerate(found[:2])
+        if t.kind == "command" and t.text in _BEFORE and (i == 0 or found[0].text in "+-")
+    ]
     unit = ""
     if money:
         unit = _SIGNS[found[money[0]].text]
         found = found[: money[0]] + found[money[0] + 1 :]
-    elif len(found) > 1 and found[0].text in ("Rs", "USD", "US", "INR", "RMB") and found[1].kind in ("number", "sign", "command"):
+    elif (
+        len(found) > 1
+        and found[0].text in ("Rs", "USD", "US", "INR", "RMB")
+        and found[1].kind in ("number", "sign", "command")
+    ):
         rest = found[2 if found[1].text == "." else 1 :]
-        return split(rest)[0], "₹" if found[0].text in ("Rs", "INR") else "元" if found[0].text == "RMB" else "$"
+        return split(rest)[0], "₹" if found[0].text in ("Rs", "INR") else "元" if found[
+            0
+        ].text == "RMB" else "$"
     start = _start(found)
     if start is None:
         return found, unit
@@ -189,7 +237,9 @@ def _start(found: list[Token]) -> int | None:
     """Where the unit begins, or None."""
     depth = 0
     for i, token in enumerate(found):
-        depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
+        depth += (
+            (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
+        )
         if depth or not i:
             continue
         before = found[i - 1]
@@ -198,13 +248,23 @@ def _start(found: list[Token]) -> int | None:
             return i
         if token.kind == "command" and token.text in _SIGNS and ends:
             return i
-        if token.text == "^" and _is_degree(found, i) and ends and not any(t.kind == "command" and t.text in FUNCTIONS for t in found[:i]):
+        if (
+            token.text == "^"
+            and _is_degree(found, i)
+            and ends
+            and not any(t.kind == "command" and t.text in FUNCTIONS for t in found[:i])
+        ):
             rest = found[i + 2 + 2 * (found[i + 1].text == "{") :]
             if not rest or all(t.kind in ("text", "word") or t.text in ("C", "F", ".") for t in rest):
                 return i
         if token.kind == "text" and ends and (len(token.text) > 1 or token.text in _SYMBOLS):
             return i
-        if token.kind == "word" and ends and (token.text in _TYPED or len(token.text) > 2 or token.text in ("hr", "km", "in", "am", "pm")) and before.kind != "name":
+        if (
+            token.kind == "word"
+            and ends
+            and (token.text in _TYPED or len(token.text) > 2 or token.text in ("hr", "km", "in", "am", "pm"))
+            and before.kind != "name"
+        ):
             if token.text in _TYPED and not _one_term(found[:i]):
                 return None
             return i
@@ -215,8 +275,12 @@ def _one_term(core: list[Token]) -> bool:
     """A number, a root, pi: no letters, and no sum outside brackets."""
     depth = 0
     for i, token in enumerate(core):
-        depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
-        if token.kind in ("name", "word") or (i and not depth and token.text in "+-" and core[i - 1].text not in ("*", "/", "^")):
+        depth += (
+            (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
+        )
+        if token.kind in ("name", "word") or (
+            i and not depth and token.text in "+-" and core[i - 1].text not in ("*", "/", "^")
+        ):
             return False
     return True
 
@@ -236,7 +300,9 @@ def _phrase(found: list[Token]) -> str:
             continue
         if (token.kind == "command" and token.text in _SIGNS) or token.text == "%":
             words.append(_SIGNS[token.text])
-        elif token.kind in ("text", "word", "name", "number") or (token.kind == "sign" and token.text in _INSIDE):
+        elif token.kind in ("text", "word", "name", "number") or (
+            token.kind == "sign" and token.text in _INSIDE
+        ):
             words.append((" " if token.space or token.kind in ("text", "word") else "") + token.text)
         else:
             raise Unreadable("words behind a number that are no unit")
@@ -248,4 +314,6 @@ def alike(one: str, other: str) -> bool:
     """Whether two units may be of one answer: one is missing, or they are the same."""
     if not one or not other or one == other:
         return True
+    if DEGREE in (one, other):  # 5 degrees, of an angle or of a temperature
+        return one[0] == other[0]
     return bool(set(one.split("|")) & set(other.split("|")))

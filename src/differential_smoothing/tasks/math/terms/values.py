@@ -26,7 +26,25 @@ __all__ = ["Value", "read"]
 
 MAX_PARTS = 60
 _ORDER = {"<": "<", "le": "le", ">": "<", "ge": "le"}
-_RELATIONS = ("=", "<", ">", "le", "ge", "ne", "in", "approx", "sim", "equiv", "subset", "subseteq", "notin", "propto", "rightarrow", "parallel", "perp")
+_RELATIONS = (
+    "=",
+    "<",
+    ">",
+    "le",
+    "ge",
+    "ne",
+    "in",
+    "approx",
+    "sim",
+    "equiv",
+    "subset",
+    "subseteq",
+    "notin",
+    "propto",
+    "rightarrow",
+    "parallel",
+    "perp",
+)
 _INTEGER = re.compile("-?[0-9]{1,30}")
 
 
@@ -87,7 +105,9 @@ def _several(found: list[Token]) -> Value:
     values = [_statement(p) for p in parts]
     stated = [v.kind in ("named", "equation", "relation", "system") for v in values]
     if not any(stated):
-        return Value("list", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,))))
+        return Value(
+            "list", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,)))
+        )
     grouped: list[Value] = []
     for value, is_statement in zip(values, stated):
         if is_statement:
@@ -96,7 +116,12 @@ def _several(found: list[Token]) -> Value:
             name, before, tokens_, quantity, between = grouped[-1].parts
             items = (*before.parts, value) if before.kind == "list" else (before, value)
             grouped[-1] = Value("named", (name, Value("list", items), tokens_, quantity, between))
-        elif grouped and grouped[-1].kind == "relation" and grouped[-1].parts[0] == ("ne",) and value.kind == "one":  # x \\ne -1, 4
+        elif (
+            grouped
+            and grouped[-1].kind == "relation"
+            and grouped[-1].parts[0] == ("ne",)
+            and value.kind == "one"
+        ):  # x \\ne -1, 4
             grouped.append(Value("relation", (("ne",), (grouped[-1].parts[1][0], value.parts))))
             joint = "and"
         else:
@@ -105,7 +130,9 @@ def _several(found: list[Token]) -> Value:
         raise Unreadable("an answer beside an equation")
     named = {v.parts[0] for v in grouped if v.kind == "named"}
     if len(named) == 1 and all(v.kind == "named" for v in grouped) and len(grouped) > 1:  # x = 1 or x = 2
-        items = tuple(x for v in grouped for x in (v.parts[1].parts if v.parts[1].kind == "list" else (v.parts[1],)))
+        items = tuple(
+            x for v in grouped for x in (v.parts[1].parts if v.parts[1].kind == "list" else (v.parts[1],))
+        )
         if any(v.parts[4] for v in grouped):
             raise Unreadable("chains of equations beside each other")
         return Value("named", (grouped[0].parts[0], Value("list", items), None, grouped[0].parts[3], ()))
@@ -133,7 +160,13 @@ def _statement(found: list[Token]) -> Value:
     signs = ["=" if t.text == "equiv" else t.text for t in relations]
     if "approx" in signs:
         at = signs.index("approx")
-        if at == 0 and len(sides[0]) <= 4 and sides[0] and sides[0][0].kind == "name" and sides[0][0].text != "e":
+        if (
+            at == 0
+            and len(sides[0]) <= 4
+            and sides[0]
+            and sides[0][0].kind == "name"
+            and sides[0][0].text != "e"
+        ):
             signs[0] = "="  # P \approx 0.25
         else:  # what stands before it is exact
             rounded = side(sides[at + 1]) if at == len(signs) - 1 and sides[at + 1] else None
@@ -141,7 +174,9 @@ def _statement(found: list[Token]) -> Value:
                 raise Unreadable("an approximation that is no number")
             value = _stated(sides[: at + 1], signs[:at])
             percent = rounded.unit == "%"
-            return value._replace(rounded=("/", rounded.parts, ("number", Fraction(100), False)) if percent else rounded.parts)
+            return value._replace(
+                rounded=("/", rounded.parts, ("number", Fraction(100), False)) if percent else rounded.parts
+            )
     return _stated(sides, signs)
 
 
@@ -162,7 +197,11 @@ def _stated(sides: list[list[Token]], signs: list[str]) -> Value:
     if len({s in ("<", "le") for s in signs}) == 1 and all(s in _ORDER for s in signs):
         trees = tuple(expression(units.split(side)[0]) for side in sides)
         order = tuple(_ORDER[s] for s in signs)
-        return Value("relation", (order, trees)) if signs[0] in ("<", "le") else Value("relation", (order[::-1], trees[::-1]))
+        return (
+            Value("relation", (order, trees))
+            if signs[0] in ("<", "le")
+            else Value("relation", (order[::-1], trees[::-1]))
+        )
     raise Unreadable("relations that are not read")
 
 
@@ -173,7 +212,11 @@ def _is_relation(token: Token) -> bool:
 def _conditional(inside: list[Token]) -> Value | None:
     """The condition of a set, as in \\{x | x > 0\\}; None if it has none."""
     bars = [i for i, t in enumerate(inside) if t.text in ("|", ":") and t.kind == "sign"]
-    if not bars or (len(bars) % 2 == 0 and inside[bars[0]].text == "|") or any(t.text == "," for t in inside[: bars[0]]):
+    if (
+        not bars
+        or (len(bars) % 2 == 0 and inside[bars[0]].text == "|")
+        or any(t.text == "," for t in inside[: bars[0]])
+    ):
         return None
     variable = "".join(t.text for t in inside[: bars[0]] if t.text not in "{}").removesuffix("inmathbbR")
     value = _several(inside[bars[0] + 1 :])
@@ -200,7 +243,12 @@ def _equation(sides: list[list[Token]]) -> Value:
     between = tuple(map(side, sides[1:-1]))
     if is_name(first):
         return Value("named", (left, side(last), first, True, between))
-    if wrapped(first) and first[0].text == "(" and len(top_level(first[1:-1], ",")) > 1 and all(map(is_name, top_level(first[1:-1], ","))):
+    if (
+        wrapped(first)
+        and first[0].text == "("
+        and len(top_level(first[1:-1], ",")) > 1
+        and all(map(is_name, top_level(first[1:-1], ",")))
+    ):
         return Value("named", (left, side(last), first, True, between))  # (x, y) = (1, 2)
     if is_quantity(first):
         return Value("named", (left, side(last), None, True, between))
