@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from differential_smoothing.tasks.math import answers as math_answers
 from differential_smoothing.tasks.math import canonical, check_golds, solution_signature, verify, verify_many
 from differential_smoothing.tasks.math import compare as maths
-from differential_smoothing.tasks.math import exact as math_exact
 from differential_smoothing.tasks.math import extract as math_extract
 from differential_smoothing.tasks.math import pool as math_pool
-from differential_smoothing.tasks.math import rules as math_rules
+from differential_smoothing.tasks.math.terms import judge as math_judge
+from differential_smoothing.tasks.math.terms import tokens as math_tokens
 
 pytest.importorskip("math_verify")
 PAIRS = Path(__file__).parent / "data" / "math_pairs.jsonl"
@@ -126,19 +125,35 @@ def test_plain_numbers_are_compared_exactly():
             assert verify(f"\\boxed{{{spelling}}}", str(-value)).correct is (value == 0), (spelling, -value)
 
 
-def test_the_fast_path_agrees_with_math_verify():
-    rng, asked, said = random.Random(1), [], []
+def said_by_math_verify(gold, answer):
+    """An independent reader and comparison, which the package does not use."""
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
+    from math_verify import verify as compare
+
+    normal = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    one, other = (
+        parse(f"${t}$", [LatexExtractionConfig(normalization_config=normal)], fallback_mode="no_fallback", parsing_timeout=None)
+        for t in (gold, answer)
+    )
+    return compare(one[0], other[0], timeout_seconds=None) if one and other else None
+
+
+def quickly(gold, answer):
+    """What is decided in this process, None if it is not."""
+    try:
+        return math_judge.judged(gold, answer)[0]
+    except math_judge.Undecided:
+        return None
+
+
+def test_plain_numbers_agree_with_math_verify():
+    rng = random.Random(1)
     for _ in range(60):
         value = random_rational(rng)
         other = value + rng.choice([0, 0, Fraction(1, 10), Fraction(1, 3), 1, -2 * value])
         one, two = (rng.choice(list(spellings(v, rng))) for v in (value, other))
-        a, b = (math_answers.spelled(s).text for s in (one, two))
-        fast = math_rules.same_numbers(a, b, False, False)
-        assert fast is (value == other), (one, two)
-        asked.append(["same", a, b])
-        said.append(fast)
-    replies = maths._POOL.run(asked)
-    assert [r[0] for r in replies] == said, [(q, r, s) for q, r, s in zip(asked, replies, said) if r[0] != s]
+        assert quickly(one, two) is (value == other) is said_by_math_verify(one, two), (one, two)
 
 
 def random_expression(rng, depth):
@@ -166,57 +181,34 @@ def test_exact_answers_are_equal_exactly_when_sympy_expands_their_difference_to_
         text, value = random_expression(rng, 2)
         change = rng.choice([0, 0, 1, sympy.sqrt(2), sympy.pi / 9])
         other = sympy.latex(sympy.expand(value + change)).replace("\\left", "").replace("\\right", "")
-        said = math_exact.same_exactly(text, other)
+        said = quickly(text, other)
         assert said in (None, sympy.expand(sympy.expand(value + change) - value) == 0), (text, other)
         read, equal = read + (said is not None), equal + bool(said)
     assert read > 150 and equal > 60, (read, equal)
-
-
-def test_what_is_decided_exactly_is_decided_as_math_verify_does(pairs):
-    decided = []
-    for row in pairs:
-        answer = math_extract.extract(row["completion"]) if isinstance(row["completion"], str) and row["note"] != "hostile" else None
-        try:
-            one, other = (math_answers.spelled(math_extract.extract(t) if "boxed" in t else t).text for t in (row["gold"], answer or ""))
-        except ValueError:
-            continue
-        said = math_exact.same_exactly(one, other)
-        if said is not None and one != other:
-            decided.append((["same", one, other], said))
-    assert len(decided) > 100
-    some = random.Random(4).sample(decided, 40)
-    replies = maths._POOL.run([request for request, _ in some])
-    assert [r[0] for r in replies] == [s for _, s in some], [(q, r) for (q, s), r in zip(some, replies) if r[0] != s]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["1/2x", "2\\frac{1}{2}", "f(x)", "x^10", "1 2", "x2", "\\sqrt12", "70,00", "i^2", "\\frac{1}{i}", "bus", "2e", "2^{0.5}", "x^n", "\\sqrt{x}", "\\sqrt{-1}",
-     "\\frac{1}{x+1}", "\\frac{1}{0}", "0^0", "--2", "2^3^2", "5!", "x=5", "(1,2", "\\{1\\}\\}", "", "2*", "|x|", "(1,\\infty)"],
-)  # fmt: skip
-def test_what_could_be_read_in_two_ways_or_is_more_is_left_to_the_library(text):
-    assert math_exact.shape(text) is None
 
 
 @pytest.mark.parametrize(
     ("gold", "answer", "said"),
     [("x^2-5x+6", "(x-2)(x-3)", True), ("4\\sqrt{13}", "\\sqrt{208}", True), ("\\frac{\\sqrt{3}}{2}", "\\frac{3}{2\\sqrt{3}}", True), ("2+3i", "3i+2", True),
      ("2^{2019}-1", "2\\cdot 2^{2018}-1", True), ("2^{2019}-1", "2^{2019}", False), ("(1,\\frac{\\pi}{2})", "(1,\\pi/2)", True), ("(1,2)", "(2,1)", False),
-     ("(1,2)", "(1,2]", None), ("\\{1,2\\}", "2, 1", True), ("1,2", "1,3", False), ("5", "5,6", False), ("5", "5,5", None), ("1,2", "(1,2)", None), ("5", "(5,5)", False),
-     ("2\\pi", "6.28", None), ("0.5x", "\\frac{x}{2}", True), ("-2^2", "-4", True), ("(1,2),(3,4)", "(3,4),(1,2)", True), ("\\sqrt{2}+\\sqrt{3}", "\\sqrt{5}", False)],
+     ("(1,2)", "(1,2]", False), ("\\{1,2\\}", "2, 1", True), ("1,2", "1,3", False), ("5", "5,6", False), ("5", "5,5", True), ("1,2", "(1,2)", True), ("5", "(5,5)", False),
+     ("2\\pi", "6.28", None), ("0.5x", "\\frac{x}{2}", True), ("-2^2", "-4", True), ("(1,2),(3,4)", "(3,4),(1,2)", True), ("\\sqrt{2}+\\sqrt{3}", "\\sqrt{5}", False),
+     ("e^x", "e^y", False), ("\\sin^2 x", "1-\\cos^2 x", None), ("\\sin x", "\\cos x", False)],
 )  # fmt: skip
-def test_exact_answers(gold, answer, said):
-    assert math_exact.same_exactly(gold, answer) is said
+def test_what_is_decided_without_a_process(gold, answer, said):
+    assert quickly(gold, answer) is said
 
 
 @pytest.mark.parametrize(
     "text",
-    ["(a+b+c+k)^{60}", "9^9" * 60, "(x+y)^2" * 40, "(" * 150, "\\sqrt{99999989}" * 18, "(2^{2000}+a)^2" * 20, "((((a+b)^9)^9)^9)^9", "1," * 149 + "1", "9^{9^{9^9}}"],
+    ["(a+b+c+k)^{60}", "9^9" * 60, "(x+y)^2" * 40, "(" * 150, "\\sqrt{99999989}" * 18, "(2^{2000}+a)^2" * 20, "((((a+b)^9)^9)^9)^9", "1," * 149 + "1", "9^{9^{9^9}}",
+     ",".join(f"\\sqrt{{{n}}}+x" for n in range(60)), "\\sum_{k=1}^{299} k^{99}", "\\sin" * 200 + "x", "-" * 900 + "1", "\\frac{1}{1+" * 60 + "x" + "}" * 60],
 )  # fmt: skip
-def test_hostile_text_is_read_exactly_or_left_within_half_a_second(text):
+def test_hostile_text_is_decided_or_left_within_half_a_second(text):
     start = time.process_time()
-    math_exact.shape(text)
-    assert time.process_time() - start < 0.5
+    for gold in ("3", "(a+b+c+k)^{59}", ",".join(f"\\sqrt{{{n}}}+y" for n in range(59)), "\\{1,2\\}"):
+        quickly(gold, text)
+    assert time.process_time() - start < 0.5 * 4
 
 
 @pytest.mark.parametrize(
@@ -252,7 +244,7 @@ def test_a_comma_between_thousands_is_not_one_between_answers(completion, right,
 )
 def test_bare_pi_and_blanks_between_digits(answer, right, wrong):
     assert verify(f"\\boxed{{{answer}}}", right).correct and not verify(f"\\boxed{{{wrong}}}", right).correct
-    assert math_exact.shape("2\\cdot3\\frac{1}{2}") is None
+    assert not verify("\\boxed{2\\cdot3\\frac{1}{2}}", "3").correct and not verify("\\boxed{2\\cdot3\\frac{1}{2}}", "7").correct
 
 
 # --- what is no answer, and gold answers that are none --------------------------------------------------------------
@@ -316,8 +308,8 @@ def test_reading_a_hundred_kilobytes_is_quick(piece):
     text = piece * (100_000 // len(piece))
     start = time.process_time()
     found = math_extract.extract(text)
-    if found and len(found) <= math_answers.MAX_ANSWER:
-        math_answers.spelled(found + "1")
+    if found and len(found) < math_tokens.MAX_ANSWER:
+        quickly("1", found + "1")
     solution_signature(text)
     assert time.process_time() - start < 1
 
@@ -356,23 +348,22 @@ def test_random_text_never_raises_and_is_never_paid():
 
 
 def test_no_pair_takes_more_than_a_second_of_processor_time(pairs, verdicts):
-    late = {v.reason for v in verdicts} & {"took longer than 1 s", "not compared: the machine is too busy"}
-    assert late  # the labelled pairs hold some that sympy does not finish
     pool = maths._POOL
-    verify("\\boxed{\\sqrt{8}}", "2\\sqrt{2}")
+    pool.run([["same", "\\sqrt{8}", "2\\sqrt{2}"]])
     process = pool._idle[-1].popen.pid  # the one that is taken next
     # a child's earlier work counts when it ends: begin with a fresh one
-    pool.run([["same", "3", "7^{7^{7^{7^7}}}"]])
+    assert pool.run([["form", "\\frac{(x+y+z)^{60}-1}{(x+y)^{50}+z}+\\sin((x+z)^{40})"]])[0] == (None, "took longer than 1 s")
 
     def spent():
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         # of the process and of its ended children
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
-    for text in ("9^{9^{9^9}}", "\\sum_{k=1}^{10^9} \\sin(k)", "(10^{9})!"):
-        before = spent()
-        assert pool.run([["same", "3", text]])[0][0] is not True
-        assert spent() - before < 1
+    for text in ("9^{9^{9^9}}", "\\sum_{k=1}^{10^9} \\sin(k)", "(10^{9})!", "(x+y+z)^{500}-(x+y+z)^{499}"):
+        for request in (["same", "3", text], ["form", text]):
+            before = spent()
+            assert pool.run([request])[0][0] is not True
+            assert spent() - before < 1
 
 
 # --- processes ------------------------------------------------------------------------------------------------------

@@ -4,19 +4,19 @@
 ``check_golds`` refuses gold answers that cannot be read when problems are loaded, ``canonical`` is the normal form of an answer,
 ``solution_signature`` (see ``working``) tells different solutions with the same answer apart.
 
-How an answer is compared, the first that applies:
+How an answer is compared: both are read as what they are (``terms``): words, a choice, a quantity with its unit, an equation, a system, a set, a tuple,
+a region, a matrix; and compared type by type. Answers of different types are not equal, and neither is whatever cannot be decided.
 
 1. **Words** ("yes", "Evelyn", choices A to J) are the same up to case, punctuation and an article, and are compared as nothing else.
-2. **Plain numbers** (integers, decimals, fractions, mixed numbers, a x 10^b, percent) as exact rationals.
-3. **Polynomials** in letters, pi and square roots, and tuples and sets of them, exactly (``exact``).
-4. **All else** by `math-verify <https://github.com/huggingface/Math-Verify>`_ on sympy, in another process bounded in time and
-   memory (``pool``), gold answer first.
+2. **Numbers and polynomials** in letters, pi, i and square roots are compared exactly, as rational coefficients.
+3. **All other expressions** are different where they differ at one point in double precision, and equal where they agree at several points in more digits than their
+   size could hide. The latter is computed by mpmath in another process that is bounded in time and memory (``pool``).
 
-Conventions, those of MATH, GSM8K, AIME and their graders: units, currency and degree signs may be left out, two units that
-we know must agree (nothing is converted); "x = 5" answers 5; what stands after the last "=" counts; 50% answers 50 and 0.5; a decimal fraction
-for a number that has none, such as 1/3 or pi, must be right to six decimals; the order in sets and lists is free, in tuples and
-intervals it is not; {1, 2} and (1, 2) are different; a number in another base needs the same digits, and the same base if it names
-one. Two different answers are not the right one, even if one of them is.
+Conventions, those of MATH, GSM8K, AIME and their graders: units, currency, percent and degree signs may be left out, but two of them must agree (degrees
+and radians are the only units that are converted); "x = 5" answers 5; what stands after the last "=" counts; equations and systems keep their names; letters in two cases are two quantities; e is
+Euler's number and i the imaginary unit; 50% answers 50 and 0.5; a decimal fraction for a number that has none, such as 1/3 or pi, must be right to six decimals and exact
+expressions are compared exactly; the order in sets and lists is free, in tuples and intervals it is not; {1, 2} and (1, 2) are different; a number in another base needs the
+same digits, and the same base if it names one. Two different answers are not the right one, even if one of them is.
 
 Model output is hostile: any text gets a Verdict, in less than a second of processor time once the processes run (the first
 comparison that needs them waits for sympy to load). A gold answer is data: ValueError.
@@ -24,22 +24,27 @@ comparison that needs them waits for sympy to load). A gold answer is data: Valu
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from differential_smoothing.tasks.math.answers import Spelled, plain, spelled
-from differential_smoothing.tasks.math.exact import shape
 from differential_smoothing.tasks.math.extract import extract
 from differential_smoothing.tasks.math.pool import Pool
-from differential_smoothing.tasks.math.rules import CHOICE, asked, based, by_rule
+from differential_smoothing.tasks.math.terms.judge import (
+    CHOICE,
+    GoldUnreadable,
+    Undecided,
+    gold_value,
+    judged,
+)
+from differential_smoothing.tasks.math.terms.polynomials import polynomial
+from differential_smoothing.tasks.math.terms.tokens import Unreadable
+from differential_smoothing.tasks.math.terms.values import Value, read
 from differential_smoothing.tasks.math.working import solution_signature
 from differential_smoothing.tasks.task import Verdict
 
 __all__ = ["Verdict", "canonical", "check_golds", "solution_signature", "unreadable", "verify", "verify_many"]
 
-_LIST = re.compile(r"\d, \d")  # a gold answer of several numbers: "10,100" may be two of them
 CACHE = 50_000  # comparisons remembered, each of two texts of at most MAX_ANSWER characters
 
 
@@ -89,7 +94,7 @@ def verify_many(completions: Sequence[str], golds: Sequence[str]) -> list[Verdic
         raise ValueError(
             f"{len(completions)} completions and {len(golds)} gold answers; expected one gold answer for each."
         )
-    spelled_golds = {gold: _gold(gold) for gold in dict.fromkeys(golds)}
+    written = {gold: _gold(gold) for gold in dict.fromkeys(golds)}
     outcomes: list[tuple[bool, str] | tuple[str, str]] = []
     for completion, gold in zip(completions, golds):
         if not isinstance(completion, str):
@@ -98,28 +103,22 @@ def verify_many(completions: Sequence[str], golds: Sequence[str]) -> list[Verdic
         answer = extract(completion)
         outcomes.append((False, "no answer found") if not answer else (answer, gold))
     pairs = [(gold, answer) for answer, gold in outcomes if answer is not False]
-    compared = _compare(pairs, spelled_golds)
+    compared = _compare(pairs, written)
     outcomes = [o if o[0] is False else compared[o[1], o[0]] for o in outcomes]
     right = dict.fromkeys(gold for (equal, _), gold in zip(outcomes, golds) if equal)
-    forms = dict(zip(right, _forms([spelled_golds[gold] for gold in right])))
+    forms = dict(zip(right, _forms([gold_value(written[gold]) for gold in right])))
     return [Verdict(True, "correct", forms[gold]) if equal else Verdict(False, reason, None)
             for (equal, reason), gold in zip(outcomes, golds)]  # fmt: skip
 
 
 def unreadable(golds: Iterable[str]) -> dict[str, str]:
     """Those gold answers that cannot be read, each with the reason."""
-    found, difficult = {}, {}
+    found = {}
     for gold in dict.fromkeys(golds):
         try:
-            answer = _gold(gold)
+            _gold(gold)
         except ValueError as error:
             found[gold] = str(error)
-            continue
-        if not (answer.words or plain(answer.text) is not None or based(answer.text) or shape(asked(answer.text))):
-            difficult[gold] = ["read", asked(answer.text)]
-    for gold, (readable, reason) in zip(difficult, _POOL.run(list(difficult.values()))):
-        if not readable:
-            found[gold] = str(_unreadable(gold, reason or "it is not mathematics that math-verify reads"))
     return found
 
 
@@ -142,8 +141,8 @@ def canonical(completion: str, gold: str | None = None) -> str | None:
             return verdict.canonical
     answer = extract(completion) if isinstance(completion, str) else None
     try:
-        return _forms([spelled(answer)])[0] if answer else None
-    except ValueError:
+        return _forms([read(answer)])[0] if answer else None
+    except Unreadable:
         return None
 
 
@@ -157,43 +156,38 @@ def _unreadable(gold: object, reason: str) -> ValueError:
     )
 
 
-def _gold(gold: object) -> Spelled:
+def _gold(gold: object) -> str:
+    """The answer in a gold answer, which may be a whole solution. ValueError if it cannot be read."""
     if not isinstance(gold, str):
         raise _unreadable(gold, f"it is not text but {type(gold).__name__}")
+    answer = extract(gold) if "\\boxed" in gold or "####" in gold else gold
     try:
-        answer = extract(gold) if "\\boxed" in gold or "####" in gold else gold
-        return spelled(answer or "")
-    except ValueError as error:
+        gold_value(answer or "")
+    except GoldUnreadable as error:
         raise _unreadable(gold, str(error)) from None
+    return answer
 
 
 # --- comparing ------------------------------------------------------------------------------------------------------
 
 
-def _compare(
-    pairs: Iterable[tuple[str, str]], golds: dict[str, Spelled]
-) -> dict[tuple[str, str], tuple[bool, str]]:
-    """(gold, answer) -> (equal, reason), from the cache, by the rules below, or by math-verify."""
+def _compare(pairs: Iterable[tuple[str, str]], written: dict[str, str]) -> dict[tuple[str, str], tuple[bool, str]]:
+    """(gold, answer) -> (equal, reason), from the cache, by what is exact and quick, or by the processes."""
     found, requests = {}, {}
     for key in dict.fromkeys(pairs):
         known = _COMPARED.get(key)
         if known is None:
             try:
-                known = by_rule(golds[key[0]], spelled(key[1]))
-                if known[0] is False and _LIST.search(key[0]):
-                    known = by_rule(golds[key[0]], spelled(key[1], thousands=False))
-            except ValueError as error:
-                known = False, str(error)
-            if isinstance(known[0], bool):
-                _COMPARED.put(key, known)
-        if isinstance(known[0], bool):
-            found[key] = known
-        else:
-            requests[key] = known
-    for key, (equal, reason) in zip(requests, _run([["same", *r] for r in requests.values()])):
-        if reason == "the gold answer cannot be read":
-            raise _unreadable(key[0], "it is not mathematics that math-verify reads")
-        found[key] = bool(equal), reason
+                known = judged(written[key[0]], key[1])
+            except Undecided:
+                requests[key] = ["same", written[key[0]], key[1]]
+                continue
+            except Exception as error:  # a completion never ends a training
+                known = False, f"cannot be compared ({type(error).__name__})"
+            _COMPARED.put(key, known)
+        found[key] = known
+    for key, (equal, reason) in zip(requests, _run(list(requests.values()))):
+        found[key] = equal is True, reason
         if reason not in _OF_THE_MACHINE:
             _COMPARED.put(key, found[key])
     return found
@@ -211,21 +205,22 @@ def _run(requests: Sequence[Sequence[str]]) -> list[tuple[object, str]]:
 # --- normal forms ---------------------------------------------------------------------------------------------------
 
 
-def _forms(answers: Sequence[Spelled]) -> list[str]:
-    found: dict[Spelled, str] = {}
+def _forms(answers: Sequence[Value]) -> list[str]:
+    found: dict[str, str] = {}
     unknown = []
     for answer in answers:
-        number = plain(answer.text)
-        if answer.words or CHOICE.fullmatch(answer.text):
-            found[answer] = " ".join(answer.text.lower().strip("()").split())
-        elif number is not None:
-            found[answer] = str(number)
-        elif (known := _FORMS.get(answer.text)) is not None:
-            found[answer] = known
-        elif answer not in unknown:
-            unknown.append(answer)
-    for answer, (form, reason) in zip(unknown, _run([["form", asked(a.text)] for a in unknown])):
-        found[answer] = form or answer.text.replace(" ", "")
+        text = answer.text
+        if (known := _FORMS.get(text)) is not None:
+            found[text] = known
+        elif answer.kind == "words" or CHOICE.fullmatch(text):
+            found[text] = " ".join(text.lower().strip("()").split())
+        elif answer.kind == "one" and (number := polynomial(answer.parts)) is not None and number.keys() <= {(1, ())}:
+            found[text] = str(number.get((1, ()), 0))
+            _FORMS.put(text, found[text])
+        elif text not in unknown:
+            unknown.append(text)
+    for text, (form, reason) in zip(unknown, _run([["form", text] for text in unknown])):
+        found[text] = form or text.replace(" ", "")
         if reason not in _OF_THE_MACHINE:
-            _FORMS.put(answer.text, found[answer])
-    return [found[answer] for answer in answers]
+            _FORMS.put(text, found[text])
+    return [found[answer.text] for answer in answers]

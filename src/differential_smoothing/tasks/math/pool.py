@@ -1,6 +1,6 @@
-"""A few processes that run sympy for us, each request bounded in time and memory: see ``worker``.
+"""A few processes that run mpmath and sympy for us, each request bounded in time and memory: see ``worker``.
 
-math-verify bounds its time with ``signal.alarm``, which works on the main thread alone and not at all inside one long operation
+``signal.alarm`` works on the main thread alone and not at all inside one long operation
 in C. Here another process is asked, so this works from any thread, in a reward function, and after a fork (the child starts its own
 processes; the parent's stay the parent's). Nothing starts before the first request. At exit the processes are ended and
 waited for; if this process is killed, they see the end of their input and exit.
@@ -190,9 +190,9 @@ class Pool:
 
 
 def _why_not_started(code: int | None) -> str:
-    if importlib.util.find_spec("math_verify") is None:
+    if importlib.util.find_spec("sympy") is None:
         return (
-            "Comparing these answers needs math-verify, which is not installed: "
+            "Comparing these answers needs sympy, which is not installed: "
             "pip install 'differential-smoothing[math]'."
         )
-    return f"The process that compares answers did not start (exit code {code}); try {sys.executable} -c 'import math_verify'."
+    return f"The process that compares answers did not start (exit code {code}); try {sys.executable} -c 'import sympy'."
