@@ -27,7 +27,7 @@ _ANCHOR = re.compile(
     r"[*_:\s]{0,6}(?:(?:therefore|thus|then|simply|just)\b)?[,:\s]{0,3}",
     re.IGNORECASE,
 )
-_KEYWORD = re.compile("[Aa]nswer|ANSWER|[Oo]ption|[Cc]hoice")  # no anchor is without one
+_KEYWORDS = ("nswer", "NSWER", "ption", "hoice")  # no anchor is without one
 _SPANS = re.compile(
     r"\$\$([^$]{1,1000})\$\$|(?<!\\)\$([^$\n]{1,1000})(?<!\\)\$|\\\(([^\n]{1,1000}?)\\\)|\\\[([^$]{1,1000}?)\\\]"
 )
@@ -107,13 +107,13 @@ def extract(completion: str) -> str | None:
     """The answer as it is written, or None if there is none. Never raises; time linear in the text."""
     text = completion.rstrip()[-TAIL:]
     for _ in range(10):
-        token = _END_TOKEN.search(text, max(0, len(text) - 60))
+        token = _END_TOKEN.search(text, max(0, len(text) - 60)) if text[-1:] in (">", "]") else None
         if token is None:
             break
         text = text[: token.start()].rstrip()
     after = text.rpartition("</think>")[2]
     text = after if after.strip() else text
-    closed = text.rfind("</answer>")
+    closed = text.rfind("</answer>") if "</" in text else -1
     if closed >= 0 and "\\boxed" not in text[closed:]:
         opened = text.rfind("<answer>", 0, closed)
         text = text[opened + 8 : closed] if opened >= 0 else text
@@ -139,10 +139,12 @@ def extract(completion: str) -> str | None:
 
 def boxed(text: str) -> str | None:
     """The last box; "" if it is not closed or is denied, which is no answer but hides earlier ones. A box that is only mentioned is none."""
+    framed = "\\fbox" in text
     limit, found = len(text), []  # (start, end, content) from the last one
     for _ in range(3 * BOXES):
         least = max(0, limit - 1_400) if found else 0  # where one of the same list could begin
-        start = max(text.rfind("\\boxed", least, limit), text.rfind("\\fbox", least, limit))
+        start = text.rfind("\\boxed", least, limit)
+        start = max(start, text.rfind("\\fbox", least, limit)) if framed else start
         if start < 0 or len(found) == BOXES:
             break
         limit = start
@@ -232,8 +234,8 @@ def _last(pattern: re.Pattern, text: str, start: int = 0) -> re.Match | None:
 
 def _announced(text: str) -> str | None:
     """What follows the last "the answer is" or "Answer:"."""
-    first = _KEYWORD.search(text)
-    last = _last(_ANCHOR, text, max(0, first.start() - 10)) if first else None
+    places = [place for word in _KEYWORDS if (place := text.find(word)) >= 0]
+    last = _last(_ANCHOR, text, max(0, min(places) - 12)) if places else None
     if last is None:
         return None
     rest = text[last.end() : last.end() + MAX_ANSWER].lstrip().lstrip("*").lstrip()
