@@ -158,7 +158,7 @@ def boxed(text: str) -> str | None:
         return None
     found.reverse()
     before, behind = text[max(0, found[0][0] - 60) : found[0][0]], text[found[-1][1] : found[-1][1] + 80]
-    if _DENIED.search(before) or _WRONG.match(behind.lstrip(" $.)]\\,;*")):
+    if _denied(before) or _WRONG.match(behind.lstrip(" $.)]\\,;*")):
         return ""
     contents = [content for _, _, content in found]
     if len(found) > 1:
@@ -167,6 +167,14 @@ def boxed(text: str) -> str | None:
             contents = [c if "=" in c else f"{label} = {c}" for label, c in zip(labels, contents)]
     more = _alternative(behind)
     return ", ".join(dict.fromkeys([*contents, *more]))  # "1,200" would be one number
+
+
+_DENIALS = ("no", "n't", "ne", "without", "except", "rather", "instead")  # one of them is in every denial
+
+
+def _denied(before: str) -> bool:
+    low = before.lower()
+    return any(word in low for word in _DENIALS) and _DENIED.search(before) is not None
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:
