@@ -27,7 +27,7 @@ _ANCHOR = re.compile(
     r"[*_:\s]{0,6}(?:(?:therefore|thus|then|simply|just)\b)?[,:\s]{0,3}",
     re.IGNORECASE,
 )
-_KEYWORD = re.compile("[Aa]nswer|ANSWER|[Oo]ption|[Cc]hoice")  # no anchor is without one
+_KEYWORDS = ("nswer", "NSWER", "ption", "hoice")  # no anchor is without one
 _SPANS = re.compile(
     r"\$\$([^$]{1,1000})\$\$|(?<!\\)\$([^$\n]{1,1000})(?<!\\)\$|\\\(([^\n]{1,1000}?)\\\)|\\\[([^$]{1,1000}?)\\\]"
 )
@@ -107,13 +107,13 @@ def extract(completion: str) -> str | None:
     """The answer as it is written, or None if there is none. Never raises; time linear in the text."""
     text = completion.rstrip()[-TAIL:]
     for _ in range(10):
-        token = _END_TOKEN.search(text, max(0, len(text) - 60))
+        token = _END_TOKEN.search(text, max(0, len(text) - 60)) if text[-1:] in (">", "]") else None
         if token is None:
             break
         text = text[: token.start()].rstrip()
     after = text.rpartition("</think>")[2]
     text = after if after.strip() else text
-    closed = text.rfind("</answer>")
+    closed = text.rfind("</answer>") if "</" in text else -1
     if closed >= 0 and "\\boxed" not in text[closed:]:
         opened = text.rfind("<answer>", 0, closed)
         text = text[opened + 8 : closed] if opened >= 0 else text
@@ -139,10 +139,12 @@ def extract(completion: str) -> str | None:
 
 def boxed(text: str) -> str | None:
     """The last box; "" if it is not closed or is denied, which is no answer but hides earlier ones. A box that is only mentioned is none."""
+    framed = "\\fbox" in text
     limit, found = len(text), []  # (start, end, content) from the last one
     for _ in range(3 * BOXES):
         least = max(0, limit - 1_400) if found else 0  # where one of the same list could begin
-        start = max(text.rfind("\\boxed", least, limit), text.rfind("\\fbox", least, limit))
+        start = text.rfind("\\boxed", least, limit)
+        start = max(start, text.rfind("\\fbox", least, limit)) if framed else start
         if start < 0 or len(found) == BOXES:
             break
         limit = start
@@ -156,7 +158,7 @@ def boxed(text: str) -> str | None:
         return None
     found.reverse()
     before, behind = text[max(0, found[0][0] - 60) : found[0][0]], text[found[-1][1] : found[-1][1] + 80]
-    if _DENIED.search(before) or _WRONG.match(behind.lstrip(" $.)]\\,;*")):
+    if _denied(before) or _WRONG.match(behind.lstrip(" $.)]\\,;*")):
         return ""
     contents = [content for _, _, content in found]
     if len(found) > 1:
@@ -165,6 +167,14 @@ def boxed(text: str) -> str | None:
             contents = [c if "=" in c else f"{label} = {c}" for label, c in zip(labels, contents)]
     more = _alternative(behind)
     return ", ".join(dict.fromkeys([*contents, *more]))  # "1,200" would be one number
+
+
+_DENIALS = ("no", "n't", "ne", "without", "except", "rather", "instead")  # one of them is in every denial
+
+
+def _denied(before: str) -> bool:
+    low = before.lower()
+    return any(word in low for word in _DENIALS) and _DENIED.search(before) is not None
 
 
 def _content(text: str, start: int) -> tuple[str | None, int]:
@@ -232,8 +242,8 @@ def _last(pattern: re.Pattern, text: str, start: int = 0) -> re.Match | None:
 
 def _announced(text: str) -> str | None:
     """What follows the last "the answer is" or "Answer:"."""
-    first = _KEYWORD.search(text)
-    last = _last(_ANCHOR, text, max(0, first.start() - 10)) if first else None
+    places = [place for word in _KEYWORDS if (place := text.find(word)) >= 0]
+    last = _last(_ANCHOR, text, max(0, min(places) - 12)) if places else None
     if last is None:
         return None
     rest = text[last.end() : last.end() + MAX_ANSWER].lstrip().lstrip("*").lstrip()
