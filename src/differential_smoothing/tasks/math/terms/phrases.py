@@ -253,6 +253,7 @@ def _meaning(said: str) -> str:
 
 
 def outside(found: list[Token]) -> list[Token]:
+    """The tokens that stand in no bracket."""
     depth, outside = 0, []
     for token in found:
         if token.kind in ("sign", "command"):

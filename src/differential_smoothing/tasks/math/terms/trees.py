@@ -42,6 +42,7 @@ def is_word(letters: str) -> bool:
 
 
 def number(value: int | Fraction) -> tuple:
+    """The tree of an exact number."""
     return "number", Fraction(value), False
 
 
