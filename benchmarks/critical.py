@@ -2,7 +2,7 @@
 
     python benchmarks/critical.py                                         # graph colouring; writes benchmarks/results/critical.csv
     python benchmarks/critical.py --success 0.3 --tokens 1000 --branches 2  # another task
-    python benchmarks/critical.py --counts runs/grid/counts.parquet --base-differ 0.87    # the grid too: critical-grid.csv
+    python benchmarks/critical.py --study convergence --rules ds_token ds_token_low ds_token_slow ds_token_high    # and critical-grid.csv
 
 **Predicted** (``tabular.collapse``), token level, gamma_n = 0: an answer has T tokens that decide, at each b right branches that share the
 mass R = C^(1/T). ``alone`` is the critical strength of a prompt with success C, ``pooled`` that of prompts with this mean which share
@@ -140,6 +140,19 @@ def grid(
     return table.assign(quotient=table["measured"] / table["predicted"].where(table["predicted"] > 0))
 
 
+def published(name: str) -> pd.DataFrame:
+    """The committed counts of a sweep, with its points; strengths as numbers, 0 where a rule has none."""
+    import tempfile
+
+    import publish
+
+    sweep = publish.read_study(ROOT / "benchmarks" / f"{name}.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        publish.restore(name, Path(folder))
+        counts = publish.read_counts(sweep, Path(folder))
+    return counts.assign(strength=pd.to_numeric(counts["strength"], errors="coerce").fillna(0.0))
+
+
 def judged(table: pd.DataFrame) -> pd.Series:
     """Whether prediction and measurement are within a factor of 2; NA where neither needs any strength, or where what was tried ends too early.
 
@@ -158,29 +171,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tokens", type=float, default=7, help="tokens of an answer that decide")
     parser.add_argument("--branches", type=float, default=2.0, help="right branches at a token")
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--counts", type=Path, help="a sweep's counts, .parquet or .csv")
+    parser.add_argument("--study", help="a published sweep of benchmarks/ whose measured strengths are put beside")
     parser.add_argument(
         "--rules", nargs="+", default=["ds_token"], help="names of the token rule in the counts"
-    )
-    parser.add_argument(
-        "--base-differ", type=float, help="the chance that two right samples of the base differ"
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     given = parser.parse_args(arguments)
     task = {"tokens": given.tokens, "branches": given.branches, "group": given.group}
     if not (0 < given.success < 1 and given.tokens >= 1 and given.branches >= 1 and given.group >= 2):
         parser.error("success must be in (0, 1), tokens and branches at least 1, group at least 2")
-    if (given.counts is None) != (given.base_differ is None):
-        parser.error("--counts and --base-differ go together")
     rates = sorted(
         {given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)}
     )
     table = predicted(rates, (0.5, 0.7, 0.9), **task)
     table.to_csv(given.output / "critical.csv", index=False, float_format="%.4f")
     print(table.round(3).to_string(index=False))
-    if given.counts is not None:
-        read = pd.read_parquet if given.counts.suffix == ".parquet" else pd.read_csv
-        table = grid(read(given.counts), given.rules, given.base_differ, given.success, **task)
+    if given.study is not None:
+        counts = published(given.study)
+        base = counts[(counts["rule"] == "base") & (counts["evaluation"] == "evaluation")]
+        table = grid(counts, given.rules, base["differ"].mean(), base["c"].sum() / base["n"].sum(), **task)
         table.to_csv(given.output / "critical-grid.csv", index=False, float_format="%.4g")
         print(table.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
         verdicts = judged(table).dropna()
