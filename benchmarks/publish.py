@@ -66,11 +66,19 @@ def write_results() -> None:
 CONVERGENCE, END_OF_CONVERGENCE = "<!-- convergence:", "<!-- end of convergence -->"
 
 
-def convergence_markdown(name: str, *, rules: tuple[str, ...] = ("ds_token", "ds_relative", "entropy_bonus")) -> str:
+#: The rules of the README's lines, and the options that they are.
+SHOWN = {
+    "ds_relative": "DS-GRPO, `relative=True, gamma_p={}`",
+    "ds_token": "DS-GRPO, `gamma_p={}`",
+    "entropy_bonus": "Entropy bonus, `entropy_coef={}`",
+}
+
+
+def convergence_markdown(name: str) -> str:
     """A study's leads over GRPO's envelope in a few lines, from its committed table: each rule at the point with its largest lead in Pass@k."""
     leads = pd.read_csv(RESULTS / f"{name}-leads.csv", keep_default_na=False, na_values=[""])
     lines = []
-    for rule in rules:
+    for rule, label in SHOWN.items():
         found = leads[(leads["rule"] == rule) & (leads["baseline"] == "grpo")]
         chosen = found[found["criterion"].str.contains("pass@k")]
         if not len(chosen):
@@ -79,11 +87,16 @@ def convergence_markdown(name: str, *, rules: tuple[str, ...] = ("ds_token", "ds
         one, many, distinct = (of.loc[measure] for measure in ("pass@1", "pass@k", "distinct"))
         at_one = f"Pass@1 {100 * one['value']:.1f} (GRPO's best anywhere: {100 * one['reference']:.1f})"
         lines.append(
-            f"* **{rule} {one['strength']}**: {at_one}, Pass@{many['k']:.0f} {100 * many['value']:.1f} where GRPO's envelope has "
+            f"* **{label.format(one['strength'])}**: {at_one}, Pass@{many['k']:.0f} {100 * many['value']:.1f} where GRPO's envelope has "
             f"{100 * many['reference']:.1f}: a lead of {_ends(many, 100)} points, and of {_ends(distinct, 1)} distinct correct answers."
         )
     most = leads["training_seeds"].max()
-    return "\n".join([*lines, f"\n{most} training seeds, {leads['problems'].max()} held-out problems."])
+    about = (
+        f"Graph colouring, `benchmarks/{name}.yaml`, {most} training seeds, {leads['problems'].max()} held-out problems x 64 samples. Brackets: 95% for all comparisons "
+        f"at once. Each rule's point is chosen on other problems; the envelope is the best of all GRPO checkpoints, learning rates and mixtures at that Pass@1 or above. "
+        f"[Report](benchmarks/results/{name}-report.md)."
+    )
+    return "\n".join([*lines, f"\n{about}"])
 
 
 def _ends(row: pd.Series, unit: float) -> str:
