@@ -90,6 +90,18 @@ def convergence_markdown(name: str) -> str:
             f"* **{label.format(one['strength'])}**: {at_one}, Pass@{many['k']:.0f} {100 * many['value']:.1f} where GRPO's envelope has "
             f"{100 * many['reference']:.1f}: a lead of {_ends(many, 100)} points, and of {_ends(distinct, 1)} distinct correct answers."
         )
+    rival = leads[(leads["rule"] == "ds_relative") & (leads["baseline"] == "entropy_bonus") & leads["criterion"].str.contains("pass@k")]
+    mine = leads[(leads["rule"] == "ds_relative") & (leads["baseline"] == "grpo") & leads["criterion"].str.contains("pass@k")]
+    if len(rival) and len(mine):
+        of, grpo = rival.set_index("measure"), mine.set_index("measure")
+        reached = f"GRPO has that Pass@64 only up to Pass@1 {100 * grpo.loc['pass@k', 'reached_at']:.1f}, the bonus up to {100 * of.loc['pass@k', 'reached_at']:.1f}"
+        margins = grpo.loc["pass@1"], of.loc["pass@1"]
+        clear = "are clear of 0" if all(row["low_all"] > 0 for row in margins) else "are not both clear of 0"
+        lines.append(
+            f"* **The first against the others**: {reached}. Its lead over the *bonus's* envelope is {_ends(of.loc['pass@k'], 100)} points of Pass@64 and "
+            f"{_ends(of.loc['distinct'], 1)} distinct answers. Its margins in Pass@1 over the best of GRPO, {_ends(margins[0], 100)}, and of the bonus, "
+            f"{_ends(margins[1], 100)}, {clear}."
+        )
     most = leads["training_seeds"].max()
     about = (
         f"Graph colouring, `benchmarks/{name}.yaml`, {most} training seeds, {leads['problems'].max()} held-out problems x 64 samples. Brackets: 95% for all comparisons "

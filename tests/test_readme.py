@@ -27,6 +27,11 @@ def test_the_results_are_those_of_the_committed_tables():
     assert publish.results_markdown("sharpening") in section
 
 
+def test_the_readme_s_lines_are_those_of_the_committed_study():
+    section = (ROOT / "README.md").read_text().partition(publish.CONVERGENCE)[2].partition(publish.END_OF_CONVERGENCE)[0]
+    assert publish.convergence_markdown("convergence") in section
+
+
 SWEEPS = sorted(p.name.removesuffix("-counts.parquet") for p in publish.RESULTS.glob("*-counts.parquet"))
 
 
