@@ -38,10 +38,13 @@ SWEEPS = sorted(p.name.removesuffix("-counts.parquet") for p in publish.RESULTS.
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_sweep_s_report_is_computed_from_its_counts(name, tmp_path, monkeypatch, capsys):
     committed = publish.RESULTS
-    shutil.copy(committed / f"{name}-counts.parquet", tmp_path)
+    for file in committed.glob(f"{name}-*.parquet"):  # counts, and the training logs where they are kept
+        shutil.copy(file, tmp_path)
     monkeypatch.setattr(publish, "RESULTS", tmp_path)
     publish.report_sweep(name)
-    for part in ("best.csv", "differences.csv", "dominance.csv", "points.csv", "report.md"):
+    computed = {file.name.removeprefix(f"{name}-") for file in tmp_path.glob("*.csv")}
+    assert {"best.csv", "differences.csv", "dominance.csv", "points.csv"} <= computed
+    for part in (*sorted(computed), "report.md"):
         assert (tmp_path / f"{name}-{part}").read_text() == (committed / f"{name}-{part}").read_text(), part
     # and dsmooth compare would go on where the published cells end
     publish.restore(name, tmp_path / "run")
