@@ -115,7 +115,7 @@ def test_a_cell_of_several_processes_has_them_on_the_cpu_too(tiny_model, tmp_pat
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     options = {**TINY["common"], "model": tiny_model, "processes": 2, "max_steps": 1, "seed": 0}
     heard, says = multiprocessing.Pipe(duplex=False)
-    assert _launch(Cell("grpo", 0, options), tmp_path, says) == tmp_path / "grpo-seed0" / "model"
+    assert _launch(Cell("grpo", 0, options), tmp_path, (), says) == tmp_path / "grpo-seed0" / "model"
     assert heard.recv() == ("train", 0, 1)  # at once, while the processes start
 
 

@@ -151,7 +151,6 @@ class DSGRPOConfig(GRPOConfig):
         smoothing_coefficient(
             torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
         )  # its checks and messages
-        self._check_term()
         self.correct_threshold = plain_number("correct_threshold", self.correct_threshold)
         choices = {
             "level": ("token", "mean", "sum"),
@@ -191,6 +190,7 @@ class DSGRPOConfig(GRPOConfig):
                 f"stage='reward' adds its term to the summed reward, which multi_objective_aggregation="
                 f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize' or stage='advantage'."
             )
+        self._check_term()
 
     @property
     def smooths(self) -> bool:

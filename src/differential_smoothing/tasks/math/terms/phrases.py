@@ -35,6 +35,7 @@ _KNOWN = words(
 
 
 def wordy(found: list[Token]) -> bool:
+    """Whether the tokens hold words and not only names of quantities."""
     for token in found:
         text = token.text
         if token.kind == "text" and re.search("[A-Za-z]{2}|^[^\x00-\x7f]", text):
