@@ -25,7 +25,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="Training seed of all runs.")] = 0,
     jobs: Jobs = 0,
 ) -> None:
-    """GRPO at two learning rates and DS-GRPO, trained until GRPO stops learning: their paths, in some five minutes on two cores."""
+    """GRPO at two learning rates and DS-GRPO, trained until GRPO stops learning: their paths, in some four minutes on two cores."""
     from differential_smoothing.study import QUICKSTART, read_study
 
     _run(read_study(QUICKSTART, seeds=[seed]), output if seed == 0 else output.with_name(f"{output.name}-{seed}"), jobs)
