@@ -547,7 +547,7 @@ def _work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Conn
         else:
             run, config = parse_config(run_arguments(cell, folder, steps))
             model = str(train(run, config, on_step=lambda *at: says.send(("train", *at))))
-        last = _logged_step(folder / cell.name / "metrics.jsonl")
+        last = max(int(cell.options.get("max_steps") or 0), 0) or _logged_step(folder / cell.name / "metrics.jsonl")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)  # a launched training's time is theirs
     seconds = time.process_time() + children.ru_utime + children.ru_stime
     evaluations = study.evaluations(cell)

@@ -289,7 +289,11 @@ def train(
         trainer.add_callback(_snapshots(trainer, folder, run.snapshots or []))
         if run.monitor:
             SharpeningMonitor(trainer, canonical=task.canonical)
-        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
+        checkpoint = _last_whole_checkpoint(folder)
+        if checkpoint is not None and 0 < config.max_steps <= int(checkpoint.rpartition("-")[2]):
+            trainer._load_from_checkpoint(checkpoint)  # stopped after its last step: to resume would train one step more
+        else:
+            trainer.train(resume_from_checkpoint=checkpoint)
         unfinished = folder / "model.unfinished"
         trainer.save_model(str(unfinished))
         trainer.create_model_card(model_name=folder.name)
