@@ -317,7 +317,6 @@ def write_log(metrics: Path, result: Path, *, cell: str, seconds: float) -> None
 
     ``seconds`` of processor time stand in a file of their own, ``.cost.json``: they differ from run to run, the counts do not.
     """
-
     cost, log = {"cell": cell, "processor_seconds": round(seconds, 1)}, []
     if metrics.is_file():
         for line in metrics.read_text().splitlines():

@@ -44,7 +44,6 @@ def shared_prompt_logps(
         model: a causal language model with a key-value cache and TRL's fused head (``fused_lm_head``).
         input_ids, attention_mask: (batch, tokens): prompts padded on the left, completions on the right. Rows in any order.
         logits_to_keep: how many of the last columns are the completion; the prompt has at least one column.
-
         batch_size: rows of one forward pass.
 
     Returns:

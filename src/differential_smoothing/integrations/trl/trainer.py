@@ -123,7 +123,7 @@ class DSGRPOTrainer(GRPOTrainer):
         self._generated = (True, 0)  # of the last generation: in training, completions of all processes
         if self.args.share_prompts:
             if self.aux_loss_enabled:
-                raise ValueError("share_prompts=True has no auxiliary loss of experts. Set share_prompts or router_aux_loss_coef's use to false.")
+                raise ValueError("share_prompts=True computes no auxiliary loss of a mixture of experts. Set share_prompts or the model's output_router_logits to false.")
             check_shareable(
                 num_processes=self.accelerator.num_processes, gradient_checkpointing=self.args.gradient_checkpointing,
                 padding_free=getattr(self.args, "padding_free", False),
