@@ -47,6 +47,7 @@ P = TypeVar("P")
 TASKS = {
     "countdown": "differential_smoothing.tasks.countdown:Countdown",
     "math": "differential_smoothing.tasks.math:Math",
+    "route": "differential_smoothing.tasks.route:Route",
     "reasoning_gym": "differential_smoothing.tasks.gym:ReasoningGym",
 }
 
