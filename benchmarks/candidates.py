@@ -28,7 +28,9 @@ def spread(rewards, logps, mask, *, correct, group, gamma_p=0.5):
     if values.numel() < 2 or not values.std() > 0:
         return advantages
     unit = advantages.square().mean().sqrt() / values.std()
-    return torch.where(right, advantages[:, None] - gamma_p * unit * logps.nan_to_num(), advantages[:, None].expand_as(logps))
+    return torch.where(
+        right, advantages[:, None] - gamma_p * unit * logps.nan_to_num(), advantages[:, None].expand_as(logps)
+    )
 
 
 def root_length(rewards, logps, mask, *, correct, group, gamma_p=0.1):
@@ -47,7 +49,9 @@ def hold(rewards, logps, mask, *, correct, group, gamma_p=0.5, target=0.4):
     if not right.any():
         return advantages
     shortfall = ((target + logps[right].mean()) / target).clamp(0, 1)
-    return torch.where(right, advantages[:, None] - gamma_p * shortfall * logps.nan_to_num(), advantages[:, None].expand_as(logps))
+    return torch.where(
+        right, advantages[:, None] - gamma_p * shortfall * logps.nan_to_num(), advantages[:, None].expand_as(logps)
+    )
 
 
 def solution(rewards, logps, mask, *, correct, group, answer, gamma_p=0.1):

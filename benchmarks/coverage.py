@@ -58,7 +58,7 @@ def truth():
         "Pass@1, B - A": curves["B"][0] - curves["A"][0],
         "Pass@16, B - A": curves["B"][15] - curves["A"][15],
         "two correct answers differ, B - A": (both * (differ["B"] - differ["A"])).sum() / both.sum(),
-    }  # fmt: skip
+    }
     return values, curves
 
 
@@ -117,8 +117,9 @@ def coverage_of_curves(replications, *, seed, resamples=1000):
             ("samples of B for A's Pass@8", reach, samples_to_reach(b, a, [k], **options)[0]),
         ):
             hits[name].append((found.low <= true <= found.high, found.low > true, found.high < true))
-    return {(name, "sup-t" if "band" in name else "percentile"): np.mean(of_name, axis=0)
-            for name, of_name in hits.items()}  # fmt: skip
+    return {
+        (name, "sup-t" if "band" in name else "percentile"): np.mean(of_name, axis=0) for name, of_name in hits.items()
+    }
 
 
 def main(replications, seed):

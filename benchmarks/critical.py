@@ -88,23 +88,15 @@ def along(time: np.ndarray, success: np.ndarray, half: float, until: float, **ta
     return float(np.trapezoid(np.where(t >= half, rates * drift, 0.0), t) / np.trapezoid(rates * hold, t))
 
 
-def grid(
-    counts: pd.DataFrame, rules: list[str], base_differ: float, base_success: float, **task
-) -> pd.DataFrame:
+def grid(counts: pd.DataFrame, rules: list[str], base_differ: float, base_success: float, **task) -> pd.DataFrame:
     """One row for each learning rate and checkpoint: measured and predicted critical strength, and their quotient.
 
     Raises ValueError for a table without the columns, the rule or GRPO.
     """
     missing = [name for name in COLUMNS if name not in counts]
     if missing:
-        raise ValueError(
-            f"The counts need the columns {', '.join(COLUMNS)}; missing are {', '.join(missing)}."
-        )
-    counts = (
-        counts[counts["evaluation"] == "evaluation"]
-        if (counts["evaluation"] == "evaluation").any()
-        else counts
-    )
+        raise ValueError(f"The counts need the columns {', '.join(COLUMNS)}; missing are {', '.join(missing)}.")
+    counts = counts[counts["evaluation"] == "evaluation"] if (counts["evaluation"] == "evaluation").any() else counts
     counts = counts.assign(strength=np.where(counts["rule"] == "grpo", 0.0, counts["strength"]))
     here = counts[counts["rule"].isin(["grpo", *rules])]
     if set(here["rule"]) != {"grpo", *rules}:
@@ -130,12 +122,23 @@ def grid(
             soon = along(np.insert(path[:, 0], 0, 0.0), rise, half, budget, **task)
             group = task["group"]
             decided = float((success**group + (1 - success) ** group).mean())
-            rows.append({
-                "learning_rate": rate, "step": int(step), "budget": budget, "half": half, "success": float(success.mean()), "decided": decided,
-                "alone": alone, "pooled": pooled(success.to_numpy(), given), "predicted": soon,
-                "measured": crossing(line.index.to_numpy(), line.to_numpy(), level) if line.iloc[0] < level else 0.0,
-                "strongest": float(line.index.max()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "learning_rate": rate,
+                    "step": int(step),
+                    "budget": budget,
+                    "half": half,
+                    "success": float(success.mean()),
+                    "decided": decided,
+                    "alone": alone,
+                    "pooled": pooled(success.to_numpy(), given),
+                    "predicted": soon,
+                    "measured": crossing(line.index.to_numpy(), line.to_numpy(), level)
+                    if line.iloc[0] < level
+                    else 0.0,
+                    "strongest": float(line.index.max()),
+                }
+            )
     table = pd.DataFrame(rows)
     return table.assign(quotient=table["measured"] / table["predicted"].where(table["predicted"] > 0))
 
@@ -172,17 +175,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--branches", type=float, default=2.0, help="right branches at a token")
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--study", help="a published sweep of benchmarks/ whose measured strengths are put beside")
-    parser.add_argument(
-        "--rules", nargs="+", default=["ds_token"], help="names of the token rule in the counts"
-    )
+    parser.add_argument("--rules", nargs="+", default=["ds_token"], help="names of the token rule in the counts")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     given = parser.parse_args(arguments)
     task = {"tokens": given.tokens, "branches": given.branches, "group": given.group}
     if not (0 < given.success < 1 and given.tokens >= 1 and given.branches >= 1 and given.group >= 2):
         parser.error("success must be in (0, 1), tokens and branches at least 1, group at least 2")
-    rates = sorted(
-        {given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)}
-    )
+    rates = sorted({given.success, *(c for c in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9) if c > given.success)})
     table = predicted(rates, (0.5, 0.7, 0.9), **task)
     table.to_csv(given.output / "critical.csv", index=False, float_format="%.4f")
     print(table.round(3).to_string(index=False))

@@ -23,7 +23,10 @@ PROBLEMS, CHOSEN_ON, SAMPLES, ANSWERS = 250, 100, 64, 6
 BASELINE = [(1.0, 0.43, 2.9), (0.8, 0.428, 2.85), (0.6, 0.425, 2.8), (0.4, 0.42, 2.8), (0.2, 0.41, 2.7)]
 RULE = [(1.0, 0.47, 2.1), (0.5, 0.46, 2.1), (0.7, 0.50, 1.9)]
 STEPS = 6
-OF_MEAN, OF_SPREAD = 0.025, 0.1  # between seeds: sd of the probit of Pass@1 (about one point) and of the log of the spread
+OF_MEAN, OF_SPREAD = (
+    0.025,
+    0.1,
+)  # between seeds: sd of the probit of Pass@1 (about one point) and of the log of the spread
 NODES = stats.norm.ppf((np.arange(400) + 0.5) / 400)
 
 
@@ -61,21 +64,28 @@ def over_runs(at):
     weights = weights / weights.sum()
     return sum(
         w * v * true_means(at[:, 0] + OF_MEAN * a, at[:, 1] + OF_SPREAD * b, at[:, 2])
-        for a, w in zip(nodes, weights, strict=True) for b, v in zip(nodes, weights, strict=True)
-    )  # fmt: skip
+        for a, w in zip(nodes, weights, strict=True)
+        for b, v in zip(nodes, weights, strict=True)
+    )
 
 
 def study(random, at, runs, seeds):
     """Values (points, seeds, problems, 3) of one study, and the true means of its own runs, (points, 3), of its first seed."""
     drawn = [
-        sd * (np.sqrt(0.75) * random.normal(size=(runs.max() + 1, seeds))[runs] + 0.5 * random.normal(size=(len(at), seeds)))
+        sd
+        * (
+            np.sqrt(0.75) * random.normal(size=(runs.max() + 1, seeds))[runs]
+            + 0.5 * random.normal(size=(len(at), seeds))
+        )
         for sd in (OF_MEAN, OF_SPREAD)
     ]  # a run's difference, and that of a checkpoint from its run
     probit, log_spread = (at[:, i, None] + drawn[i] for i in (0, 1))
     number = PROBLEMS + CHOSEN_ON
     z = np.sqrt(0.75) * random.normal(size=number) + 0.5 * random.normal(size=(runs.max() + 1, seeds, number))[runs]
     p = rates(probit[..., None], log_spread[..., None], z)[..., None]
-    counts = random.multinomial(SAMPLES, np.concatenate([p * shares(at[:, 2])[:, None, None], 1 - p], axis=-1))[..., :-1]
+    counts = random.multinomial(SAMPLES, np.concatenate([p * shares(at[:, 2])[:, None, None], 1 - p], axis=-1))[
+        ..., :-1
+    ]
     right = counts.sum(axis=-1)
     values = np.stack([right / SAMPLES, right > 0, (counts > 0).sum(axis=-1)], axis=-1)
     return values, true_means(probit[:, 0], log_spread[:, 0], at[:, 2])
@@ -94,7 +104,7 @@ def main(studies, seeds, seed):
         values, own = study(random, at, runs, seeds)
         truth = own if seeds == 1 else everywhere
         means = values[:, :, PROBLEMS:].mean(axis=(1, 2))
-        compared = [np.concatenate([means[[i]], means[len(mine):]])[None] for i in range(len(mine))]
+        compared = [np.concatenate([means[[i]], means[len(mine) :]])[None] for i in range(len(mine))]
         best = int(np.argmax([lead_over(1)(table)[0] for table in compared]))
         for name, i in (("chosen", best), ("interior", STEPS + 2)):
             both = [i, *range(len(mine), len(at))]
@@ -106,7 +116,15 @@ def main(studies, seeds, seed):
                 result = corrected(statistic, drawn, seed=number)
                 low, high = result.interval()
                 found.setdefault((name, measure), []).append(
-                    (low <= true <= high, low > true, high < true, result.plain - true, result.estimate - true, true, high - low)
+                    (
+                        low <= true <= high,
+                        low > true,
+                        high < true,
+                        result.plain - true,
+                        result.estimate - true,
+                        true,
+                        high - low,
+                    )
                 )
         if (number + 1) % 100 == 0 or number + 1 == studies:
             write(found, number + 1, seeds, len(theirs))

@@ -45,12 +45,19 @@ def rollouts(problems, samples, seed):
     return pd.DataFrame(
         {
             "prompt_id": np.repeat([f"problem-{i}" for i in range(problems)], samples),
-            "sample": np.tile(np.arange(samples), problems), "task": "countdown", "model": "grpo", "seed": 0, "step": -1,
-            "prompt": np.repeat(prompt, samples), "completion": solution, "solution": solution,
-            "reward": correct.astype(float), "correct": pd.array(correct, dtype="boolean"),
+            "sample": np.tile(np.arange(samples), problems),
+            "task": "countdown",
+            "model": "grpo",
+            "seed": 0,
+            "step": -1,
+            "prompt": np.repeat(prompt, samples),
+            "completion": solution,
+            "solution": solution,
+            "reward": correct.astype(float),
+            "correct": pd.array(correct, dtype="boolean"),
             "canonical": np.where(correct, solution, None),
         }
-    )  # fmt: skip
+    )
 
 
 def best_of(times, call):

@@ -94,13 +94,26 @@ def main(pairs: int) -> None:
         trainer = GRPOTrainer(
             model=str(SHIPPED_BASE),
             args=GRPOConfig(
-                output_dir=folder, per_device_train_batch_size=128, num_generations=8, max_completion_length=16,
-                max_steps=2 * pairs + 4, learning_rate=3e-5, use_cpu=True, bf16=False, gradient_checkpointing=False,
-                report_to=[], logging_steps=10, save_strategy="no", disable_tqdm=True, seed=0,
+                output_dir=folder,
+                per_device_train_batch_size=128,
+                num_generations=8,
+                max_completion_length=16,
+                max_steps=2 * pairs + 4,
+                learning_rate=3e-5,
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                report_to=[],
+                logging_steps=10,
+                save_strategy="no",
+                disable_tqdm=True,
+                seed=0,
             ),
-            reward_funcs=countdown.countdown_correct, train_dataset=dataset,
-            processing_class=AutoTokenizer.from_pretrained(SHIPPED_BASE), rollout_func=shared_prefix_rollout,
-        )  # fmt: skip
+            reward_funcs=countdown.countdown_correct,
+            train_dataset=dataset,
+            processing_class=AutoTokenizer.from_pretrained(SHIPPED_BASE),
+            rollout_func=shared_prefix_rollout,
+        )
         trainer.log = lambda *_, **__: None
         steps = Steps(Timed(trainer, canonical=countdown.countdown_canonical, warmup=20))
         trainer.add_callback(steps)  # after the monitor, so that its work at the end of a step counts

@@ -51,13 +51,28 @@ def step_time(trainer_class, config_class, rollout, steps, dataset, seed, **opti
         trainer = trainer_class(
             model=str(SHIPPED_BASE),
             args=config_class(
-                output_dir=folder, per_device_train_batch_size=128, num_generations=8, max_completion_length=16,
-                max_steps=steps + 2, learning_rate=3e-5, use_cpu=True, bf16=False, gradient_checkpointing=False,
-                report_to=[], logging_steps=10, save_strategy="no", disable_tqdm=True, seed=seed, **options,
+                output_dir=folder,
+                per_device_train_batch_size=128,
+                num_generations=8,
+                max_completion_length=16,
+                max_steps=steps + 2,
+                learning_rate=3e-5,
+                use_cpu=True,
+                bf16=False,
+                gradient_checkpointing=False,
+                report_to=[],
+                logging_steps=10,
+                save_strategy="no",
+                disable_tqdm=True,
+                seed=seed,
+                **options,
             ),
-            reward_funcs=countdown.countdown_correct, train_dataset=dataset,
-            processing_class=AutoTokenizer.from_pretrained(SHIPPED_BASE), rollout_func=rollout, callbacks=[times],
-        )  # fmt: skip
+            reward_funcs=countdown.countdown_correct,
+            train_dataset=dataset,
+            processing_class=AutoTokenizer.from_pretrained(SHIPPED_BASE),
+            rollout_func=rollout,
+            callbacks=[times],
+        )
         trainer.log = lambda *_, **__: None
         trainer.train()
     return statistics.median(times.times[2:])

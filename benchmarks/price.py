@@ -46,9 +46,7 @@ def advantages(name: str, options: dict, gamma_p: float):
         correct = correct.to(rewards.dtype)
         answer = torch.where(correct == 1, torch.unique(logps[:, 0], return_inverse=True)[1], -1)
         asked = {"answer": answer} if "answer" in bound.context else {}
-        values = bound(
-            rewards, logps if bound.needs_logps else None, mask, correct=correct, group=group, **asked
-        )
+        values = bound(rewards, logps if bound.needs_logps else None, mask, correct=correct, group=group, **asked)
         return (values if values.dim() == 2 else values[:, None]) - gamma_p * correct[:, None] * logps
 
     return rule
@@ -71,9 +69,7 @@ def main() -> pd.DataFrame:
         for _ in range(40):
             pi = np.concatenate([success * rng.dirichlet([1, 1, 1]), (1 - success) * rng.dirichlet([1, 1])])
             prompts.append(np.maximum(pi, 1e-5) / np.maximum(pi, 1e-5).sum())
-        sums = {
-            name: np.sum([rates(pi, advantages(*how)) for pi in prompts], 0) for name, how in RULES.items()
-        }
+        sums = {name: np.sum([rates(pi, advantages(*how)) for pi in prompts], 0) for name, how in RULES.items()}
         base = sums["grpo"]
         rows += [
             (name, success, (lost / gained) / (base[1] / base[0]), gained / base[0])

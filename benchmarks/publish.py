@@ -24,15 +24,7 @@ import pandas as pd
 from differential_smoothing.cli import results
 from differential_smoothing.report import to_markdown
 from differential_smoothing.study import read_study
-from differential_smoothing.sweep import (
-    COUNTS,
-    LOGGED,
-    Sweep,
-    read_costs,
-    read_counts,
-    read_logs,
-    write_table,
-)
+from differential_smoothing.sweep import COUNTS, LOGGED, Sweep, read_costs, read_counts, read_logs, write_table
 from differential_smoothing.training import claim_folder
 
 ROOT = Path(__file__).parents[1]
@@ -55,11 +47,7 @@ def write_results() -> None:
     mark, _, tail = rest.partition("\n")
     introduction, _, after = tail.partition(END)
     introduction = introduction.partition("**Means over problems")[0].rstrip("\n")
-    block = (
-        f"{introduction}\n\n{results_markdown('sharpening')}"
-        if introduction
-        else results_markdown("sharpening")
-    )
+    block = f"{introduction}\n\n{results_markdown('sharpening')}" if introduction else results_markdown("sharpening")
     path.write_text(f"{head}{START}{mark}\n{block}{END}{after}")
 
 
@@ -90,8 +78,14 @@ def convergence_markdown(name: str) -> str:
             f"* **{label.format(one['strength'])}**: {at_one}, Pass@{many['k']:.0f} {100 * many['value']:.1f} where GRPO's envelope has "
             f"{100 * many['reference']:.1f}: a lead of {_ends(many, 100)} points, and of {_ends(distinct, 1)} distinct correct answers."
         )
-    rival = leads[(leads["rule"] == "ds_relative") & (leads["baseline"] == "entropy_bonus") & leads["criterion"].str.contains("pass@k")]
-    mine = leads[(leads["rule"] == "ds_relative") & (leads["baseline"] == "grpo") & leads["criterion"].str.contains("pass@k")]
+    rival = leads[
+        (leads["rule"] == "ds_relative")
+        & (leads["baseline"] == "entropy_bonus")
+        & leads["criterion"].str.contains("pass@k")
+    ]
+    mine = leads[
+        (leads["rule"] == "ds_relative") & (leads["baseline"] == "grpo") & leads["criterion"].str.contains("pass@k")
+    ]
     if len(rival) and len(mine):
         of, grpo = rival.set_index("measure"), mine.set_index("measure")
         reached = f"GRPO has that Pass@64 only up to Pass@1 {100 * grpo.loc['pass@k', 'reached_at']:.1f}, the bonus up to {100 * of.loc['pass@k', 'reached_at']:.1f}"
@@ -121,7 +115,9 @@ def write_convergence() -> None:
     path = ROOT / "README.md"
     head, _, rest = path.read_text().partition(CONVERGENCE)
     mark, _, tail = rest.partition("\n")
-    path.write_text(f"{head}{CONVERGENCE}{mark}\n{convergence_markdown('convergence')}\n{END_OF_CONVERGENCE}{tail.partition(END_OF_CONVERGENCE)[2]}")
+    path.write_text(
+        f"{head}{CONVERGENCE}{mark}\n{convergence_markdown('convergence')}\n{END_OF_CONVERGENCE}{tail.partition(END_OF_CONVERGENCE)[2]}"
+    )
 
 
 def publish_sweep(folder: Path, name: str) -> None:
@@ -138,7 +134,10 @@ def publish_sweep(folder: Path, name: str) -> None:
     for cell in sweep.cells():
         log = sweep.result(folder, cell).with_suffix(".log.json")
         if log.is_file():
-            rows += [{"model": cell.model, "seed": cell.seed} | {k: e.get(k) for k in LOGGED} for e in json.loads(log.read_text())]
+            rows += [
+                {"model": cell.model, "seed": cell.seed} | {k: e.get(k) for k in LOGGED}
+                for e in json.loads(log.read_text())
+            ]
     if rows:
         pd.DataFrame(rows).to_parquet(RESULTS / f"{name}-logs.parquet", index=False, compression="zstd")
     costs = read_costs(sweep, folder)
@@ -153,7 +152,14 @@ def report_sweep(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         restore(name, Path(folder))
         logs = read_logs(sweep, Path(folder))
-        results.arena(read_counts(sweep, Path(folder)), sweep.baseline, Path(folder), seed=0, leads_over=sweep.leads_over, logs=logs)
+        results.arena(
+            read_counts(sweep, Path(folder)),
+            sweep.baseline,
+            Path(folder),
+            seed=0,
+            leads_over=sweep.leads_over,
+            logs=logs,
+        )
         for file in Path(folder).glob("*.*"):
             if file.suffix in (".csv", ".svg", ".md") and file.name != "points.csv":
                 text = file.read_text()
@@ -175,13 +181,17 @@ def restore(name: str, folder: Path) -> None:
         file = sweep.result(folder, known[key])
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_table(rows.astype({"model": str, "evaluation": str, "prompt_id": str, "seed": int, "n": int, "c": int}), file)
+            write_table(
+                rows.astype({"model": str, "evaluation": str, "prompt_id": str, "seed": int, "n": int, "c": int}), file
+            )
             sweep.note_cell(folder, known[key])
     saved = RESULTS / f"{name}-logs.parquet"
     for key, rows in pd.read_parquet(saved).groupby(["model", "seed"]) if saved.is_file() else ():
         if key in known:
             file = sweep.result(folder, known[key]).with_suffix(".log.json")
-            entries = [{k: v for k, v in row.items() if v == v} for row in rows.reindex(columns=LOGGED).to_dict("records")]
+            entries = [
+                {k: v for k, v in row.items() if v == v} for row in rows.reindex(columns=LOGGED).to_dict("records")
+            ]
             if not file.exists():
                 file.write_text(json.dumps(entries))
     with claim_folder(folder, sweep.definition(), adopt=True):

@@ -1,6 +1,6 @@
 """Writes configs/SCALING.md from differential_smoothing.cost, so that no number in it is typed by hand.
 
-    python benchmarks/scaling.py            # tests/test_cost.py fails while the page is not what this writes
+python benchmarks/scaling.py            # tests/test_cost.py fails while the page is not what this writes
 """
 
 from pathlib import Path
@@ -71,10 +71,7 @@ def page() -> str:
     forward = cost.operations(s, length, tokens=batch.rollouts / 8 * length)
     share = cost.Share()
     adapter = cost.lora_parameters(s, 32)
-    lora = [
-        "| model | adapter, rank 32 | GB on one GPU | s a step |",
-        "|---|---:|---:|---:|",
-    ]
+    lora = ["| model | adapter, rank 32 | GB on one GPU | s a step |", "|---|---:|---:|---:|"]
     for other, completion in MODELS.items():
         shape, setting = cost.PUBLISHED[other], _setting(completion, 1, "trl", lora=32)
         lora.append(

@@ -27,8 +27,7 @@ def verdicts(pairs, batch=2_000):
     for i in range(0, len(pairs), batch):
         part = pairs[i : i + batch]
         paid += [
-            v.correct
-            for v in verify_many([f"\\boxed{{{answer}}}" for _, answer in part], [gold for gold, _ in part])
+            v.correct for v in verify_many([f"\\boxed{{{answer}}}" for _, answer in part], [gold for gold, _ in part])
         ]
     return paid
 
@@ -63,17 +62,10 @@ def main():
         math_golds.constant_is_right,
     )
     edited = {(gold, text): kind for gold in golds for kind, text in math_golds.edits(gold, rng).items()}
-    check(
-        "single edits",
-        list(edited),
-        lambda gold, text: math_golds.edit_is_none(gold, text, edited[gold, text]),
-    )
+    check("single edits", list(edited), lambda gold, text: math_golds.edit_is_none(gold, text, edited[gold, text]))
     check("itself", [(gold, gold) for gold in golds], lambda *_: False, expected=True)
     check(
-        "respelled",
-        [(g, t) for g in golds for t in math_golds.respelled(g).values()],
-        lambda *_: False,
-        expected=True,
+        "respelled", [(g, t) for g in golds for t in math_golds.respelled(g).values()], lambda *_: False, expected=True
     )
     lines += ["", *(f"{name}: {gold!r} <- {answer!r}" for name, gold, answer in unexplained)]
     print("\n".join(lines[-len(unexplained) - 1 :]))

@@ -59,10 +59,7 @@ def main():
     rng = random.Random(0)
     maths.verify("\\boxed{\\sqrt{2}}", "\\sqrt{3}")  # loads sympy
     pairs = rng.sample(pairs_of_the_tests(), 200)
-    lines = [
-        f"pairs per second of processor time; completions of {len(WORKING)} characters, in batches of 256",
-        "",
-    ]
+    lines = [f"pairs per second of processor time; completions of {len(WORKING)} characters, in batches of 256", ""]
     lines.append(f"{'new, every pair once':34}{rate(pairs):10.0f}   ({len(pairs)} pairs)")
     group = [pair for pair in rng.choices(pairs, k=100) for _ in range(16)]
     maths._COMPARED = maths._Cache(maths.CACHE)

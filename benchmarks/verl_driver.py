@@ -45,9 +45,11 @@ def main(rows: int, tokens: int, rounds: int) -> None:
     rewards[torch.arange(rows), length - 1] = correct
     uid = np.array([f"{row // 8:032x}" for row in range(rows)], dtype=object)
     extra = Handed(
-        logps=-torch.rand(rows, tokens, generator=draw), correct=correct, counts=torch.ones(rows, dtype=torch.bool),
+        logps=-torch.rand(rows, tokens, generator=draw),
+        correct=correct,
+        counts=torch.ones(rows, dtype=torch.bool),
         final=torch.arange(rows),
-    )  # fmt: skip
+    )
 
     def verls():
         compute_grpo_vectorized_outcome_advantage(rewards, mask, uid)

@@ -30,9 +30,7 @@ def source(path: str) -> str:
 
 def repository(place: str) -> str:
     """The inverse of ``source``."""
-    return (
-        "README.md" if place == "index.md" else f"docs/{place}" if (ROOT / "docs" / place).exists() else place
-    )
+    return "README.md" if place == "index.md" else f"docs/{place}" if (ROOT / "docs" / place).exists() else place
 
 
 def target(page: str, link: str) -> str | None:

@@ -65,16 +65,7 @@ def clipped_loss(logps, old_logps, advantages, mask, low=0.2, high=0.2):
     return -(torch.min(ratio * advantages, clipped * advantages) * mask).sum() / mask.sum()
 
 
-def train(
-    steps,
-    prompts_per_step=8,
-    group_size=8,
-    gamma_p=0.2,
-    gamma_n=0.0,
-    learning_rate=3e-5,
-    seed=0,
-    report=print,
-):
+def train(steps, prompts_per_step=8, group_size=8, gamma_p=0.2, gamma_n=0.0, learning_rate=3e-5, seed=0, report=print):
     """Train the shipped base and return the model and the mean reward of every step."""
     torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED_BASE)
@@ -89,12 +80,8 @@ def train(
         prompt = tokenizer([countdown.prompt(p) for p in repeated], return_tensors="pt")["input_ids"]
 
         completion, mask = sample(model, prompt, max_new_tokens=16, eos=tokenizer.eos_token_id)
-        texts = [
-            tokenizer.decode(ids[m.bool()], skip_special_tokens=True) for ids, m in zip(completion, mask)
-        ]
-        correct = torch.tensor(
-            [countdown.verify(t, p.nums, p.target).correct for t, p in zip(texts, repeated)]
-        )
+        texts = [tokenizer.decode(ids[m.bool()], skip_special_tokens=True) for ids, m in zip(completion, mask)]
+        correct = torch.tensor([countdown.verify(t, p.nums, p.target).correct for t, p in zip(texts, repeated)])
         rewards = correct.float()
 
         logps = log_probabilities(model, prompt, completion)

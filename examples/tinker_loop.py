@@ -42,7 +42,7 @@ def advantages_of(samples, correct, group, gamma_p, gamma_n):
     correct = torch.tensor(correct)
     advantages = ds_grpo_advantages(
         correct.float(), logps, mask, correct=correct, group=torch.tensor(group), gamma_p=gamma_p, gamma_n=gamma_n
-    )  # fmt: skip
+    )
     return [row[: len(s.tokens)].tolist() for row, s in zip(advantages, samples, strict=True)]
 
 
@@ -59,8 +59,18 @@ def datum(prompt, sample, advantages):
     )
 
 
-def train(training, tokenizer, steps, prompts_per_step=8, group_size=8, gamma_p=0.2, gamma_n=0.0, learning_rate=1e-3,
-          seed=0, report=print):  # fmt: skip
+def train(
+    training,
+    tokenizer,
+    steps,
+    prompts_per_step=8,
+    group_size=8,
+    gamma_p=0.2,
+    gamma_n=0.0,
+    learning_rate=1e-3,
+    seed=0,
+    report=print,
+):
     """Train through `training`, a tinker.TrainingClient; the mean reward of every step."""
     problems = countdown.generate(steps * prompts_per_step, split="train", seed=seed)
     history = []
@@ -70,20 +80,22 @@ def train(training, tokenizer, steps, prompts_per_step=8, group_size=8, gamma_p=
         prompts = [tokenizer(countdown.prompt(p))["input_ids"] for p in chosen]
         drawing = [
             sampler.sample(
-                prompt=tinker.ModelInput.from_ints(prompt), num_samples=group_size,
+                prompt=tinker.ModelInput.from_ints(prompt),
+                num_samples=group_size,
                 # temperature 1: the log-probs are then those of the model itself, which the loss compares with
                 sampling_params=tinker.SamplingParams(
                     max_tokens=16, temperature=1.0, seed=seed + 1000 * step + i, stop=[tokenizer.eos_token_id]
                 ),
             )
             for i, prompt in enumerate(prompts)
-        ]  # fmt: skip
+        ]
         samples = [s for future in drawing for s in future.result().sequences]
         group = [g for g in range(len(chosen)) for _ in range(group_size)]
         texts = [tokenizer.decode(s.tokens, skip_special_tokens=True) for s in samples]
         correct = [
-            countdown.verify(text, chosen[g].nums, chosen[g].target).correct for text, g in zip(texts, group, strict=True)
-        ]  # fmt: skip
+            countdown.verify(text, chosen[g].nums, chosen[g].target).correct
+            for text, g in zip(texts, group, strict=True)
+        ]
         advantages = advantages_of(samples, correct, group, gamma_p, gamma_n)
         data = [datum(prompts[g], s, a) for g, s, a in zip(group, samples, advantages, strict=True)]
         backward = training.forward_backward(data, "importance_sampling")

@@ -39,7 +39,9 @@ FAMILIES = {
 }
 
 
-def make_family(kind: str, folder: Path, *, template: str | None = None, eos: str | None = None, context: int = 512) -> str:
+def make_family(
+    kind: str, folder: Path, *, template: str | None = None, eos: str | None = None, context: int = 512
+) -> str:
     """A folder with a tiny model of that kind and its tokenizer; ``template`` and ``eos`` in place of the family's own."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -50,10 +52,20 @@ def make_family(kind: str, folder: Path, *, template: str | None = None, eos: st
     tokenizer.chat_template = usual if template is None else template or None
     torch.manual_seed(0)
     config = AutoConfig.for_model(
-        kind, vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=kind.startswith("qwen"),
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, use_sliding_window=False,
-    )  # fmt: skip
+        kind,
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        tie_word_embeddings=kind.startswith("qwen"),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        use_sliding_window=False,
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -32,9 +32,7 @@ class Hostile(ProceduralDataset):
         }
 
     def score_answer(self, answer, entry):
-        assert (
-            entry["metadata"]["place"][0] == self.seed and entry["answer"] == "right"
-        )  # not what JSON made of it
+        assert entry["metadata"]["place"][0] == self.seed and entry["answer"] == "right"  # not what JSON made of it
         if answer.startswith("eval "):
             return float(len(eval(answer.removeprefix("eval "))))
         return getattr(self, answer.split()[0] if answer else "none", self.none)()

@@ -81,16 +81,19 @@ def trained(model, folder, case, processes, *, checkpoint=None, **options):
     """{"seen": of Recording, "weights": after 5 steps, "processes": how many there really were}, and the trainer."""
     options = {**CASES[case], **options}
     trainer = make(
-        Recording, DSGRPOConfig, model, folder, max_steps=5, max_completion_length=40, num_generations=GROUP,
+        Recording,
+        DSGRPOConfig,
+        model,
+        folder,
+        max_steps=5,
+        max_completion_length=40,
+        num_generations=GROUP,
         per_device_train_batch_size=COMPLETIONS // processes,
-        rollout=drawn if options.pop("sampler_logps", True) else drawn_without_logps, **options,
-    )  # fmt: skip
+        rollout=drawn if options.pop("sampler_logps", True) else drawn_without_logps,
+        **options,
+    )
     trainer.train(resume_from_checkpoint=checkpoint)
-    found = {
-        "seen": trainer.seen,
-        "weights": weights(trainer),
-        "processes": trainer.accelerator.num_processes,
-    }
+    found = {"seen": trainer.seen, "weights": weights(trainer), "processes": trainer.accelerator.num_processes}
     return found, trainer
 
 

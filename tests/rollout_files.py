@@ -46,12 +46,7 @@ def read(path: Path | str, **options) -> tuple[pd.DataFrame, str]:
 
 def totals(frame: pd.DataFrame) -> tuple[int, int, int, int]:
     """Rows, correct ones, unscored ones, problems."""
-    return (
-        len(frame),
-        int(frame["correct"].sum()),
-        int(frame["correct"].isna().sum()),
-        frame["prompt_id"].nunique(),
-    )
+    return (len(frame), int(frame["correct"].sum()), int(frame["correct"].isna().sum()), frame["prompt_id"].nunique())
 
 
 def report_lines(name: str) -> list[dict]:
@@ -59,11 +54,7 @@ def report_lines(name: str) -> list[dict]:
 
 
 def document(number: int, *, prompt: str = "", **rest: object) -> dict:
-    row = {
-        "doc_id": number,
-        "arguments": {"gen_args_0": {"arg_0": prompt or f"Q{number}"}},
-        "target": str(number),
-    }
+    row = {"doc_id": number, "arguments": {"gen_args_0": {"arg_0": prompt or f"Q{number}"}}, "target": str(number)}
     return (
         row
         | {"resps": [["x"]], "filtered_resps": ["x"], "doc_hash": "d", "prompt_hash": "p", "target_hash": "t"}

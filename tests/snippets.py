@@ -33,9 +33,18 @@ INLINE = re.compile(r"(?<!`)`((?:dsmooth |make |python benchmarks/)[^`\n]*)`(?!`
 
 #: What a training of a snippet is given where the snippet leaves it to the host: a few small steps on the CPU.
 SMALL = dict(
-    use_cpu=True, bf16=False, per_device_train_batch_size=8, num_generations=8, max_completion_length=8, max_steps=2,
-    report_to=[], save_strategy="no", gradient_checkpointing=False, disable_tqdm=True, logging_steps=1,
-)  # fmt: skip
+    use_cpu=True,
+    bf16=False,
+    per_device_train_batch_size=8,
+    num_generations=8,
+    max_completion_length=8,
+    max_steps=2,
+    report_to=[],
+    save_strategy="no",
+    gradient_checkpointing=False,
+    disable_tqdm=True,
+    logging_steps=1,
+)
 
 
 class Snippet(NamedTuple):
@@ -149,9 +158,7 @@ def check_command(command: str) -> None:
     elif "differential_smoothing" in rest:  # behind torchrun or accelerate launch
         check_dsmooth(rest[rest.index("differential_smoothing") + 1 :])
     else:
-        raise ValueError(
-            f"Nothing checks {program!r}: {command}. Mark the block as an illustration, with a reason."
-        )
+        raise ValueError(f"Nothing checks {program!r}: {command}. Mark the block as an illustration, with a reason.")
 
 
 def check_dsmooth(words: list[str]) -> None:
@@ -176,9 +183,7 @@ def check_pip(words: list[str]) -> None:
     for word in words:
         asked = re.fullmatch(r"(\S*)\[([\w,]+)\]", word)
         if asked and asked[1] != ".":
-            raise ValueError(
-                f"{word}: the package is not on an index, so a clone is installed, '.[{asked[2]}]'."
-            )
+            raise ValueError(f"{word}: the package is not on an index, so a clone is installed, '.[{asked[2]}]'.")
         for extra in asked[2].split(",") if asked else ():
             if extra not in extras:
                 raise ValueError(f"{word}: pyproject.toml has no extra {extra!r}.")

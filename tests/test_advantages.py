@@ -18,10 +18,7 @@ NAN, INF = math.nan, math.inf
 LEVELS = ("token", "mean", "sum")
 # level='token' has no meaning at the reward stage and is refused there, see the tests of errors
 READINGS = [
-    (level, stage)
-    for level in LEVELS
-    for stage in ("advantage", "reward")
-    if (level, stage) != ("token", "reward")
+    (level, stage) for level in LEVELS for stage in ("advantage", "reward") if (level, stage) != ("token", "reward")
 ]
 every_reading = pytest.mark.parametrize(("level", "stage"), READINGS)
 every_scale = pytest.mark.parametrize("scale", ["group", "batch", "none"])
@@ -38,22 +35,7 @@ def close(a, b, tolerance=1e-12):
 # --- a twin in plain Python ---------------------------------------------------------------------------------
 
 
-def twin(
-    rewards,
-    logps,
-    mask,
-    *,
-    correct,
-    group,
-    gamma_p,
-    gamma_n,
-    level,
-    stage,
-    scale,
-    eps,
-    correction,
-    center=False,
-):
+def twin(rewards, logps, mask, *, correct, group, gamma_p, gamma_n, level, stage, scale, eps, correction, center=False):
     """DS-GRPO from the formulas: lists in, lists out, one completion after the other."""
     coefficient, whole = [], []
     for r, c, row, keep in zip(rewards, correct, logps, mask, strict=True):
@@ -68,8 +50,7 @@ def twin(
         ]
         peers = {kind: [w for w, k in zip(whole, kinds, strict=True) if k == kind] for kind in kinds}
         whole = [
-            w - math.fsum(peers[kind]) / len(peers[kind]) if kind else 0.0
-            for w, kind in zip(whole, kinds, strict=True)
+            w - math.fsum(peers[kind]) / len(peers[kind]) if kind else 0.0 for w, kind in zip(whole, kinds, strict=True)
         ]
     if stage == "reward":
         rewards = [r + k * w for r, k, w in zip(rewards, coefficient, whole, strict=True)]
@@ -106,10 +87,7 @@ def random_batch(seed, size=14, tokens=6):
     ids = [rng.randint(-50, 10**9) for _ in range(rng.randint(1, 6))]
     return {
         "rewards": [rng.choice([0.0, 1.0, 0.1, -1.0, rng.gauss(0, 1), NAN]) for _ in range(size)],
-        "logps": [
-            [NAN if rng.random() < 0.05 else -rng.expovariate(0.5) for _ in range(tokens)]
-            for _ in range(size)
-        ],
+        "logps": [[NAN if rng.random() < 0.05 else -rng.expovariate(0.5) for _ in range(tokens)] for _ in range(size)],
         "mask": [
             [int(rng.random() < 0.75) for _ in range(tokens)] if rng.random() < 0.9 else [0] * tokens
             for _ in range(size)
@@ -141,22 +119,15 @@ def test_agrees_with_the_twin_on_random_ragged_batches(level, stage, scale, corr
             "eps": 1e-6,
             "correction": correction,
         }
-        close(
-            ds_grpo_advantages(**tensors(batch), **how),
-            torch.tensor(twin(**batch, **how), dtype=torch.float64),
-        )
+        close(ds_grpo_advantages(**tensors(batch), **how), torch.tensor(twin(**batch, **how), dtype=torch.float64))
 
 
 @pytest.mark.parametrize("level", ["mean", "sum"])
 def test_centring_agrees_with_the_twin(level):
     for seed in range(50):
         batch = random_batch(seed)
-        how = dict(
-            gamma_p=0.3, gamma_n=0.2, level=level, stage="advantage", scale="group", eps=1e-4, correction=1
-        )
-        close(
-            ds_grpo_advantages(**tensors(batch), **how, center=True), f64(*twin(**batch, **how, center=True))
-        )
+        how = dict(gamma_p=0.3, gamma_n=0.2, level=level, stage="advantage", scale="group", eps=1e-4, correction=1)
+        close(ds_grpo_advantages(**tensors(batch), **how, center=True), f64(*twin(**batch, **how, center=True)))
 
 
 def test_a_centred_term_sums_to_zero_over_the_answers_of_a_kind():
@@ -181,16 +152,10 @@ def test_a_token_is_centred_by_the_entropy_of_its_distribution():
     """Against a twin, token by token; entropies of masked tokens and of tokens without a log-probability mean nothing."""
     for seed in range(25):
         batch, rng = random_batch(seed), random.Random(seed)
-        how = dict(
-            gamma_p=0.3, gamma_n=0.07, level="token", stage="advantage", scale="group", eps=1e-4, correction=1
-        )
-        heard = [
-            [k and not math.isnan(v) for v, k in zip(*pair)] for pair in zip(batch["logps"], batch["mask"])
-        ]
+        how = dict(gamma_p=0.3, gamma_n=0.07, level="token", stage="advantage", scale="group", eps=1e-4, correction=1)
+        heard = [[k and not math.isnan(v) for v, k in zip(*pair)] for pair in zip(batch["logps"], batch["mask"])]
         entropies = [[rng.uniform(0, 3) if h else rng.choice([NAN, INF]) for h in row] for row in heard]
-        surprise = [
-            [v + e if h else v for v, e, h in zip(*rows)] for rows in zip(batch["logps"], entropies, heard)
-        ]
+        surprise = [[v + e if h else v for v, e, h in zip(*rows)] for rows in zip(batch["logps"], entropies, heard)]
         expected = twin(**{**batch, "logps": surprise}, **how)
         given = {**tensors(batch), "entropies": f64(*entropies)}
         close(ds_grpo_advantages(**given, **how, center=True), f64(*expected))
@@ -206,7 +171,7 @@ def test_a_centred_token_term_is_zero_on_average_over_the_draws():
         entropy = -(chance * chance.log()).sum()
         term = smoothing_term(
             logps, torch.ones_like(logps), coefficient=torch.full_like(chance, -0.5), entropies=entropy.expand_as(logps)
-        )[:, 0]  # fmt: skip
+        )[:, 0]
         close((chance * term).sum(), torch.tensor(0.0, dtype=torch.float64))
         if len(set(p)) == 1:  # a uniform or a certain token says nothing
             close(term, torch.zeros_like(term))
@@ -217,12 +182,8 @@ def test_a_centred_token_term_is_zero_on_average_over_the_draws():
 def test_entropies_belong_to_the_token_level():
     tokens = torch.zeros(2, 3)
     for level in ("mean", "sum"):
-        with pytest.raises(
-            ValueError, match=f"need level='token' and the shape of logps, .* got level='{level}'"
-        ):
-            smoothing_term(
-                tokens, torch.ones(2, 3), coefficient=torch.zeros(2), level=level, entropies=tokens
-            )
+        with pytest.raises(ValueError, match=f"need level='token' and the shape of logps, .* got level='{level}'"):
+            smoothing_term(tokens, torch.ones(2, 3), coefficient=torch.zeros(2), level=level, entropies=tokens)
 
 
 def test_float32_loses_no_more_than_its_rounding():
@@ -236,24 +197,13 @@ def test_float32_loses_no_more_than_its_rounding():
 def test_log_probabilities_of_any_precision_are_summed_in_that_of_the_rewards(dtype):
     logps = torch.full((1, 300), -1.0, dtype=dtype)
     logps[0, 0] = -0.5  # 299.5 is no number of bfloat16
-    how = {
-        "correct": torch.tensor([True]),
-        "group": torch.tensor([0]),
-        "gamma_p": 1,
-        "gamma_n": 0,
-        "level": "sum",
-    }
+    how = {"correct": torch.tensor([True]), "group": torch.tensor([0]), "gamma_p": 1, "gamma_n": 0, "level": "sum"}
     out = ds_grpo_advantages(torch.ones(1), logps, torch.ones(1, 300), **how)
     assert out.dtype == torch.float32 and out[0, 0].item() == 299.5
 
 
 def test_a_gamma_is_not_rounded_to_single_precision_on_the_way():
-    for correct in (
-        torch.tensor([True, False]),
-        torch.tensor([1, 0]),
-        f64(1.0, 0.0),
-        torch.tensor([1.0, 0.0]),
-    ):
+    for correct in (torch.tensor([True, False]), torch.tensor([1, 0]), f64(1.0, 0.0), torch.tensor([1.0, 0.0])):
         out = ds_grpo_advantages(
             f64(1.0, 1.0),
             f64([-1.0], [-1.0]),
@@ -320,9 +270,7 @@ def test_all_levels_are_one_on_completions_of_one_token():
     batch = tensors(random_batch(2))
     batch["mask"] = torch.zeros(14, 6, dtype=torch.long)
     batch["mask"][:, 2] = 1
-    token, mean, total = (
-        ds_grpo_advantages(**batch, gamma_p=0.2, gamma_n=0.1, level=level) for level in LEVELS
-    )
+    token, mean, total = (ds_grpo_advantages(**batch, gamma_p=0.2, gamma_n=0.1, level=level) for level in LEVELS)
     assert torch.equal(token, mean) and torch.equal(token, total)
 
 
@@ -335,9 +283,7 @@ def test_the_sum_level_is_the_sum_of_the_token_levels():
     close(
         total[:, 0],
         torch.where(
-            batch["mask"][:, 0] != 0,
-            coefficient * completion_logps(batch["logps"], batch["mask"], level="sum"),
-            0.0,
+            batch["mask"][:, 0] != 0, coefficient * completion_logps(batch["logps"], batch["mask"], level="sum"), 0.0
         ),
     )
 
@@ -356,25 +302,17 @@ def test_at_the_reward_stage_the_advantages_of_a_group_sum_to_zero(level, scale)
         assert by_advantage.sum().abs() > 1e-3  # what makes the two stages different methods
 
 
-ALIKE = {
-    "group": torch.zeros(3, dtype=torch.long),
-    "mask": torch.ones(3, 1),
-    "logps": f64([-1.0], [-2.0], [-6.0]),
-}
+ALIKE = {"group": torch.zeros(3, dtype=torch.long), "mask": torch.ones(3, 1), "logps": f64([-1.0], [-2.0], [-6.0])}
 
 
 def test_a_group_that_is_all_correct_is_pushed_at_the_advantage_stage_and_moved_within_at_the_reward_stage():
-    how = dict(
-        **ALIKE, correct=torch.ones(3, dtype=torch.bool), gamma_p=0.1, gamma_n=0.5, scale="none", level="sum"
-    )
+    how = dict(**ALIKE, correct=torch.ones(3, dtype=torch.bool), gamma_p=0.1, gamma_n=0.5, scale="none", level="sum")
     close(ds_grpo_advantages(f64(1.0, 1.0, 1.0), **how)[:, 0], f64(0.1, 0.2, 0.6))
     close(ds_grpo_advantages(f64(1.0, 1.0, 1.0), **how, stage="reward")[:, 0], f64(-0.2, -0.1, 0.3))
 
 
 def test_a_group_that_is_all_wrong_is_pushed_down_most_where_the_policy_was_unlikely():
-    how = dict(
-        **ALIKE, correct=torch.zeros(3, dtype=torch.bool), gamma_p=0.5, gamma_n=0.1, scale="none", level="sum"
-    )
+    how = dict(**ALIKE, correct=torch.zeros(3, dtype=torch.bool), gamma_p=0.5, gamma_n=0.1, scale="none", level="sum")
     close(ds_grpo_advantages(f64(0.0, 0.0, 0.0), **how)[:, 0], f64(-0.1, -0.2, -0.6))
     close(ds_grpo_advantages(f64(0.0, 0.0, 0.0), **how, stage="reward")[:, 0], f64(0.2, 0.1, -0.3))
 
@@ -389,17 +327,8 @@ def test_equal_rewards_have_exactly_no_advantage_however_small_eps_is(reward, si
 
 def test_correctness_is_read_from_its_own_mask_and_not_from_the_reward():
     rewards, group = f64(0.1, -1.0), torch.tensor([0, 1])  # a format reward; rewards in {-1, 1}
-    how = {
-        "logps": f64([-1.0], [-1.0]),
-        "mask": torch.ones(2, 1),
-        "group": group,
-        "gamma_p": 0.1,
-        "gamma_n": 0.2,
-    }
-    assert ds_grpo_advantages(rewards, correct=torch.tensor([False, False]), **how).tolist() == [
-        [-0.2],
-        [-0.2],
-    ]
+    how = {"logps": f64([-1.0], [-1.0]), "mask": torch.ones(2, 1), "group": group, "gamma_p": 0.1, "gamma_n": 0.2}
+    assert ds_grpo_advantages(rewards, correct=torch.tensor([False, False]), **how).tolist() == [[-0.2], [-0.2]]
     assert ds_grpo_advantages(rewards, correct=torch.tensor([True, True]), **how).tolist() == [[0.1], [0.1]]
     assert ds_grpo_advantages(rewards, correct=f64(NAN, NAN), **how).tolist() == [[0.0], [0.0]]
 
@@ -415,26 +344,14 @@ def test_an_unscored_completion_is_out_of_everything():
         "scale": "none",
     }
     close(ds_grpo_advantages(f64(1.0, 0.0, NAN), **how)[:, 0], f64(0.6, -0.7, 0.0))
-    close(
-        ds_grpo_advantages(f64(1.0, 0.0, NAN), **how, level="sum", stage="reward")[:, 0],
-        f64(0.65, -0.65, 0.0),
-    )
+    close(ds_grpo_advantages(f64(1.0, 0.0, NAN), **how, level="sum", stage="reward")[:, 0], f64(0.65, -0.65, 0.0))
 
 
 def test_an_unscored_token_is_left_out_of_the_mean_and_keeps_its_advantage():
     logps, mask = f64([-1.0, NAN, -3.0, 5.0]), torch.tensor([[1, 1, 1, 0]])
-    terms = {
-        level: smoothing_term(logps, mask, coefficient=f64(-0.5), level=level).tolist() for level in LEVELS
-    }
-    assert terms == {
-        "token": [[0.5, 0.0, 1.5, 0.0]],
-        "mean": [[1.0, 1.0, 1.0, 0.0]],
-        "sum": [[2.0, 2.0, 2.0, 0.0]],
-    }
-    assert [completion_logps(logps, mask, level=level).tolist() for level in ("mean", "sum")] == [
-        [-2.0],
-        [-4.0],
-    ]
+    terms = {level: smoothing_term(logps, mask, coefficient=f64(-0.5), level=level).tolist() for level in LEVELS}
+    assert terms == {"token": [[0.5, 0.0, 1.5, 0.0]], "mean": [[1.0, 1.0, 1.0, 0.0]], "sum": [[2.0, 2.0, 2.0, 0.0]]}
+    assert [completion_logps(logps, mask, level=level).tolist() for level in ("mean", "sum")] == [[-2.0], [-4.0]]
 
 
 # --- the published variants ---------------------------------------------------------------------------------
@@ -477,22 +394,14 @@ def test_a_published_variant_has_the_numbers_computed_by_hand(how, expected):
 def test_variant_b_is_the_mean_level_spread_over_the_tokens():
     coefficient = smoothing_coefficient(PAIR["correct"], gamma_p=0.02, gamma_n=0.01).double()
     mask = PAIR["mask"]
-    term = smoothing_term(PAIR["logps"], mask, coefficient=coefficient, level="mean") / mask.sum(
-        1, keepdim=True
-    )
+    term = smoothing_term(PAIR["logps"], mask, coefficient=coefficient, level="mean") / mask.sum(1, keepdim=True)
     close(term, f64([0.02, 0.02, 0.0], [-0.04 / 3] * 3), 1e-7)  # the gammas came as float32 with a bool mask
 
 
 def test_the_coefficient_is_negative_on_correct_positive_on_wrong_and_zero_on_unknown():
     assert smoothing_coefficient(f64(1.0, 0.0, NAN), gamma_p=0.25, gamma_n=0.5).tolist() == [-0.25, 0.5, 0.0]
-    assert smoothing_coefficient(torch.tensor([True, False]), gamma_p=0.25, gamma_n=0.5).tolist() == [
-        -0.25,
-        0.5,
-    ]
-    assert (
-        smoothing_coefficient(torch.tensor([1, 0]), gamma_p=0.25, gamma_n=0.5).dtype
-        == torch.get_default_dtype()
-    )
+    assert smoothing_coefficient(torch.tensor([True, False]), gamma_p=0.25, gamma_n=0.5).tolist() == [-0.25, 0.5]
+    assert smoothing_coefficient(torch.tensor([1, 0]), gamma_p=0.25, gamma_n=0.5).dtype == torch.get_default_dtype()
 
 
 # --- invariances --------------------------------------------------------------------------------------------
@@ -510,10 +419,7 @@ def test_permuting_the_batch_permutes_the_result(level, stage, scale):
         order = torch.randperm(14, generator=torch.Generator().manual_seed(seed))
         moved = {name: values[order] for name, values in batch.items()}
         how = how_of(level, stage)
-        close(
-            ds_grpo_advantages(**moved, **how, scale=scale),
-            ds_grpo_advantages(**batch, **how, scale=scale)[order],
-        )
+        close(ds_grpo_advantages(**moved, **how, scale=scale), ds_grpo_advantages(**batch, **how, scale=scale)[order])
 
 
 @every_reading
@@ -671,10 +577,7 @@ def test_a_step_flattens_correct_answers_and_sharpens_wrong_ones(correct, gamma_
         ({"correct": torch.tensor([True])}, r"correct must have the shape of rewards, \(2,\), got \(1,\)"),
         ({"correct": f64(0.1, 0.0)}, "True/False .* got values such as 0.1.*mask of its own"),
         ({"correct": torch.tensor([-1, 1])}, "got values such as -1.0"),
-        (
-            {"logps": torch.zeros(2, 4)},
-            r"logps and mask must both be .* batch = 2; got \(2, 4\) and \(2, 3\)",
-        ),
+        ({"logps": torch.zeros(2, 4)}, r"logps and mask must both be .* batch = 2; got \(2, 4\) and \(2, 3\)"),
         ({"logps": torch.zeros(3, 3), "mask": torch.ones(3, 3)}, r"batch = 2; got \(3, 3\) and \(3, 3\)"),
         ({"logps": torch.zeros(2), "mask": torch.ones(2)}, r"got \(2,\) and \(2,\)"),
         ({"logps": torch.full((2, 3), -INF)}, "infinite log-probability under the mask"),
@@ -682,14 +585,8 @@ def test_a_step_flattens_correct_answers_and_sharpens_wrong_ones(correct, gamma_
         ({"level": "sequence"}, "level must be one of 'token', 'mean', 'sum'; got 'sequence'"),
         ({"scale": "std"}, "scale must be one of 'group', 'batch', 'none'; got 'std'"),
         ({"stage": "reward"}, "level='token' has no meaning there. Use level='mean' or level='sum'"),
-        (
-            {"center": True},
-            "center=True at level='token' needs entropies, .* Pass them, or take level='mean' or 'sum'",
-        ),
-        (
-            {"center": True, "stage": "reward", "level": "sum"},
-            "the reward stage is centred by itself. Set stage='adv",
-        ),
+        ({"center": True}, "center=True at level='token' needs entropies, .* Pass them, or take level='mean' or 'sum'"),
+        ({"center": True, "stage": "reward", "level": "sum"}, "the reward stage is centred by itself. Set stage='adv"),
         (
             {"center": True, "entropies": torch.ones(2, 4)},
             r"need level='token' and the shape of logps, \(2, 3\); got level='token' and \(2, 4\)",
@@ -724,8 +621,7 @@ CORNERS = {
     "tokens never scored": {"logps": torch.full((2, 3), NAN)},
     "nobody knows": {"correct": f64(NAN, NAN)},
     "a batch of one": {name: values[:1] for name, values in PAIR.items()},
-    "a batch of one without score": {name: values[:1] for name, values in PAIR.items()}
-    | {"rewards": f64(NAN)},
+    "a batch of one without score": {name: values[:1] for name, values in PAIR.items()} | {"rewards": f64(NAN)},
 }
 
 

@@ -76,6 +76,4 @@ def test_the_recipe_learns_and_repeats(tmp_path):
         )
     assert losses["a"] == losses["b"]
     assert losses["a"][-1] < 0.75 * losses["a"][0]
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (
-        tmp_path / "b" / "model.safetensors"
-    ).read_bytes()
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()

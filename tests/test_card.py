@@ -29,7 +29,10 @@ def test_the_rule_in_words():
         "completions as they are."
     )
     words = in_words(config(gamma_p=0.1, gamma_n=0.3, level="sum", stage="reward", rule="grpo"))
-    assert "-0.1 x the completion's summed log pi_old added to the reward, before the group's mean is taken off for correct" in words
+    assert (
+        "-0.1 x the completion's summed log pi_old added to the reward, before the group's mean is taken off for correct"
+        in words
+    )
     assert "+0.3 x the completion's summed log pi_old" in words and "incorrect completions (sharpens them)" in words
     words = in_words(config(gamma_p=1, center=True, rule="maxrl", schedule="entropy_discrepancy"))
     assert "rule maxrl" in words and "relative to its average" in words and "entropy_discrepancy" in words
@@ -38,17 +41,37 @@ def test_the_rule_in_words():
 
 def rollouts(right=2, model="run"):
     rows = [
-        {"prompt_id": f"p{p}", "sample": s, "completion": str(s % 3), "correct": s < right + p % 2, "model": model, "task": "toy", "seed": 0, "step": -1,
-         "canonical": str(s % 3) if s < right + p % 2 else None}
-        for p in range(8) for s in range(4)
-    ]  # fmt: skip
+        {
+            "prompt_id": f"p{p}",
+            "sample": s,
+            "completion": str(s % 3),
+            "correct": s < right + p % 2,
+            "model": model,
+            "task": "toy",
+            "seed": 0,
+            "step": -1,
+            "canonical": str(s % 3) if s < right + p % 2 else None,
+        }
+        for p in range(8)
+        for s in range(4)
+    ]
     return pd.DataFrame(rows)
 
 
 @pytest.fixture(scope="module")
 def trainer(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cards") / "run"
-    return trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, folder, max_steps=1, gamma_p=0.3, level="mean", save_strategy="steps", save_steps=1)
+    return trained(
+        DSGRPOTrainer,
+        DSGRPOConfig,
+        tiny_model,
+        folder,
+        max_steps=1,
+        gamma_p=0.3,
+        level="mean",
+        save_strategy="steps",
+        save_steps=1,
+    )
 
 
 def test_a_checkpoint_s_card_carries_paper_rule_gammas_and_level(trainer):
@@ -87,7 +110,10 @@ def test_an_evaluation_can_be_put_in_again_and_nothing_else_changes(trainer, tmp
 
 
 def test_the_results_of_a_person_stay_and_an_unknown_interval_is_left_out(tmp_path):
-    path, gsm = tmp_path / "README.md", EvalResult("text-generation", "gsm8k", "GSM8K", "accuracy", 0.71, metric_args={"shots": 8})
+    path, gsm = (
+        tmp_path / "README.md",
+        EvalResult("text-generation", "gsm8k", "GSM8K", "accuracy", 0.71, metric_args={"shots": 8}),
+    )
     data = ModelCardData(model_name="mine", eval_results=[gsm], license="mit")
     path.write_text(f"---\n{data}\n---\n\n# Mine\n")
     summary = summarise(rollouts(), seed=0)

@@ -28,10 +28,18 @@ def dsmooth(monkeypatch, capsys):
 
 def rollouts(path, model, right):
     rows = [
-        {"prompt_id": f"1,2={p}", "sample": s, "completion": "1+2", "correct": s < right, "model": model, "task": "toy",
-         "canonical": "1+2" if s < right else None}
-        for p in range(6) for s in range(4)
-    ]  # fmt: skip
+        {
+            "prompt_id": f"1,2={p}",
+            "sample": s,
+            "completion": "1+2",
+            "correct": s < right,
+            "model": model,
+            "task": "toy",
+            "canonical": "1+2" if s < right else None,
+        }
+        for p in range(6)
+        for s in range(4)
+    ]
     write_rollouts(pd.DataFrame(rows), path)
     return path
 
@@ -40,9 +48,21 @@ def test_help_names_every_command(dsmooth):
     status, out, _ = dsmooth("--help")
     assert status == 0
     for command in (
-        "quickstart", "compare", "reproduce", "train", "sample", "evaluate", "convert", "diagnose", "regime", "report", "base", "tabular",
-        "card", "configs",
-    ):  # fmt: skip
+        "quickstart",
+        "compare",
+        "reproduce",
+        "train",
+        "sample",
+        "evaluate",
+        "convert",
+        "diagnose",
+        "regime",
+        "report",
+        "base",
+        "tabular",
+        "card",
+        "configs",
+    ):
         assert command in out
 
 
@@ -50,17 +70,11 @@ def test_sample_then_evaluate(dsmooth, tmp_path):
     data = tmp_path / "problems.jsonl"
     data.write_text("\n".join(json.dumps({"nums": [2, 3, 7, n], "target": 24}) for n in (8, 9, 10)))
     path = tmp_path / "base.parquet"
-    status, out, err = dsmooth(
-        "sample", "--model", "base", "--data-file", data, "--samples", 4, "--output", path
-    )
+    status, out, err = dsmooth("sample", "--model", "base", "--data-file", data, "--samples", 4, "--output", path)
     assert status == 0, err
     assert "12 completions" in out
     frame = read_rollouts(path)
-    assert set(frame["model"]) == {"base"} and set(frame["prompt_id"]) == {
-        "2,3,7,8=24",
-        "2,3,7,9=24",
-        "2,3,7,10=24",
-    }
+    assert set(frame["model"]) == {"base"} and set(frame["prompt_id"]) == {"2,3,7,8=24", "2,3,7,9=24", "2,3,7,10=24"}
     status, out, err = dsmooth("evaluate", path, "--output", tmp_path / "report")
     assert status == 0, err
     assert "Pass@1" in out and "Coverage" in out
@@ -80,8 +94,12 @@ def test_evaluate_compares_to_the_baseline(dsmooth, tmp_path):
 
 @pytest.mark.parametrize(
     ("problem", "why"),
-    [("1,1,1,1=97", "'1,1,1,1=97' has no solution"), ("p0", "'p0' is not the id of a Countdown problem"), ("1,2,3,4,5,6=21", "six numbers")],
-)  # fmt: skip
+    [
+        ("1,1,1,1=97", "'1,1,1,1=97' has no solution"),
+        ("p0", "'p0' is not the id of a Countdown problem"),
+        ("1,2,3,4,5,6=21", "six numbers"),
+    ],
+)
 def test_coverage_that_is_not_known_is_left_out_and_said(problem, why, dsmooth, tmp_path):
     path = rollouts(tmp_path / "a.parquet", "a", 2)
     frame = read_rollouts(path).assign(task="countdown")
@@ -166,18 +184,9 @@ def test_evaluate_and_convert_take_files_of_other_tools(dsmooth, tmp_path):
         (["evaluate", "m=none.parquet"], "none.parquet: found no such file"),
         (["convert", "none.parquet", "--output", "x.csv"], "must end in .parquet"),
         (["sample", "--model", "base", "--output", "x.csv"], "must end in .parquet"),
-        (
-            ["sample", "--model", "base", "--output", "x.parquet", "--samples", "0"],
-            "--samples must be at least 1",
-        ),
-        (
-            ["sample", "--model", "base", "--output", "x.parquet", "--split", "val"],
-            "split is train, dev or test",
-        ),
-        (
-            ["sample", "--model", "base", "--output", "x.parquet", "--temperature", "0"],
-            "temperature must be > 0",
-        ),
+        (["sample", "--model", "base", "--output", "x.parquet", "--samples", "0"], "--samples must be at least 1"),
+        (["sample", "--model", "base", "--output", "x.parquet", "--split", "val"], "split is train, dev or test"),
+        (["sample", "--model", "base", "--output", "x.parquet", "--temperature", "0"], "temperature must be > 0"),
         (["sample", "--model", "./no", "--output", "x.parquet"], "There is no model folder './no'"),
         (["sample", "--model", "base"], "--output"),
         (["train", "--gama_p", "1"], "Did you mean 'gamma_p'?"),
@@ -186,10 +195,7 @@ def test_evaluate_and_convert_take_files_of_other_tools(dsmooth, tmp_path):
         (["train"], "Say where the run should live"),
         (["train", "configs/x.yaml"], "Did you mean --config configs/x.yaml?"),
         (["base", "--output", "b", "--steps", "0"], "--steps must be at least 1"),
-        (
-            ["sample", "--model", "base", "--output", "x.parquet", "--max-new-tokens", "0"],
-            "must be at least 1",
-        ),
+        (["sample", "--model", "base", "--output", "x.parquet", "--max-new-tokens", "0"], "must be at least 1"),
         (["sample", "--model", "base", "--output", "x.parquet", "--seed", "-1"], "--seed must be from 0"),
     ],
 )
@@ -225,21 +231,22 @@ def test_base_does_not_overwrite(dsmooth, tmp_path):
 
 def test_base_makes_a_model_that_can_be_sampled(dsmooth, tmp_path):
     status, out, err = dsmooth(
-        "base",
-        "--output",
+        "base", "--output", tmp_path / "b", "--steps", 2, "--numbers", 2, "--max-number", 40, "--problems", 100
+    )
+    assert status == 0, err
+    status, out, err = dsmooth(
+        "sample",
+        "--model",
         tmp_path / "b",
-        "--steps",
-        2,
         "--numbers",
         2,
         "--max-number",
         40,
         "--problems",
-        100,
+        5,
+        "--samples",
+        2,
+        "--output",
+        tmp_path / "r.parquet",
     )
-    assert status == 0, err
-    status, out, err = dsmooth(
-        "sample", "--model", tmp_path / "b", "--numbers", 2, "--max-number", 40, "--problems", 5, "--samples", 2,
-        "--output", tmp_path / "r.parquet",
-    )  # fmt: skip
     assert status == 0 and "10 completions" in out, err

@@ -39,7 +39,16 @@ def words(completions, kind, **_):
 
 def test_positions_of_names_lists_and_numbers():
     names = ["a", "b", "b", "1"]
-    for named, columns in [("a", [0]), (0, [0]), ("0", [0]), ("1", [3]), (1, [1]), (["a", 2], [0, 2]), (("1", "a"), [3, 0]), ("a,1", [0, 3])]:
+    for named, columns in [
+        ("a", [0]),
+        (0, [0]),
+        ("0", [0]),
+        ("1", [3]),
+        (1, [1]),
+        (["a", 2], [0, 2]),
+        (("1", "a"), [3, 0]),
+        ("a,1", [0, 3]),
+    ]:
         assert correct_columns(names, named) == columns, named
     assert correct_columns(["only"], None) == [0] and correct_columns(["x,y"], "x,y") == [0]
 
@@ -49,8 +58,16 @@ def test_positions_of_names_lists_and_numbers():
     [
         (["a", "b"], None, "set correct_reward to one of a, b, or to a list"),
         (["a", "a"], None, r"one of 0 \(a\), 1 \(a\)"),
-        (["a", "b", "a"], "a", r"is the name of 2 reward functions, at the positions 0, 2\. Set correct_reward to the position"),
-        (["a", "b"], "c", r"correct_reward='c' must name one of the reward functions, or be its position from 0: a, b\."),
+        (
+            ["a", "b", "a"],
+            "a",
+            r"is the name of 2 reward functions, at the positions 0, 2\. Set correct_reward to the position",
+        ),
+        (
+            ["a", "b"],
+            "c",
+            r"correct_reward='c' must name one of the reward functions, or be its position from 0: a, b\.",
+        ),
         (["a", "b"], ["a", "c"], "'c' must name"),
         (["a", "b"], 2, "=2 must name"),
         (["a", "b"], True, "=True must name"),
@@ -58,7 +75,7 @@ def test_positions_of_names_lists_and_numbers():
         (["a", "b"], [], "empty list"),
         (["a", "b"], 0.0, "=0.0 must name"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_plain_says_what_helps(names, named, said):
     with pytest.raises(ValueError, match=said):
         correct_columns(names, named)
@@ -99,8 +116,16 @@ def test_rows_that_are_never_known_are_counted_and_told_of_once(tiny_model, tmp_
 
 def test_a_judge_that_now_and_then_says_nothing_is_no_other_task(tiny_model, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        trainer = trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, rewards=[sometimes_silent, short], gamma_p=0.3,
-                          correct_reward="sometimes_silent", correct_threshold=0.5)  # fmt: skip
+        trainer = trained(
+            DSGRPOTrainer,
+            DSGRPOConfig,
+            tiny_model,
+            tmp_path,
+            rewards=[sometimes_silent, short],
+            gamma_p=0.3,
+            correct_reward="sometimes_silent",
+            correct_threshold=0.5,
+        )
     assert any(0 < entry.get("ds/unknown", 0) < 1 for entry in trainer.state.log_history)
     assert "is unknown" not in caplog.text
 
@@ -141,12 +166,19 @@ def test_the_monitor_of_a_stock_trainer_says_it_and_that_of_ours_does_not_repeat
 @pytest.mark.parametrize(
     ("batches", "said"),
     [
-        ([[10, 15]] * 4, True), ([[10, 10]] * 9, False), ([[0, 1]] * 9, False), ([[10, 15]] * 3, False),
-        ([[10, 10], [15, 15], [10, 10], [10, 10]], True), ([[0, 0.1]] * 4, True), ([[0.5, 0.1]] * 4, True),
-        ([[0.5, 0.51]] * 4, False), ([[NAN, NAN]] * 9, False), ([[NAN, 3], [4, NAN], [4, 4], [3, 3]], True),
+        ([[10, 15]] * 4, True),
+        ([[10, 10]] * 9, False),
+        ([[0, 1]] * 9, False),
+        ([[10, 15]] * 3, False),
+        ([[10, 10], [15, 15], [10, 10], [10, 10]], True),
+        ([[0, 0.1]] * 4, True),
+        ([[0.5, 0.1]] * 4, True),
+        ([[0.5, 0.51]] * 4, False),
+        ([[NAN, NAN]] * 9, False),
+        ([[NAN, 3], [4, NAN], [4, 4], [3, 3]], True),
         ([[0, 0.1]] * 3 + [[1, 0]] * 9, False),
     ],
-)  # fmt: skip
+)
 def test_one_side_by_hand(batches, said):
     watch = CorrectnessWatch(["f"], [0], 0.5)
     found = [text for batch in batches for text in watch.update(torch.tensor(batch).float()[:, None], 2)]
@@ -162,7 +194,14 @@ def test_a_threshold_that_is_no_number_is_refused_at_once(threshold, tiny_model,
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
     for kind in (np.float32, np.float64, np.float16, np.int64):
-        config = DSGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, gamma_p=kind(1), gamma_n=kind(0), correct_threshold=kind(1))
+        config = DSGRPOConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            gamma_p=kind(1),
+            gamma_n=kind(0),
+            correct_threshold=kind(1),
+        )
         assert (config.gamma_p, config.gamma_n, config.correct_threshold) == (1, 0, 1)
         assert {type(v).__module__ for v in (config.gamma_p, config.gamma_n, config.correct_threshold)} == {"builtins"}
     coefficient = smoothing_coefficient(torch.tensor([1.0, 0.0]), gamma_p=np.uint8(3), gamma_n=np.float32(0.5))
@@ -198,7 +237,11 @@ def test_verl_divides_by_the_tokens_that_have_a_log_prob_too():
 
 def test_verl_takes_a_list_of_keys():
     infos = [{"acc": 1}, {"passed": True, "acc": None}, {"passed": 0.2}, {"acc": NAN, "passed": 1}, {"format": 1}, None]
-    for given, expected in (("acc", [1, 9, 9, 9, 9, 9]), (["acc", "passed"], [1, 1, 0, 1, 9, 9]), (["passed", "acc"], [1, 1, 0, 1, 9, 9])):
+    for given, expected in (
+        ("acc", [1, 9, 9, 9, 9, 9]),
+        (["acc", "passed"], [1, 1, 0, 1, 9, 9]),
+        (["passed", "acc"], [1, 1, 0, 1, 9, 9]),
+    ):
         options = read_options({"correct_key": given})
         assert correct_of(torch.zeros(6), infos, options).nan_to_num(nan=9).tolist() == expected
     with pytest.raises(ValueError, match="correct_key=right,good: no completion of this batch has that key"):
@@ -229,13 +272,22 @@ def test_the_text_stands_first_whatever_the_columns_are_called():
         lambda text, nums, **columns: seen.append((text, {"nums": nums, **columns})) or text,
     ):
         assert Answers(function)(" 42", row) == " 42"
-    assert [sorted(columns) for _, columns in seen] == [["completion", "nums"], ["nums", "text"], ["completion", "nums", "text"], ["completion", "nums"]]
+    assert [sorted(columns) for _, columns in seen] == [
+        ["completion", "nums"],
+        ["nums", "text"],
+        ["completion", "nums", "text"],
+        ["completion", "nums"],
+    ]
     assert Answers(lambda text, /, **_: text)([{"role": "assistant", "content": "7"}], row) == "7"
     assert Answers(str)("x", {}) == "x"  # a builtin without a signature of its own
 
 
 def test_no_answer_and_failures_are_none_with_one_warning(caplog):
-    for function, why in ((lambda text: 1 / 0, "ZeroDivisionError"), (lambda text: 7, "neither text nor None"), (lambda: "x", "TypeError")):
+    for function, why in (
+        (lambda text: 1 / 0, "ZeroDivisionError"),
+        (lambda text: 7, "neither text nor None"),
+        (lambda: "x", "TypeError"),
+    ):
         answers = Answers(function)
         with caplog.at_level(logging.WARNING):
             assert answers("a", {}) is answers("b", {}) is None
@@ -261,9 +313,14 @@ def test_a_column_of_any_name_reaches_rule_and_monitor(column, tiny_model, tmp_p
     made = []
     for kind in (None, canonical):  # the monitor's default, and one of the user's
         trainer = make(
-            lambda **options: DSGRPOTrainer(canonical=canonical, **options), DSGRPOConfig, tiny_model, tmp_path / "run", dataset=dataset,
-            rule=f"{rule}:by_answer", max_steps=1,
-        )  # fmt: skip
+            lambda **options: DSGRPOTrainer(canonical=canonical, **options),
+            DSGRPOConfig,
+            tiny_model,
+            tmp_path / "run",
+            dataset=dataset,
+            rule=f"{rule}:by_answer",
+            max_steps=1,
+        )
         SharpeningMonitor(trainer, canonical=kind)
         with caplog.at_level(logging.WARNING):
             trainer.train()
@@ -297,7 +354,9 @@ def test_a_reward_that_shares_its_name_is_taken_by_position(tiny_model, tmp_path
     with pytest.raises(ValueError, match="is the name of 2 reward functions"):
         make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, rewards=[even, odd], correct_reward="even")
     ends = [
-        trained(Recording, DSGRPOConfig, tiny_model, tmp_path, rewards=[even, odd], correct_reward=place, max_steps=1).seen[0]["ds_correct"]
+        trained(
+            Recording, DSGRPOConfig, tiny_model, tmp_path, rewards=[even, odd], correct_reward=place, max_steps=1
+        ).seen[0]["ds_correct"]
         for place in (0, 1)
     ]
     assert torch.equal(ends[0], 1 - ends[1])

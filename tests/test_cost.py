@@ -20,9 +20,15 @@ PARAMETERS = {
     "mistralai/Ministral-8B-Instruct-2410": 8_019_808_256,
 }
 SMALL = dict(
-    vocab_size=160, hidden_size=48, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-    head_dim=16, max_position_embeddings=96,
-)  # fmt: skip
+    vocab_size=160,
+    hidden_size=48,
+    intermediate_size=112,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    max_position_embeddings=96,
+)
 KINDS = ["llama", "qwen2", "qwen3", "mistral", "ministral"]
 
 
@@ -63,11 +69,18 @@ def test_the_papers_models_have_the_published_number_of_parameters():
         kind = next(kind for part, kind in kinds.items() if part in name)
         real = on_meta(
             config_of(
-                kind, vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
-                num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
-                head_dim=shape.head_dim, max_position_embeddings=shape.context, tie_word_embeddings=shape.tied,
+                kind,
+                vocab_size=shape.vocabulary,
+                hidden_size=shape.hidden,
+                intermediate_size=shape.intermediate,
+                num_hidden_layers=shape.layers,
+                num_attention_heads=shape.heads,
+                num_key_value_heads=shape.kv_heads,
+                head_dim=shape.head_dim,
+                max_position_embeddings=shape.context,
+                tie_word_embeddings=shape.tied,
             )
-        )  # fmt: skip
+        )
         assert real.num_parameters() == published, name
         assert cost.shape_of(real.config) == shape
 
@@ -122,9 +135,7 @@ def test_the_high_end_of_the_activations_is_what_transformers_keeps(kind):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_checkpointing_keeps_the_input_of_each_layer():
     tokens = 64
-    few, many = (
-        kept_for_backward(config_of("llama", num_hidden_layers=n), tokens, checkpointing=True) for n in (1, 4)
-    )
+    few, many = (kept_for_backward(config_of("llama", num_hidden_layers=n), tokens, checkpointing=True) for n in (1, 4))
     assert many - few == 3 * 4 * SMALL["hidden_size"] * tokens
     shape = cost.shape_of(config_of("llama", num_hidden_layers=3))
     one = cost.activations(cost.shape_of(config_of("llama", num_hidden_layers=1)), tokens, checkpointing=False)
@@ -177,8 +188,11 @@ def test_more_of_anything_costs_more_and_ends_are_ordered():
     shape = PUBLISHED["Qwen/Qwen3-1.7B"]
     placement = Placement(gpus=8, sharding="fsdp", host="verl", reserved=0.6)
     for more in (
-        Batch(64, 8, 512, 4096, 4), Batch(128, 8, 512, 2048, 4), Batch(64, 16, 512, 2048, 4), Batch(64, 8, 1024, 2048, 4)
-    ):  # fmt: skip
+        Batch(64, 8, 512, 4096, 4),
+        Batch(128, 8, 512, 2048, 4),
+        Batch(64, 16, 512, 2048, 4),
+        Batch(64, 8, 1024, 2048, 4),
+    ):
         for name, value in cost.seconds(shape, BATCH, placement).items():
             other = cost.seconds(shape, more, placement)[name]
             assert 0 < value.low < value.high and value.low < other.low and value.high < other.high

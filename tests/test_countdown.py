@@ -60,9 +60,7 @@ def is_solution(text, nums, target):
     for sign, plain in SIGNS.items():
         text = text.replace(sign, plain)
     expression, equals, claimed = text.partition("=")
-    if re.search(
-        r"[^0-9+*/() \t\r\n-]|(?<![0-9])0[0-9]", expression
-    ):  # Python reads 00 as 0, Countdown does not
+    if re.search(r"[^0-9+*/() \t\r\n-]|(?<![0-9])0[0-9]", expression):  # Python reads 00 as 0, Countdown does not
         return False
     if equals and re.sub(r"(?<=-)[ \t\r\n]+", "", claimed).strip(" \t\r\n") != str(target):
         return False
@@ -118,9 +116,7 @@ def random_expression(rng, largest=6, smallest_number=0):
             left = f"({left})"
         if strength_b < strength or (strength_b == strength and operator in "-/") or rng.random() < 0.2:
             right = f"({right})"
-        spelled = rng.choice(
-            [operator, operator, *(sign for sign, plain in SIGNS.items() if plain == operator)]
-        )
+        spelled = rng.choice([operator, operator, *(sign for sign, plain in SIGNS.items() if plain == operator)])
         space = rng.choice(["", "", " ", "\n", "\t "])
         return f"{left}{space}{spelled}{space}{right}", apply(operator, a, b), strength
 
@@ -316,19 +312,7 @@ def test_an_attack_is_wrong_for_a_reason_and_in_time(answer, nums, target):
 
 @pytest.mark.parametrize(
     "answer",
-    [
-        None,
-        b"3*8",
-        24,
-        24.0,
-        True,
-        ["3*8"],
-        ("3", "*", "8"),
-        {"answer": "3*8"},
-        object(),
-        np.str_,
-        float("nan"),
-    ],
+    [None, b"3*8", 24, 24.0, True, ["3*8"], ("3", "*", "8"), {"answer": "3*8"}, object(), np.str_, float("nan")],
 )
 def test_an_answer_that_is_not_text_is_wrong_and_no_exception(answer):
     assert not verify(answer, [3, 8], 24).correct
@@ -658,9 +642,7 @@ def test_the_solver_lists_what_enumerating_every_tree_finds(nums):
             found.setdefault(int(value), set()).add(canonical(text))
     assert solutions_by_target(nums) == {target: tuple(sorted(texts)) for target, texts in found.items()}
     for target in (*list(found)[::7], 10**6):
-        assert solve(nums[::-1], target) == solutions_by_target(nums).get(
-            target, ()
-        )  # the order of nums means nothing
+        assert solve(nums[::-1], target) == solutions_by_target(nums).get(target, ())  # the order of nums means nothing
 
 
 def test_the_solver_knows_the_famous_ones():
@@ -851,7 +833,21 @@ def test_a_prompt_is_read_back():
         assert read_prompt(message["content"].replace("parentheses", "brackets")) is None
 
 
-@pytest.mark.parametrize("text", ["", "2 3 = 6", "2 3 = 6 : 7", "02 3 = 6 :", "2  3 = 6 :", "2,3 = 6 :", "2 3 = 06 :",
-                                  "a 2 3 = 6 :", "2 3 = 6 :\n2 3 = 5 :", "1 " * 10**5 + "= 3 :", "٢ ٣ = 6 :"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2 3 = 6",
+        "2 3 = 6 : 7",
+        "02 3 = 6 :",
+        "2  3 = 6 :",
+        "2,3 = 6 :",
+        "2 3 = 06 :",
+        "a 2 3 = 6 :",
+        "2 3 = 6 :\n2 3 = 5 :",
+        "1 " * 10**5 + "= 3 :",
+        "٢ ٣ = 6 :",
+    ],
+)
 def test_other_texts_are_not_taken_for_a_prompt(text):
     assert read_prompt(text) is None

@@ -64,14 +64,10 @@ TRUTH = {"nothing": "not sharpened", "gain": "not sharpened", "sharpening": "sha
 def test_the_verdict_is_right_on_every_one_of_twenty_seeds(kind):
     found = [diagnose(*made_up(kind, 100 + seed), seed=seed) for seed in range(20)]
     assert [d.verdict for d in found] == [TRUTH[kind]] * 20
-    slopes = np.array(
-        [finding(d, "reinforcement slope")[["estimate", "low", "high"]] for d in found], dtype=float
-    )
+    slopes = np.array([finding(d, "reinforcement slope")[["estimate", "low", "high"]] for d in found], dtype=float)
     truth = 0.6 if kind == "sharpening" else 0.0
     assert slopes[:, 0].mean() == pytest.approx(truth, abs=0.03)
-    assert (
-        (slopes[:, 1] <= truth) & (truth <= slopes[:, 2])
-    ).sum() >= 17  # 95% of 20, less 2 standard errors
+    assert ((slopes[:, 1] <= truth) & (truth <= slopes[:, 2])).sum() >= 17  # 95% of 20, less 2 standard errors
 
 
 @pytest.mark.parametrize("kind", TRUTH)
@@ -183,11 +179,7 @@ def test_an_unchanged_model_gives_up_nothing_and_loses_no_rare_answer():
 def test_a_model_that_drops_rare_answers_and_hard_problems_is_caught_at_both():
     before, after = made_up("nothing", 2, problems=400)
     rate = before.groupby("prompt_id")["correct"].transform("mean").to_numpy()
-    kept = (
-        after["correct"].to_numpy()
-        & (rate > np.quantile(rate, 0.25))
-        & (after["completion"] == "m0").to_numpy()
-    )
+    kept = after["correct"].to_numpy() & (rate > np.quantile(rate, 0.25)) & (after["completion"] == "m0").to_numpy()
     after = after.assign(correct=kept, canonical=after["canonical"].where(kept, None))
     found = diagnose(before, after, seed=0)
     assert finding(found, "given up").low > 0.05
@@ -203,9 +195,7 @@ def test_the_order_of_rows_and_the_names_of_answers_decide_nothing():
         before.sample(frac=1, random_state=1), after.sample(frac=1, random_state=2), seed=0, replications=200
     )
     renamed = diagnose(
-        *(frame.assign(canonical="x" + frame["canonical"]) for frame in (before, after)),
-        seed=0,
-        replications=200,
+        *(frame.assign(canonical="x" + frame["canonical"]) for frame in (before, after)), seed=0, replications=200
     )
     for other in (shuffled, renamed):
         pd.testing.assert_frame_equal(found.findings, other.findings)
@@ -301,9 +291,7 @@ def test_the_advice_names_only_causes_that_are_clear():
     blind = [frame.assign(canonical=None, logp=np.nan) for frame in (before, after)]
     found = diagnose(*blind, seed=0)
     assert found.verdict == "sharpened"
-    assert (
-        "fewer problems are solved" in found.sentences[-1] and "problems were given up" in found.sentences[-1]
-    )
+    assert "fewer problems are solved" in found.sentences[-1] and "problems were given up" in found.sentences[-1]
     assert "reinforced" not in found.sentences[-1] and "alike" not in found.sentences[-1]
 
 
@@ -329,13 +317,16 @@ def test_the_command_prints_the_verdict_and_writes_what_it_rests_on(tmp_path):
         files.append(tmp_path / f"{frame['model'].iloc[0]}.parquet")
         write_rollouts(frame, files[-1])
     result = CliRunner().invoke(
-        app,
-        ["diagnose", "--before", str(files[0]), "--after", str(files[1]), "--output", str(tmp_path / "out")],
+        app, ["diagnose", "--before", str(files[0]), "--after", str(files[1]), "--output", str(tmp_path / "out")]
     )
     assert result.exit_code == 0, result.output
     assert result.output.startswith("Sharpened: yes")
     assert "reinforcement slope" in result.output
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "findings.csv", "modes.csv", "problems.csv", "survival.csv", "verdict.txt",
-    ]  # fmt: skip
+        "findings.csv",
+        "modes.csv",
+        "problems.csv",
+        "survival.csv",
+        "verdict.txt",
+    ]
     assert len(pd.read_csv(tmp_path / "out" / "problems.csv")) == 120

@@ -93,9 +93,15 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             generator = torch.Generator().manual_seed(body["seed"] % 2**63)
             group = sample(
-                server.network, [body["prompt"]], num_samples=n, max_new_tokens=body["max_tokens"], temperature=temperature,
-                eos_token_ids=[server.end], pad_token_id=0, generator=generator,
-            )[0]  # fmt: skip
+                server.network,
+                [body["prompt"]],
+                num_samples=n,
+                max_new_tokens=body["max_tokens"],
+                temperature=temperature,
+                eos_token_ids=[server.end],
+                pad_token_id=0,
+                generator=generator,
+            )[0]
             first = distribution(server.network, body["prompt"], temperature if server.processed else 1.0, 1.0)
         choices = []
         for index, (ids, logps) in enumerate(group):
@@ -105,7 +111,11 @@ class Handler(BaseHTTPRequestHandler):
             if top is not None:
                 likely = first.topk(min(top, len(first))) if top else None
                 tops = [{f"t{i}": float(v) for v, i in zip(*likely)}] + [None] * (len(ids) - 1) if top else None
-                choice["logprobs"] = {"tokens": [f"token_id:{i}" for i in ids], "token_logprobs": logps, "top_logprobs": tops}
+                choice["logprobs"] = {
+                    "tokens": [f"token_id:{i}" for i in ids],
+                    "token_logprobs": logps,
+                    "top_logprobs": tops,
+                }
             choices.append(choice)
         return {"id": "cmpl-1", "object": "text_completion", "model": body["model"], "choices": choices[::-1]}
 
@@ -152,16 +162,24 @@ def FakeVLLM(network, end):
         def one(self, ids, p):
             generator = torch.Generator().manual_seed(p.seed)
             group = sample(
-                network, [ids], num_samples=p.n, max_new_tokens=p.max_tokens, temperature=p.temperature, eos_token_ids=[end],
-                pad_token_id=0, generator=generator,
-            )[0]  # fmt: skip
-            return types.SimpleNamespace(outputs=[
-                types.SimpleNamespace(
-                    token_ids=tuple(s.completion_ids),
-                    logprobs=[{t: types.SimpleNamespace(logprob=v)} for t, v in zip(*s)],
-                )
-                for s in group
-            ])  # fmt: skip
+                network,
+                [ids],
+                num_samples=p.n,
+                max_new_tokens=p.max_tokens,
+                temperature=p.temperature,
+                eos_token_ids=[end],
+                pad_token_id=0,
+                generator=generator,
+            )[0]
+            return types.SimpleNamespace(
+                outputs=[
+                    types.SimpleNamespace(
+                        token_ids=tuple(s.completion_ids),
+                        logprobs=[{t: types.SimpleNamespace(logprob=v)} for t, v in zip(*s)],
+                    )
+                    for s in group
+                ]
+            )
 
     module = types.ModuleType("vllm")
     module.LLM, module.SamplingParams = LLM, SamplingParams
@@ -279,8 +297,12 @@ def test_a_busy_server_is_asked_again(server, tiny_model, quick):
 @pytest.mark.parametrize(
     ("troubles", "options", "kind", "message"),
     [
-        ([(400, {"error": {"message": "maximum context length is 128 tokens"}})], {}, ValueError,
-         "refused a request to /v1/completions with status 400: maximum context length is 128 tokens"),
+        (
+            [(400, {"error": {"message": "maximum context length is 128 tokens"}})],
+            {},
+            ValueError,
+            "refused a request to /v1/completions with status 400: maximum context length is 128 tokens",
+        ),
         ([(401, b"<h1>Unauthorized</h1>")], {}, ValueError, "status 401: <h1>Unauthorized</h1>"),
         ([(503, b"")] * 3, {"retries": 2}, RuntimeError, "in 3 tries; the last time: status 503: (no message)"),
         (["hang"] * 2, {"retries": 1, "timeout": 0.1}, RuntimeError, "no answer within 0.1 s"),
@@ -289,7 +311,7 @@ def test_a_busy_server_is_asked_again(server, tiny_model, quick):
         ([(200, [1])], {}, RuntimeError, "in a form that vLLM's documentation does not know"),
         ([], {"served": "other"}, ValueError, "serves 'tiny', not 'other'. Name one of them"),
     ],
-)  # fmt: skip
+)
 def test_a_failing_server_says_what_to_do(troubles, options, kind, message, server, tiny_model, quick):
     server.troubles = troubles
     engine = make_engine("vllm_server", tiny_model, {"url": server.url, **options})

@@ -6,22 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from differential_smoothing.evaluation.envelope import (
-    corrected,
-    envelope_at,
-    lead_over,
-    margin_over,
-    resample,
-)
+from differential_smoothing.evaluation.envelope import corrected, envelope_at, lead_over, margin_over, resample
 from differential_smoothing.evaluation.frontiers import holm
-from differential_smoothing.evaluation.paths import (
-    PLACE,
-    chosen_points,
-    final_counts,
-    leads,
-    path_means,
-    usable_range,
-)
+from differential_smoothing.evaluation.paths import PLACE, chosen_points, final_counts, leads, path_means, usable_range
 
 
 def best_mixture(at, x, y):
@@ -138,7 +125,9 @@ def test_the_correction_takes_the_bias_of_ties_away():
 def test_without_noise_there_is_no_interval_and_no_p():
     values = np.tile(np.array([[0.5, 0.9], [0.4, 0.8], [0.6, 0.7]])[:, None, None], (1, 2, 10, 1))
     found = corrected(lead_over(1), resample(values, seed=0), seed=0)
-    assert [found.estimate, found.plain] == pytest.approx([0.15, 0.15]) and found.interval() == pytest.approx((0.15, 0.15))
+    assert [found.estimate, found.plain] == pytest.approx([0.15, 0.15]) and found.interval() == pytest.approx(
+        (0.15, 0.15)
+    )
     assert np.isnan(found.p)
     one_problem = corrected(lead_over(1), resample(values[:, :, :1], seed=0), seed=0)
     assert one_problem.plain == pytest.approx(0.15) and np.isnan(one_problem.interval()).all()
@@ -157,11 +146,38 @@ def paths(truth, problems=100, seeds=range(5), noise=0.004, seed=0):
             chance = np.where(ordered < solved, np.clip(p / solved + random.normal(0, noise), 0, 1), 0.0)
             c = random.binomial(N, chance)
             rows += [
-                ("", rule, strength, rate, step, run, evaluation, f"{evaluation}{i:03}", N, int(k),
-                 min(int(k), 3 if "ds" in rule else 1), np.nan, f"{rule}-{strength}-{rate}")
+                (
+                    "",
+                    rule,
+                    strength,
+                    rate,
+                    step,
+                    run,
+                    evaluation,
+                    f"{evaluation}{i:03}",
+                    N,
+                    int(k),
+                    min(int(k), 3 if "ds" in rule else 1),
+                    np.nan,
+                    f"{rule}-{strength}-{rate}",
+                )
                 for i, k in enumerate(c)
-            ]  # fmt: skip
-    columns = ["task", "rule", "strength", "learning_rate", "step", "seed", "evaluation", "prompt_id", "n", "c", "distinct", "differ", "model"]
+            ]
+    columns = [
+        "task",
+        "rule",
+        "strength",
+        "learning_rate",
+        "step",
+        "seed",
+        "evaluation",
+        "prompt_id",
+        "n",
+        "c",
+        "distinct",
+        "differ",
+        "model",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -215,7 +231,9 @@ def test_the_reference_is_the_brute_force_of_plain_means(table):
         if key[5] == "pass@1":
             expected = base["p"].max()
         else:
-            expected = best_mixture(mine["p"], list(base["p"]), list(base["solved" if key[5] == "pass@k" else "distinct"]))
+            expected = best_mixture(
+                mine["p"], list(base["p"]), list(base["solved" if key[5] == "pass@k" else "distinct"])
+            )
         assert row["reference"] == pytest.approx(expected)
         assert row["value"] == pytest.approx(mine[{"pass@1": "p", "pass@k": "solved", "distinct": "distinct"}[key[5]]])
 
@@ -224,7 +242,9 @@ def test_any_rule_can_be_the_baseline_and_order_and_dominated_points_do_not_matt
     points = chosen_points(table, "grpo")
     plain = leads(table, points, "grpo", seed=0)
     shuffled = leads(table.sample(frac=1, random_state=0), points, "grpo", seed=0)
-    shuffled = shuffled.set_index([*PLACE, "measure"]).loc[list(plain[[*PLACE, "measure"]].itertuples(index=False, name=None))]
+    shuffled = shuffled.set_index([*PLACE, "measure"]).loc[
+        list(plain[[*PLACE, "measure"]].itertuples(index=False, name=None))
+    ]
     assert shuffled[["value", "reference"]].to_numpy() == pytest.approx(plain[["value", "reference"]].to_numpy())
     worse = paths({("grpo", "", 9e-4, 50): (0.05, 0.3)}, seed=9)
     more = leads(pd.concat([table, worse]), points, "grpo", seed=0)
@@ -242,7 +262,9 @@ def test_points_with_fewer_seeds_are_left_out_of_the_envelope(table):
     lucky = paths({("grpo", "", 5e-4, 200): (0.9, 1.0)}, seeds=(0,))
     found = leads(pd.concat([table, lucky]), chosen_points(table, "grpo"), "grpo", seed=0)
     plain = leads(table, chosen_points(table, "grpo"), "grpo", seed=0)
-    assert (found["left_out"] == 1).all() and found["reference"].to_numpy() == pytest.approx(plain["reference"].to_numpy())
+    assert (found["left_out"] == 1).all() and found["reference"].to_numpy() == pytest.approx(
+        plain["reference"].to_numpy()
+    )
     # and the other way round: one point with a seed more than the others does not throw them out
     more = paths({("grpo", "", 1e-4, 100): (0.30, 0.90), ("ds", "0.3", 1e-4, 200): (0.60, 0.90)}, seeds=(5,))
     again = leads(pd.concat([table, more]), chosen_points(table, "grpo"), "grpo", seed=0)
@@ -287,7 +309,9 @@ def test_a_sweep_reports_leads_ties_regimes_and_figures(table, tmp_path, capsys)
         assert "ds leads grpo's envelope at equal Pass@1 in Pass@16 by +" in text
         assert "same ties with grpo's envelope" in text and "broken trails grpo's envelope" in text
         assert "grpo lr 0.0003: decided" in text
-    found, walked = (pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in ("leads", "paths"))
+    found, walked = (
+        pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in ("leads", "paths")
+    )
     assert len(found) == 15 and len(walked) == 2 * len(GRPO | RIVALS) and (tmp_path / "range.csv").is_file()
     for name in ("paths", "paths-distinct"):
         assert (tmp_path / f"{name}.svg").stat().st_size > 5000 and f"({name}.svg)" in report

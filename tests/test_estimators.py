@@ -109,9 +109,7 @@ class TestVariety:
             sum(1 - Fraction(math.comb(10_000 - times, size), math.comb(10_000, size)) for times in repeats)
             for size in k.ravel().tolist()
         ]
-        np.testing.assert_allclose(
-            rarefaction(repeats, k).ravel(), [float(value) for value in exact], atol=1e-12
-        )
+        np.testing.assert_allclose(rarefaction(repeats, k).ravel(), [float(value) for value in exact], atol=1e-12)
 
     def test_rarefaction_without_a_correct_sample(self):
         assert math.isnan(rarefaction([], 1)) and rarefaction([], 2, 5) == 0
@@ -162,9 +160,7 @@ class TestVariety:
         order = np.random.default_rng(0).permutation(6)
         assert vendi_score(same[order][:, order]) == pytest.approx(vendi_score(same), abs=1e-12)
         # Two samples of cosine x have the eigenvalues (1 + x) / 2 and (1 - x) / 2.
-        assert vendi_score([[1, 0.6], [0.6, 1]]) == pytest.approx(
-            np.exp(-0.8 * np.log(0.8) - 0.2 * np.log(0.2))
-        )
+        assert vendi_score([[1, 0.6], [0.6, 1]]) == pytest.approx(np.exp(-0.8 * np.log(0.8) - 0.2 * np.log(0.2)))
         assert math.isnan(vendi_score(np.zeros((0, 0))))
 
     @pytest.mark.parametrize(
@@ -190,17 +186,7 @@ class TestVariety:
         assert words in str(caught.value) and "expected" in str(caught.value)
 
 
-ALL = [
-    "pass@k",
-    "pass^k",
-    "average@n",
-    "reward",
-    "distinct",
-    "coverage",
-    "distinct@k",
-    "distinct@k|correct",
-    "differ",
-]
+ALL = ["pass@k", "pass^k", "average@n", "reward", "distinct", "coverage", "distinct@k", "distinct@k|correct", "differ"]
 SOLUTIONS = {"all": 5, "two": 5, "one": 5, "none": 5, "unnamed": 5, "unscored": 5}
 
 
@@ -208,10 +194,19 @@ def rollouts(problems: dict[str, list], model: str = "m", seed: int = 0) -> pd.D
     """A sample is the form of a correct completion, False for a wrong one, True for a correct one without a form, None for one
     without a score. The reward is 2 for a correct completion, NaN without a score."""
     rows = [
-        (model, seed, -1, prompt_id, sample, None if answer is None else bool(answer),
-         answer if isinstance(answer, str) else None, np.nan if answer is None else 2.0 * bool(answer))
-        for prompt_id, answers in problems.items() for sample, answer in enumerate(answers)
-    ]  # fmt: skip
+        (
+            model,
+            seed,
+            -1,
+            prompt_id,
+            sample,
+            None if answer is None else bool(answer),
+            answer if isinstance(answer, str) else None,
+            np.nan if answer is None else 2.0 * bool(answer),
+        )
+        for prompt_id, answers in problems.items()
+        for sample, answer in enumerate(answers)
+    ]
     columns = ["model", "seed", "step", "prompt_id", "sample", "correct", "canonical", "reward"]
     return pd.DataFrame(rows, columns=columns).astype({"correct": "boolean"})
 
@@ -228,9 +223,7 @@ KINDS = {
 
 class TestSummary:
     def test_every_metric_is_the_mean_of_what_is_defined(self):
-        rows = summarise(
-            rollouts(KINDS), seed=0, ks=[1, 2, 3], num_solutions=SOLUTIONS, metrics=[*ALL, "modes"]
-        )
+        rows = summarise(rollouts(KINDS), seed=0, ks=[1, 2, 3], num_solutions=SOLUTIONS, metrics=[*ALL, "modes"])
         found = rows.set_index(["metric", "k"])[["estimate", "problems", "samples"]]
         n, c = 5, np.array([4, 2, 1, 0, 3])
         expected = {}
@@ -239,8 +232,11 @@ class TestSummary:
             expected["pass^k", k] = (np.mean(pass_hat_k(n, c, k)), 5, 25)
             forms = [rarefaction([2, 1, 1], k, 5), rarefaction([1, 1], k, 5), rarefaction([1], k, 5), 0]
             expected["distinct@k", k] = (np.mean(forms), 4, 20)
-            among = [value for value in (rarefaction([2, 1, 1], k), rarefaction([1, 1], k), rarefaction([1], k))
-                     if not math.isnan(value)]  # fmt: skip
+            among = [
+                value
+                for value in (rarefaction([2, 1, 1], k), rarefaction([1, 1], k), rarefaction([1], k))
+                if not math.isnan(value)
+            ]
             expected["distinct@k|correct", k] = (np.mean(among), len(among), 5 * len(among))
         expected["average@n", np.nan] = (np.mean(c / n), 5, 25)
         expected["reward", np.nan] = (np.mean(2 * c / n), 5, 25)
@@ -256,8 +252,11 @@ class TestSummary:
         even = rollouts({"p": ["x", False, "y"], "q": [False, False, "x"]})
         rows = summarise(even, seed=0, ks=[1], metrics=["average@n", "pass@k"])
         assert rows["k"].tolist() == [3, 1]
-        np.testing.assert_allclose(rows.loc[0, ["estimate", "low", "high"]].astype(float),
-                                   rows.loc[1, ["estimate", "low", "high"]].astype(float), atol=1e-15)  # fmt: skip
+        np.testing.assert_allclose(
+            rows.loc[0, ["estimate", "low", "high"]].astype(float),
+            rows.loc[1, ["estimate", "low", "high"]].astype(float),
+            atol=1e-15,
+        )
 
     def test_distinct_at_n_is_distinct_correct(self):
         frame = rollouts(KINDS)
@@ -282,9 +281,7 @@ class TestSummary:
     def test_the_interval_of_modes_is_that_of_differ_turned(self):
         rng = np.random.default_rng(0)
         frame = rollouts({f"p{i}": list(rng.choice(["x", "y", "z"], 6)) for i in range(30)})
-        differ, modes = summarise(frame, seed=0, metrics=["differ", "modes"])[
-            ["estimate", "low", "high"]
-        ].to_numpy()
+        differ, modes = summarise(frame, seed=0, metrics=["differ", "modes"])[["estimate", "low", "high"]].to_numpy()
         np.testing.assert_allclose(modes, 1 / (1 - differ))
 
     def test_metrics_asked_together_have_the_intervals_they_have_alone(self):
@@ -292,15 +289,11 @@ class TestSummary:
         ks = list(range(1, 9))
         together = summarise(frame, seed=0, ks=ks, metrics=["pass@k", "pass^k", "reward"])
         alone = summarise(frame, seed=0, ks=ks, metrics=["reward"])
-        np.testing.assert_allclose(
-            together.iloc[-1, 3:].astype(float), alone.iloc[0, 3:].astype(float), rtol=1e-12
-        )
+        np.testing.assert_allclose(together.iloc[-1, 3:].astype(float), alone.iloc[0, 3:].astype(float), rtol=1e-12)
 
     def test_a_whole_curve_takes_the_fast_path_to_the_same_numbers(self):
         rng = np.random.default_rng(0)
-        frame = rollouts(
-            {f"p{i}": ["x" if hit else False for hit in rng.random(60) < i / 9] for i in range(9)}
-        )
+        frame = rollouts({f"p{i}": ["x" if hit else False for hit in rng.random(60) < i / 9] for i in range(9)})
         rows = summarise(frame, seed=0, ks=range(1, 61), metrics=["pass@k"])
         few = summarise(frame, seed=0, ks=[7, 60], metrics=["pass@k"])
         np.testing.assert_allclose(rows.loc[[6, 59], "estimate"], few["estimate"], atol=1e-14)
@@ -339,26 +332,29 @@ def two_models(seeds: int = 2, problems: int = 40, n: int = 16) -> pd.DataFrame:
     parts = []
     for model in ("sharp", "varied"):
         for seed in range(seeds if model == "sharp" else 1):
-            rates = (
-                np.where(np.arange(problems) % 2, 0.9, 0.0) if model == "sharp" else np.full(problems, 0.25)
+            rates = np.where(np.arange(problems) % 2, 0.9, 0.0) if model == "sharp" else np.full(problems, 0.25)
+            parts.append(
+                rollouts(
+                    {
+                        f"p{i:02}": [
+                            f"f{rng.integers(1 if model == 'sharp' else 4)}" if rng.random() < rate else False
+                            for _ in range(n)
+                        ]
+                        for i, rate in enumerate(rates)
+                    },
+                    model,
+                    seed,
+                )
             )
-            parts.append(rollouts({
-                f"p{i:02}": [f"f{rng.integers(1 if model == 'sharp' else 4)}" if rng.random() < rate else False
-                             for _ in range(n)] for i, rate in enumerate(rates)
-            }, model, seed))  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 
 
 class TestCompare:
     def test_new_metrics_are_paired_differences_where_both_are_defined(self):
         frame = two_models(1)
-        rows = compare(
-            frame, "varied", "sharp", seed=0, ks=[2], metrics=["differ", "distinct@k|correct", "reward"]
-        )
+        rows = compare(frame, "varied", "sharp", seed=0, ks=[2], metrics=["differ", "distinct@k|correct", "reward"])
         forms = frame.dropna(subset="canonical").groupby(["model", "prompt_id", "canonical"]).size()
-        per_problem = (
-            forms.groupby(["model", "prompt_id"]).apply(lambda m: gini_simpson(m.to_numpy())).unstack(0)
-        )
+        per_problem = forms.groupby(["model", "prompt_id"]).apply(lambda m: gini_simpson(m.to_numpy())).unstack(0)
         both = per_problem.dropna()
         assert 10 < len(both) < 40
         expected = paired_difference(both["varied"], both["sharp"], seed=0)
@@ -374,14 +370,11 @@ class TestCompare:
 
     def test_samples_to_reach_and_crossing_are_rows_among_the_others(self):
         frame = two_models()
-        rows = compare(
-            frame, "varied", "sharp", seed=5, ks=[1, 16, 32], metrics=["reach@k", "pass@k", "crossing"]
-        )
+        rows = compare(frame, "varied", "sharp", seed=5, ks=[1, 16, 32], metrics=["reach@k", "pass@k", "crossing"])
         assert rows["metric"].tolist() == ["reach@k"] * 3 + ["pass@k"] * 3 + ["crossing"]
         table = counts(frame)
         curves = {
-            model: pass_at_k_curve(part["n"], part["c"]).reshape(-1, 40, 16)
-            for model, part in table.groupby("model")
+            model: pass_at_k_curve(part["n"], part["c"]).reshape(-1, 40, 16) for model, part in table.groupby("model")
         }
         varied, sharp = np.broadcast_to(curves["varied"], (2, 40, 16)), curves["sharp"]
         reach, at = samples_to_reach(varied, sharp, [1, 16], seed=5), crossing(varied, sharp, seed=5)
@@ -395,9 +388,7 @@ class TestCompare:
     def test_curves_of_ragged_problems_end_at_the_smallest_n(self):
         a = rollouts({"p": ["x", False, False], "q": ["x", "y"], "r": [None, None]}, "a")
         b = rollouts({"p": [False, False, "x"], "q": [False, "y", False], "r": ["x", "x"]}, "b")
-        rows = compare(pd.concat([a, b]), "b", "a", seed=0, metrics=["reach@k", "crossing"]).set_index(
-            ["metric", "k"]
-        )
+        rows = compare(pd.concat([a, b]), "b", "a", seed=0, metrics=["reach@k", "crossing"]).set_index(["metric", "k"])
         assert rows.loc[("reach@k", 2), "problems"] == 2 and rows.loc[("reach@k", 3), "problems"] == 0
         assert rows.loc[("reach@k", 2), "samples"] == 3 + 2 + 3 + 3
 
@@ -417,11 +408,17 @@ def test_reports_show_what_they_showed_when_a_frame_holds_more(tmp_path):
     plain, more = (
         (
             summarise(frame, seed=0, num_solutions=solutions, metrics=metrics),
-            compare(frame, "varied", "sharp", seed=0, num_solutions=solutions,
-                    metrics=metrics and [*metrics, "reach@k", "crossing"]),
+            compare(
+                frame,
+                "varied",
+                "sharp",
+                seed=0,
+                num_solutions=solutions,
+                metrics=metrics and [*metrics, "reach@k", "crossing"],
+            ),
         )
         for metrics in (None, ALL)
-    )  # fmt: skip
+    )
     assert len(more[0]) > len(plain[0]) and to_markdown(*more) == to_markdown(*plain)
     assert verdict(more[1]) == verdict(plain[1])
     comparison_table(*more)

@@ -39,9 +39,7 @@ class TestPassAtK:
         n = 10_000
         rng = np.random.default_rng(0)
         edges = [1, 2, 50, 70, 71, 100, 200, 400, 5000, 9000, 9999, 10_000]
-        c = np.concatenate(
-            [np.repeat([0, *edges], len(edges)), rng.integers(0, 300, 60), rng.integers(0, n, 60)]
-        )
+        c = np.concatenate([np.repeat([0, *edges], len(edges)), rng.integers(0, 300, 60), rng.integers(0, n, 60)])
         k = np.concatenate([np.tile(edges, len(edges) + 1), rng.integers(1, 300, 60), rng.integers(1, n, 60)])
         exact = [float(exact_pass_at_k(n, *pair)) for pair in zip(c.tolist(), k.tolist(), strict=True)]
         np.testing.assert_allclose(pass_at_k(n, c, k), exact, rtol=0, atol=1e-13)
@@ -100,33 +98,23 @@ def rollouts(problems: dict[str, list[str | None | bool]], model: str = "m", see
         for prompt_id, answers in problems.items()
         for sample, answer in enumerate(answers)
     ]
-    frame = pd.DataFrame(
-        rows, columns=["model", "seed", "step", "prompt_id", "sample", "correct", "canonical"]
-    )
+    frame = pd.DataFrame(rows, columns=["model", "seed", "step", "prompt_id", "sample", "correct", "canonical"])
     return frame.astype({"correct": "boolean"})
 
 
 class TestDiversity:
     def test_distinct_correct_counts_forms_per_problem(self):
-        frame = rollouts(
-            {"p": ["x", "y", "x", False], "q": [False, None], "r": ["x", None, "x"], "s": [None, None]}
-        )
+        frame = rollouts({"p": ["x", "y", "x", False], "q": [False, None], "r": ["x", None, "x"], "s": [None, None]})
         found = distinct_correct(frame)
-        assert found.loc["m", 0].to_dict() == pytest.approx(
-            {"p": 2, "q": 0, "r": 1, "s": np.nan}, nan_ok=True
-        )
+        assert found.loc["m", 0].to_dict() == pytest.approx({"p": 2, "q": 0, "r": 1, "s": np.nan}, nan_ok=True)
 
     def test_a_correct_completion_without_a_form_makes_the_count_unknown(self):
         frame = rollouts({"p": ["x", "y"], "q": ["x", "y"]})
         frame.loc[0, "canonical"] = None
-        assert distinct_correct(frame).loc["m", 0].to_dict() == pytest.approx(
-            {"p": np.nan, "q": 2}, nan_ok=True
-        )
+        assert distinct_correct(frame).loc["m", 0].to_dict() == pytest.approx({"p": np.nan, "q": 2}, nan_ok=True)
 
     def test_forms_of_wrong_completions_and_of_other_seeds_do_not_count(self):
-        frame = pd.concat(
-            [rollouts({"p": ["x", "y"]}), rollouts({"p": ["z", "z"]}, seed=1)], ignore_index=True
-        )
+        frame = pd.concat([rollouts({"p": ["x", "y"]}), rollouts({"p": ["z", "z"]}, seed=1)], ignore_index=True)
         frame.loc[0, "correct"] = False
         assert distinct_correct(frame).tolist() == [1, 1]
 
@@ -256,16 +244,10 @@ class TestIntervals:
             bootstrap_mean(100 * values - 7, seed=0), 100 * np.array(bootstrap_mean(values, seed=0)) - 7
         )
 
-    @pytest.mark.parametrize(
-        "values", [[0.4], [[0.4], [0.7]], [0.4, np.nan, np.nan], [[np.nan, 0.1], [np.nan, 0.3]]]
-    )
+    @pytest.mark.parametrize("values", [[0.4], [[0.4], [0.7]], [0.4, np.nan, np.nan], [[np.nan, 0.1], [np.nan, 0.3]]])
     def test_one_problem_is_never_certain(self, values):
         found = bootstrap_mean(values, seed=0)
-        assert (
-            found.estimate == pytest.approx(np.nanmean(values))
-            and math.isnan(found.low)
-            and math.isnan(found.high)
-        )
+        assert found.estimate == pytest.approx(np.nanmean(values)) and math.isnan(found.low) and math.isnan(found.high)
 
     def test_nothing_defined_is_nan_throughout(self):
         assert all(map(math.isnan, bootstrap_mean([[np.nan, np.nan]], seed=0)))
@@ -330,10 +312,7 @@ class TestIntervals:
             (lambda: bootstrap_curve(np.zeros((2, 3)), seed=0), "values of shape (2, 3)"),
             (lambda: paired_difference([0, 1], [0, 1, 2], seed=0), "(1, 2) and (1, 3)"),
             (lambda: paired_difference([[0, 1]] * 2, [0, 1], seed=0), "(2, 2) and (1, 2)"),
-            (
-                lambda: paired_difference([0, np.nan], [0, 1], seed=0),
-                "1 values that are NaN on one side only",
-            ),
+            (lambda: paired_difference([0, np.nan], [0, 1], seed=0), "1 values that are NaN on one side only"),
         ],
     )
     def test_bad_arguments_are_refused(self, call, words):
@@ -356,9 +335,7 @@ def study(seeds: int = 3, problems: int = 20, n: int = 8) -> pd.DataFrame:
             parts.append(
                 rollouts(
                     {
-                        f"p{i:02}": [
-                            f"s{rng.integers(6)}" if rng.random() < lift * rate else False for _ in range(n)
-                        ]
+                        f"p{i:02}": [f"s{rng.integers(6)}" if rng.random() < lift * rate else False for _ in range(n)]
                         for i, rate in enumerate(difficulty)
                     },
                     model,
@@ -400,9 +377,7 @@ class TestSummary:
         for model, part in frame.groupby("model"):
             groups = [group for _, group in part.groupby(["seed", "prompt_id"])]
             for k in (1, 2, 4, 8):
-                exact = np.mean(
-                    [float(exact_pass_at_k(8, int(group["correct"].sum()), k)) for group in groups]
-                )
+                exact = np.mean([float(exact_pass_at_k(8, int(group["correct"].sum()), k)) for group in groups])
                 assert summary.loc[(model, "pass@k", k), "estimate"] == pytest.approx(exact, abs=1e-13)
             distinct = np.mean([len(set(group["canonical"].dropna())) for group in groups])
             assert summary.loc[(model, "distinct", np.nan), "estimate"] == pytest.approx(distinct)
@@ -415,9 +390,7 @@ class TestSummary:
         table = counts(frame)
         rate = (table["c"] / table["n"])[table["model"] == "grpo"].to_numpy().reshape(3, 20)
         row = summarise(frame, seed=4, ks=[1]).set_index(["model", "metric"]).loc[("grpo", "pass@k")]
-        assert tuple(row[["estimate", "low", "high"]]) == pytest.approx(
-            bootstrap_mean(rate, seed=4), abs=1e-13
-        )
+        assert tuple(row[["estimate", "low", "high"]]) == pytest.approx(bootstrap_mean(rate, seed=4), abs=1e-13)
         assert (row["problems"], row["training_seeds"], row["samples"]) == (20, 3, 480)
 
     def test_columns_and_default_ks(self):
@@ -440,17 +413,12 @@ class TestSummary:
         frame = study()
         shuffled = frame.sample(frac=1, random_state=0)
         pd.testing.assert_frame_equal(
-            summarise(shuffled, seed=1, num_solutions=SOLUTIONS),
-            summarise(frame, seed=1, num_solutions=SOLUTIONS),
+            summarise(shuffled, seed=1, num_solutions=SOLUTIONS), summarise(frame, seed=1, num_solutions=SOLUTIONS)
         )
-        pd.testing.assert_frame_equal(
-            compare(shuffled, "grpo", "base", seed=1), compare(frame, "grpo", "base", seed=1)
-        )
+        pd.testing.assert_frame_equal(compare(shuffled, "grpo", "base", seed=1), compare(frame, "grpo", "base", seed=1))
 
     def test_ragged_problems_leave_the_ks_they_cannot_answer(self):
-        frame = rollouts(
-            {"p": ["x", False], "q": ["x", "y", False, False], "r": [None], "s": [False, "x", None]}
-        )
+        frame = rollouts({"p": ["x", False], "q": ["x", "y", False, False], "r": [None], "s": [False, "x", None]})
         summary = summarise(frame, seed=0).set_index(["metric", "k"])
         assert summary["problems"].tolist() == [3, 3, 1, 3]
         assert summary["samples"].tolist() == [8, 8, 4, 8]
@@ -478,9 +446,7 @@ class TestCompare:
             ("distinct", np.nan, "distinct", 1),
             ("coverage", np.nan, "distinct", 6),
         ]:
-            a, b = (
-                table.loc[model, column].to_numpy().reshape(3, 20) / unit for model in ("ds_grpo", "grpo")
-            )
+            a, b = (table.loc[model, column].to_numpy().reshape(3, 20) / unit for model in ("ds_grpo", "grpo"))
             found = tuple(rows.loc[(metric, k), ["estimate", "low", "high"]])
             assert found == pytest.approx(paired_difference(a, b, seed=2), abs=1e-13)
 
@@ -490,9 +456,7 @@ class TestCompare:
         row = compare(frame, "grpo", "base", seed=2, ks=[1]).iloc[0]
         a = table.loc["grpo"].to_numpy().reshape(3, 20)
         b = np.broadcast_to(table.loc["base"].to_numpy(), (3, 20))
-        assert tuple(row[["estimate", "low", "high"]]) == pytest.approx(
-            paired_difference(a, b, seed=2), abs=1e-13
-        )
+        assert tuple(row[["estimate", "low", "high"]]) == pytest.approx(paired_difference(a, b, seed=2), abs=1e-13)
         assert row["training_seeds"] == 3 and row["samples"] == 480 + 160
 
     def test_training_seeds_that_cannot_be_paired_are_refused(self):
@@ -522,11 +486,7 @@ class TestCompare:
         assert rows.loc[("pass@k", 3), "problems"] == 0
 
     @pytest.mark.parametrize(
-        "pair, words",
-        [
-            (("grpo", "absent"), "baseline 'absent'"),
-            (("grpo", "grpo"), "two different models"),
-        ],
+        "pair, words", [(("grpo", "absent"), "baseline 'absent'"), (("grpo", "grpo"), "two different models")]
     )
     def test_pairs_that_cannot_be_made_are_refused(self, pair, words):
         with pytest.raises(ValueError) as caught:
@@ -536,9 +496,7 @@ class TestCompare:
     def test_problems_of_one_side_only_are_named(self):
         frame = study()
         frame = frame[(frame["model"] != "base") | (frame["prompt_id"] > "p04")]
-        with pytest.raises(
-            ValueError, match=r"do not share 5 problems \('p00', 'p01', 'p02', \.\.\.\), expected"
-        ):
+        with pytest.raises(ValueError, match=r"do not share 5 problems \('p00', 'p01', 'p02', \.\.\.\), expected"):
             compare(frame, "grpo", "base", seed=0)
 
 
@@ -562,8 +520,4 @@ def test_a_study_of_usual_size_is_summarised_in_seconds():
     start = time.perf_counter()
     summary = summarise(frame, seed=0)
     assert time.perf_counter() - start < 15
-    assert summary["training_seeds"].groupby(summary["model"]).first().to_dict() == {
-        "base": 1,
-        "grpo": 5,
-        "ds_grpo": 5,
-    }
+    assert summary["training_seeds"].groupby(summary["model"]).first().to_dict() == {"base": 1, "grpo": 5, "ds_grpo": 5}

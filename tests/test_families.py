@@ -45,15 +45,57 @@ def test_a_family_from_config_to_report(kind, lora, dsmooth, tmp_path):
     base, problems, run = make_family(kind, tmp_path / "base"), tmp_path / "ten.jsonl", tmp_path / "run"
     ten_problems(problems)
     test = tmp_path / "test.jsonl"
-    test.write_text("\n".join(json.dumps({"question": f"What is {n} - 1?", "answer": str(n - 1)}) for n in range(30, 33)))
+    test.write_text(
+        "\n".join(json.dumps({"question": f"What is {n} - 1?", "answer": str(n - 1)}) for n in range(30, 33))
+    )
     options = json.dumps({"train": str(problems), "test": str(test)})
     train = [
-        "train", "--model", base, "--output_dir", run, "--task", "math", "--task_options", options, "--problems", "5", "--chat", "true",
-        "--rollout", "host" if kind == "qwen2" else "shared_prefix", "--gamma_p", "0.2", "--gamma_n", "0.2", "--lora_r", lora,
-        "--max_steps", "5", "--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8",
-        "--learning_rate", "1e-2", "--use_cpu", "true", "--bf16", "false", "--gradient_checkpointing", "false", "--report_to", "none",
-        "--disable_tqdm", "true", "--logging_steps", "1", "--save_strategy", "no",
-    ]  # fmt: skip
+        "train",
+        "--model",
+        base,
+        "--output_dir",
+        run,
+        "--task",
+        "math",
+        "--task_options",
+        options,
+        "--problems",
+        "5",
+        "--chat",
+        "true",
+        "--rollout",
+        "host" if kind == "qwen2" else "shared_prefix",
+        "--gamma_p",
+        "0.2",
+        "--gamma_n",
+        "0.2",
+        "--lora_r",
+        lora,
+        "--max_steps",
+        "5",
+        "--per_device_train_batch_size",
+        "8",
+        "--num_generations",
+        "4",
+        "--max_completion_length",
+        "8",
+        "--learning_rate",
+        "1e-2",
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+        "--gradient_checkpointing",
+        "false",
+        "--report_to",
+        "none",
+        "--disable_tqdm",
+        "true",
+        "--logging_steps",
+        "1",
+        "--save_strategy",
+        "no",
+    ]
     planned = dsmooth(*train, "--dry-run")
     assert "No mistake was found" in planned and "5 steps" in planned and not run.exists()
     assert f"The trained model is in {run / 'model'}" in dsmooth(*train)
@@ -70,9 +112,25 @@ def test_a_family_from_config_to_report(kind, lora, dsmooth, tmp_path):
     sampled = {"base": base, "run": run / "model"}
     for name, model in sampled.items():
         dsmooth(
-            "sample", "--model", model, "--name", name, "--task", "math", "--task-options", options, "--problems", "3", "--samples", "4",
-            "--max-new-tokens", "6", "--chat", "--output", tmp_path / f"{name}.parquet",
-        )  # fmt: skip
+            "sample",
+            "--model",
+            model,
+            "--name",
+            name,
+            "--task",
+            "math",
+            "--task-options",
+            options,
+            "--problems",
+            "3",
+            "--samples",
+            "4",
+            "--max-new-tokens",
+            "6",
+            "--chat",
+            "--output",
+            tmp_path / f"{name}.parquet",
+        )
     files = [tmp_path / "base.parquet", tmp_path / "run.parquet"]
     frame = pd.concat(map(pd.read_parquet, files))
     assert len(frame) == 2 * 3 * 4 and frame["logp"].lt(0).all() and frame["correct"].notna().all()

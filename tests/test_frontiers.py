@@ -31,10 +31,22 @@ def counts(truth, problems=80, seeds=(0, 1, 2), spread=0.005, seed=0):
             chance = np.clip(p + hard[evaluation] + random.normal(0, spread), 0.0, 1.0)
             c = random.binomial(N, chance)
             rows += [
-                ("", rule, strength, rate, run, evaluation, f"{evaluation}{i}", N, int(k), min(int(k), 3), 0.5 if k > 1 else np.nan,
-                 f"{rule}-{strength}-{rate}")
+                (
+                    "",
+                    rule,
+                    strength,
+                    rate,
+                    run,
+                    evaluation,
+                    f"{evaluation}{i}",
+                    N,
+                    int(k),
+                    min(int(k), 3),
+                    0.5 if k > 1 else np.nan,
+                    f"{rule}-{strength}-{rate}",
+                )
                 for i, k in enumerate(c)
-            ]  # fmt: skip
+            ]
     columns = [
         "task",
         "rule",
@@ -87,18 +99,14 @@ def test_points_are_chosen_on_the_selection_problems_and_judged_on_the_others():
     # what is only lucky on the selection problems is not ahead on the others
     shuffled = table.sample(frac=1, random_state=1)
     for given in (table, shuffled):
-        paired = paired_points(given, best_points(given, "grpo"), "grpo", seed=0).set_index(
-            ["rule", "measure"]
-        )
+        paired = paired_points(given, best_points(given, "grpo"), "grpo", seed=0).set_index(["rule", "measure"])
         assert paired.loc[("good", "pass@1"), "p_holm"] < 1e-3 < paired.loc[("lucky", "pass@1"), "p_holm"]
         assert paired.loc[("bad", "pass@1"), "high"] < 0
         assert paired.loc[("good", "pass@1"), "estimate"] == pytest.approx(0.1, abs=0.03)
 
 
 def test_the_level_criterion_takes_the_highest_pass_at_k_that_costs_no_pass_at_1():
-    table = counts(
-        {("grpo", "", 1e-4): (0.1, 0.1), ("x", "a", 1e-4): (0.6, 0.6), ("x", "b", 1e-4): (0.14, 0.14)}
-    )
+    table = counts({("grpo", "", 1e-4): (0.1, 0.1), ("x", "a", 1e-4): (0.6, 0.6), ("x", "b", 1e-4): (0.14, 0.14)})
     table.loc[(table["strength"] == "a") & (table.index % 2 == 0), "c"] = 0  # often right, but not everywhere
     assert best_points(table, "grpo").set_index("rule").loc["x", "strength"] == "b"
 
@@ -116,18 +124,13 @@ def test_dominance_is_seen_and_not_invented():
     good = mixed["rule"] == "good"
     mixed.loc[good & (mixed["c"] > 0), "c"] = N
     mixed.loc[good & (mixed.index % 3 > 0), "c"] = 0
-    assert (
-        dominated_by(mixed, grpo).set_index(["rule", "strength"]).loc[("good", "1"), "p_dominates"]
-        > 0.5
-    )
+    assert dominated_by(mixed, grpo).set_index(["rule", "strength"]).loc[("good", "1"), "p_dominates"] > 0.5
 
 
 def test_equal_rules_are_rarely_called_different():
     called = 0
     for seed in range(20):
-        table = counts(
-            {("grpo", "", 1e-4): (0.1, 0.1), ("same", "", 1e-4): (0.1, 0.1)}, seed=seed, seeds=range(5)
-        )
+        table = counts({("grpo", "", 1e-4): (0.1, 0.1), ("same", "", 1e-4): (0.1, 0.1)}, seed=seed, seeds=range(5))
         paired = paired_points(table, best_points(table, "grpo"), "grpo", seed=0)
         called += bool((paired["p_holm"] < 0.05).any())
     assert called <= 4  # at 5% each, more than 4 of 20 has a chance of 0.3%
@@ -184,7 +187,9 @@ def test_what_is_not_defined_is_no_comparison_and_is_shown_as_such():
     assert of.xs("differ", level="measure")[["p", "p_holm"]].isna().all(axis=None)
     known = whole[whole["measure"] != "differ"]
     assert paired["p_holm"].dropna().to_numpy() == pytest.approx(holm(known["p"].to_numpy()))
-    text = arena_markdown(best, point_means(table, seed=0), paired, dominated_by(table, best.iloc[0]).assign(of="grpo"), "grpo")
+    text = arena_markdown(
+        best, point_means(table, seed=0), paired, dominated_by(table, best.iloc[0]).assign(of="grpo"), "grpo"
+    )
     assert "nan" not in text and "| – |" in text
 
 
@@ -207,15 +212,11 @@ def test_the_report_says_what_the_tables_say(tmp_path):
     table = counts(TRUTH)
     means, best = point_means(table, seed=0), best_points(table, "grpo")
     paired = paired_points(table, best, "grpo", seed=0)
-    dominance = pd.concat(
-        [dominated_by(table, point).assign(of=point["rule"]) for _, point in best.iterrows()]
-    )
+    dominance = pd.concat([dominated_by(table, point).assign(of=point["rule"]) for _, point in best.iterrows()])
     text = arena_markdown(best, means, paired, dominance, "grpo")
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "**+" in rows["good"] and "**" not in rows["lucky"] and "bad*" in rows
-    assert (
-        rows["grpo"].rstrip(" |").endswith(("good 1 0.0001", "good 1 0.0001, good 2 0.0001", "good 2 0.0001"))
-    )
+    assert rows["grpo"].rstrip(" |").endswith(("good 1 0.0001", "good 1 0.0001, good 2 0.0001", "good 2 0.0001"))
     assert rows["good"].rstrip(" |").endswith("none")
     for suffix in ("svg", "png"):
         frontier_figure(means, best, tmp_path / f"frontier.{suffix}", baseline="grpo")

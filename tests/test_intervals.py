@@ -19,9 +19,7 @@ from differential_smoothing.evaluation import (
     simultaneous_band,
 )
 
-spec = importlib.util.spec_from_file_location(
-    "coverage", Path(__file__).parents[1] / "benchmarks" / "coverage.py"
-)
+spec = importlib.util.spec_from_file_location("coverage", Path(__file__).parents[1] / "benchmarks" / "coverage.py")
 simulated = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(simulated)
 
@@ -39,9 +37,7 @@ class TestBCa:
     def test_agrees_with_scipy_for_one_sample(self):
         values = np.random.default_rng(1).exponential(size=15) ** 2
         found = bootstrap_mean(values, seed=0, replications=100_000, level=0.9, method="bca")
-        options = dict(
-            n_resamples=100_000, confidence_level=0.9, vectorized=True, rng=np.random.default_rng(0)
-        )
+        options = dict(n_resamples=100_000, confidence_level=0.9, vectorized=True, rng=np.random.default_rng(0))
         low, high = stats.bootstrap((values,), np.mean, method="BCa", **options).confidence_interval
         assert (found.low, found.high) == pytest.approx((low, high), abs=0.02 * (high - low))
         plain = bootstrap_mean(values, seed=0, replications=100_000, level=0.9)
@@ -54,9 +50,14 @@ class TestBCa:
         values = of_seed[:, None] + of_problem
         found = bootstrap_mean(values, seed=0, replications=60_000, level=0.9, method="bca")
         interval = stats.bootstrap(
-            (of_seed, of_problem), lambda a, b, axis: a.mean(axis) + b.mean(axis), method="BCa", vectorized=True,
-            n_resamples=60_000, confidence_level=0.9, rng=np.random.default_rng(0),
-        ).confidence_interval  # fmt: skip
+            (of_seed, of_problem),
+            lambda a, b, axis: a.mean(axis) + b.mean(axis),
+            method="BCa",
+            vectorized=True,
+            n_resamples=60_000,
+            confidence_level=0.9,
+            rng=np.random.default_rng(0),
+        ).confidence_interval
         low, high = interval
         assert (found.low, found.high) == pytest.approx((low, high), abs=0.025 * (high - low))
 
@@ -67,9 +68,7 @@ class TestBCa:
 
     def test_is_percentile_for_values_without_bias_and_skewness(self):
         values = np.concatenate([x := np.random.default_rng(0).normal(size=30), -x])
-        bca, plain = (
-            bootstrap_mean(values, seed=0, replications=100_000, method=m) for m in ("bca", "percentile")
-        )
+        bca, plain = (bootstrap_mean(values, seed=0, replications=100_000, method=m) for m in ("bca", "percentile"))
         assert (bca.low, bca.high) == pytest.approx((plain.low, plain.high), abs=0.01)
 
     def test_undefined_values_are_no_clusters(self):
@@ -141,9 +140,14 @@ class TestRatio:
         a = b * rng.exponential(size=25)
         found = paired_ratio(a, b, seed=0, replications=60_000, method="bca")
         low, high = stats.bootstrap(
-            (a, b), lambda a, b, axis: a.mean(axis) / b.mean(axis), paired=True, vectorized=True, method="BCa",
-            n_resamples=60_000, rng=np.random.default_rng(0),
-        ).confidence_interval  # fmt: skip
+            (a, b),
+            lambda a, b, axis: a.mean(axis) / b.mean(axis),
+            paired=True,
+            vectorized=True,
+            method="BCa",
+            n_resamples=60_000,
+            rng=np.random.default_rng(0),
+        ).confidence_interval
         assert (found.low, found.high) == pytest.approx((low, high), abs=0.03 * (high - low))
 
     def test_turns_over_with_its_sides_and_cancels_what_they_share(self):
@@ -161,9 +165,7 @@ class TestRatio:
         assert found.estimate == 6 and found.high == math.inf and 1 < found.low < 6
 
     def test_values_of_one_side_only_are_refused(self):
-        with pytest.raises(
-            ValueError, match=r"paired_ratio got 1 values that are NaN on one side only, expected"
-        ):
+        with pytest.raises(ValueError, match=r"paired_ratio got 1 values that are NaN on one side only, expected"):
             paired_ratio([1, np.nan], [1, 2], seed=0)
 
 
@@ -249,9 +251,7 @@ class TestSamplesToReach:
         assert samples_to_reach(curve, target, [1, 3], seed=0) == [(1, 1, 1)] * 2
         assert samples_to_reach(target, curve, [1, 16], seed=0)[0] == pytest.approx((4, 4, 4))
         assert samples_to_reach(target, curve, [17, 64], seed=0) == [(math.inf,) * 3] * 2
-        assert samples_to_reach(curve, curve, [1, 2, 64], seed=0) == [
-            pytest.approx((k,) * 3) for k in (1, 2, 64)
-        ]
+        assert samples_to_reach(curve, curve, [1, 2, 64], seed=0) == [pytest.approx((k,) * 3) for k in (1, 2, 64)]
 
     def test_between_two_whole_numbers_it_is_linear(self):
         curve, target = np.tile([0.2, 0.4, 0.8], (3, 1)), np.tile([0.3, 0.5, 0.6], (3, 1))

@@ -27,12 +27,21 @@ state = PartialState(cpu=True)
 print("NOTICE", state.num_processes, lone_process(os.environ, processes=state.num_processes, gpus=0), flush=True)
 """
 LAUNCHERS = {
-    "accelerate, two processes on a CPU": (["accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"], True),
+    "accelerate, two processes on a CPU": (
+        ["accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"],
+        True,
+    ),
     "torchrun, two processes": (["torch.distributed.run", "--standalone", "--nproc_per_node", "2"], False),
-    "accelerate, two processes and no GPU": (["accelerate.commands.accelerate_cli", "launch", "--num_processes", "2"], True),
-    "accelerate, one process": (["accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "1"], False),
+    "accelerate, two processes and no GPU": (
+        ["accelerate.commands.accelerate_cli", "launch", "--num_processes", "2"],
+        True,
+    ),
+    "accelerate, one process": (
+        ["accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "1"],
+        False,
+    ),
     "torchrun, one process": (["torch.distributed.run", "--standalone", "--nproc_per_node", "1"], False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -44,9 +53,12 @@ def test_real_launchers(name, tmp_path):
     script.write_text(SCRIPT)
     inherited = {k: v for k, v in os.environ.items() if k not in ("MASTER_ADDR", "WORLD_SIZE", "RANK", "LOCAL_RANK")}
     done = subprocess.run(
-        [sys.executable, "-m", *launcher, str(script)], capture_output=True, text=True, timeout=240,
+        [sys.executable, "-m", *launcher, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=240,
         env={**inherited, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     said = [line for line in done.stdout.splitlines() if line.startswith("NOTICE")]
     assert len(said) == (2 if "torchrun, two" in name else 1)
@@ -58,7 +70,9 @@ def test_real_launchers(name, tmp_path):
 def test_a_plain_start_is_not_remarked_on():
     assert lone_process({}, processes=1, gpus=0) is None
     assert lone_process({}, processes=1, gpus=1) is None
-    assert lone_process({"MASTER_ADDR": "node0", "WORLD_SIZE": "1"}, processes=1, gpus=1) is None  # exported by a cluster
+    assert (
+        lone_process({"MASTER_ADDR": "node0", "WORLD_SIZE": "1"}, processes=1, gpus=1) is None
+    )  # exported by a cluster
     assert lone_process({"ACCELERATE_MIXED_PRECISION": "no"}, processes=1, gpus=1) is None
     assert lone_process({"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}, processes=1, gpus=8) is None
     assert lone_process({"WORLD_SIZE": "many"}, processes=1, gpus=0) is None
@@ -68,7 +82,12 @@ def test_a_plain_start_is_not_remarked_on():
 def test_several_gpus_and_a_world_that_nobody_launched():
     assert "sees 8 GPUs" in lone_process({}, processes=1, gpus=8)
     assert "CUDA_VISIBLE_DEVICES=0" in lone_process({}, processes=1, gpus=2)
-    pod = {"WORLD_SIZE": "4", "RANK": "2", "MASTER_ADDR": "pod-0", "MASTER_PORT": "23456"}  # a job of Kubeflow, without torchrun
+    pod = {
+        "WORLD_SIZE": "4",
+        "RANK": "2",
+        "MASTER_ADDR": "pod-0",
+        "MASTER_PORT": "23456",
+    }  # a job of Kubeflow, without torchrun
     assert "WORLD_SIZE=4 announces 4" in lone_process(pod, processes=1, gpus=1)
 
 
@@ -90,10 +109,16 @@ def test_the_trainer_says_it_and_trains(tiny_model, tmp_path, monkeypatch, caplo
     [
         ("ddp", {}),
         ("fsdp2", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}),
-        ("zero3", {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
-                   "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true"}),
+        (
+            "zero3",
+            {
+                "ACCELERATE_USE_DEEPSPEED": "true",
+                "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+                "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true",
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_configs_of_accelerate_mean_what_they_say(name, environment):
     path = ROOT / "configs" / "accelerate" / f"{name}.yaml"
     assert load_config_from_file(str(path)).num_processes == 8  # refuses an unknown key
@@ -114,8 +139,18 @@ def test_the_page_names_every_config_of_accelerate():
 
 
 def test_vllm_as_a_server_is_an_option_of_the_config():
-    flags = ["--config", str(ROOT / "configs" / "countdown_qwen2.5_3b.yaml"), "--vllm_mode", "server",
-             "--vllm_server_base_url", "http://10.0.0.2:8000", "--use_cpu", "true", "--bf16", "false"]  # fmt: skip
+    flags = [
+        "--config",
+        str(ROOT / "configs" / "countdown_qwen2.5_3b.yaml"),
+        "--vllm_mode",
+        "server",
+        "--vllm_server_base_url",
+        "http://10.0.0.2:8000",
+        "--use_cpu",
+        "true",
+        "--bf16",
+        "false",
+    ]
     run, config = parse_config(flags)
     assert (config.use_vllm, config.vllm_mode, run.rollout) == (True, "server", "host")
     assert config.vllm_server_base_url == "http://10.0.0.2:8000"
@@ -128,4 +163,7 @@ def test_fsdp2_of_transformers_is_an_option_of_the_config(tmp_path):
     run, config = parse_config(["--config", str(tmp_path / "run.yaml")])
     assert config.model_init_kwargs == {"distributed_config": {"fsdp_size": 2}}
     assert placement_of(run, config).sharding == "fsdp"
-    assert placement_of(run, parse_config(["--output_dir", str(tmp_path), "--use_cpu", "--bf16=False"])[1]).sharding == "ddp"
+    assert (
+        placement_of(run, parse_config(["--output_dir", str(tmp_path), "--use_cpu", "--bf16=False"])[1]).sharding
+        == "ddp"
+    )

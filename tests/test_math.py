@@ -84,9 +84,16 @@ def test_a_batch_says_what_single_calls_say(pairs, verdicts):
 
 @pytest.mark.parametrize(
     ("gold", "answer", "correct", "reversed_correct"),
-    [("1", "2x+z=1", True, False), ("x=5", "5", True, True), ("5", "x=5", True, True), ("5", "2x+3=5", True, False),
-     ("12", "(B) 12", True, False), ("B", "(B) 12", True, False), ("yes", "\\text{no}", False, False)],
-)  # fmt: skip
+    [
+        ("1", "2x+z=1", True, False),
+        ("x=5", "5", True, True),
+        ("5", "x=5", True, True),
+        ("5", "2x+3=5", True, False),
+        ("12", "(B) 12", True, False),
+        ("B", "(B) 12", True, False),
+        ("yes", "\\text{no}", False, False),
+    ],
+)
 def test_the_gold_answer_comes_second_and_the_order_matters(gold, answer, correct, reversed_correct):
     assert verify(f"\\boxed{{{answer}}}", gold).correct is correct
     assert verify(f"\\boxed{{{gold}}}", answer).correct is reversed_correct
@@ -133,7 +140,12 @@ def said_by_math_verify(gold, answer):
 
     normal = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
     one, other = (
-        parse(f"${t}$", [LatexExtractionConfig(normalization_config=normal)], fallback_mode="no_fallback", parsing_timeout=None)
+        parse(
+            f"${t}$",
+            [LatexExtractionConfig(normalization_config=normal)],
+            fallback_mode="no_fallback",
+            parsing_timeout=None,
+        )
         for t in (gold, answer)
     )
     return compare(one[0], other[0], timeout_seconds=None) if one and other else None
@@ -162,15 +174,29 @@ def random_expression(rng, depth):
 
     if not depth:
         n, m = rng.randint(1, 9), rng.choice([2, 3, 8, 12])
-        return rng.choice([
-            (str(n), sympy.Integer(n)), (f"\\sqrt{{{m}}}", sympy.sqrt(m)), ("\\pi", sympy.pi), ("x", sympy.Symbol("x")), ("i", sympy.Symbol("i")),
-            (f"\\frac{{{n}}}{{{m}}}", sympy.Rational(n, m)), (f"\\sqrt{{\\frac{{{n}}}{{{m}}}}}", sympy.sqrt(sympy.Rational(n, m))),
-        ])  # fmt: skip
+        return rng.choice(
+            [
+                (str(n), sympy.Integer(n)),
+                (f"\\sqrt{{{m}}}", sympy.sqrt(m)),
+                ("\\pi", sympy.pi),
+                ("x", sympy.Symbol("x")),
+                ("i", sympy.Symbol("i")),
+                (f"\\frac{{{n}}}{{{m}}}", sympy.Rational(n, m)),
+                (f"\\sqrt{{\\frac{{{n}}}{{{m}}}}}", sympy.sqrt(sympy.Rational(n, m))),
+            ]
+        )
     (a, one), (b, two), (c, three) = (random_expression(rng, d) for d in (depth - 1, rng.randrange(depth), 0))
-    return rng.choice([
-        (f"{a} + {b}", one + two), (f"({a})({b})", one * two), (f"{c}-({b})", three - two), (f"({a})^2", one**2), (f"-({a})\\cdot {c}", -one * three),
-        (f"\\frac{{{a}}}{{{c}}}", one / three), (f"({a})/{c}", one / three),
-    ])  # fmt: skip
+    return rng.choice(
+        [
+            (f"{a} + {b}", one + two),
+            (f"({a})({b})", one * two),
+            (f"{c}-({b})", three - two),
+            (f"({a})^2", one**2),
+            (f"-({a})\\cdot {c}", -one * three),
+            (f"\\frac{{{a}}}{{{c}}}", one / three),
+            (f"({a})/{c}", one / three),
+        ]
+    )
 
 
 def test_exact_answers_are_equal_exactly_when_sympy_expands_their_difference_to_nothing():
@@ -189,21 +215,55 @@ def test_exact_answers_are_equal_exactly_when_sympy_expands_their_difference_to_
 
 @pytest.mark.parametrize(
     ("gold", "answer", "said"),
-    [("x^2-5x+6", "(x-2)(x-3)", True), ("4\\sqrt{13}", "\\sqrt{208}", True), ("\\frac{\\sqrt{3}}{2}", "\\frac{3}{2\\sqrt{3}}", True), ("2+3i", "3i+2", True),
-     ("2^{2019}-1", "2\\cdot 2^{2018}-1", True), ("2^{2019}-1", "2^{2019}", False), ("(1,\\frac{\\pi}{2})", "(1,\\pi/2)", True), ("(1,2)", "(2,1)", False),
-     ("(1,2)", "(1,2]", False), ("\\{1,2\\}", "2, 1", True), ("1,2", "1,3", False), ("5", "5,6", False), ("5", "5,5", True), ("1,2", "(1,2)", True), ("5", "(5,5)", False),
-     ("2\\pi", "6.28", None), ("0.5x", "\\frac{x}{2}", True), ("-2^2", "-4", True), ("(1,2),(3,4)", "(3,4),(1,2)", True), ("\\sqrt{2}+\\sqrt{3}", "\\sqrt{5}", False),
-     ("e^x", "e^y", False), ("\\sin^2 x", "1-\\cos^2 x", None), ("\\sin x", "\\cos x", False)],
-)  # fmt: skip
+    [
+        ("x^2-5x+6", "(x-2)(x-3)", True),
+        ("4\\sqrt{13}", "\\sqrt{208}", True),
+        ("\\frac{\\sqrt{3}}{2}", "\\frac{3}{2\\sqrt{3}}", True),
+        ("2+3i", "3i+2", True),
+        ("2^{2019}-1", "2\\cdot 2^{2018}-1", True),
+        ("2^{2019}-1", "2^{2019}", False),
+        ("(1,\\frac{\\pi}{2})", "(1,\\pi/2)", True),
+        ("(1,2)", "(2,1)", False),
+        ("(1,2)", "(1,2]", False),
+        ("\\{1,2\\}", "2, 1", True),
+        ("1,2", "1,3", False),
+        ("5", "5,6", False),
+        ("5", "5,5", True),
+        ("1,2", "(1,2)", True),
+        ("5", "(5,5)", False),
+        ("2\\pi", "6.28", None),
+        ("0.5x", "\\frac{x}{2}", True),
+        ("-2^2", "-4", True),
+        ("(1,2),(3,4)", "(3,4),(1,2)", True),
+        ("\\sqrt{2}+\\sqrt{3}", "\\sqrt{5}", False),
+        ("e^x", "e^y", False),
+        ("\\sin^2 x", "1-\\cos^2 x", None),
+        ("\\sin x", "\\cos x", False),
+    ],
+)
 def test_what_is_decided_without_a_process(gold, answer, said):
     assert quickly(gold, answer) is said
 
 
 @pytest.mark.parametrize(
     "text",
-    ["(a+b+c+k)^{60}", "9^9" * 60, "(x+y)^2" * 40, "(" * 150, "\\sqrt{99999989}" * 18, "(2^{2000}+a)^2" * 20, "((((a+b)^9)^9)^9)^9", "1," * 149 + "1", "9^{9^{9^9}}",
-     ",".join(f"\\sqrt{{{n}}}+x" for n in range(60)), "\\sum_{k=1}^{299} k^{99}", "\\sin" * 200 + "x", "-" * 900 + "1", "\\frac{1}{1+" * 60 + "x" + "}" * 60],
-)  # fmt: skip
+    [
+        "(a+b+c+k)^{60}",
+        "9^9" * 60,
+        "(x+y)^2" * 40,
+        "(" * 150,
+        "\\sqrt{99999989}" * 18,
+        "(2^{2000}+a)^2" * 20,
+        "((((a+b)^9)^9)^9)^9",
+        "1," * 149 + "1",
+        "9^{9^{9^9}}",
+        ",".join(f"\\sqrt{{{n}}}+x" for n in range(60)),
+        "\\sum_{k=1}^{299} k^{99}",
+        "\\sin" * 200 + "x",
+        "-" * 900 + "1",
+        "\\frac{1}{1+" * 60 + "x" + "}" * 60,
+    ],
+)
 def test_hostile_text_is_decided_or_left_within_half_a_second(text):
     start = time.process_time()
     for gold in ("3", "(a+b+c+k)^{59}", ",".join(f"\\sqrt{{{n}}}+y" for n in range(59)), "\\{1,2\\}"):
@@ -213,8 +273,15 @@ def test_hostile_text_is_decided_or_left_within_half_a_second(text):
 
 @pytest.mark.parametrize(
     ("gold", "answer", "correct"),
-    [("0.5", "50\\%", True), ("50\\%", "0.5", True), ("50", "50\\%", True), ("50\\%", "50", True), ("25", "0.25", False), ("0.5", "5\\%", False)],
-)  # fmt: skip
+    [
+        ("0.5", "50\\%", True),
+        ("50\\%", "0.5", True),
+        ("50", "50\\%", True),
+        ("50\\%", "50", True),
+        ("25", "0.25", False),
+        ("0.5", "5\\%", False),
+    ],
+)
 def test_percent_means_hundredths_and_the_sign_may_be_left_out(gold, answer, correct):
     assert verify(f"\\boxed{{{answer}}}", gold).correct is correct
 
@@ -229,11 +296,21 @@ def test_a_small_difference_is_a_difference_at_every_size(zeros):
 
 @pytest.mark.parametrize(
     ("completion", "right", "wrong"),
-    [("\\boxed{1} and \\boxed{200}", "1, 200", "1200"), ("The answer is $1$ and $200$.", "1, 200", "1200"), ("\\boxed{10,100}", "10, 100", "10, 1000"),
-     ("\\boxed{10,100}", "10100", "10, 100, 0"), ("\\boxed{1,000} and \\boxed{2,000}", "1,000, 2,000", "10002000"), ("\\boxed{0,100}", "0, 100", "100"),
-     ("\\boxed{1000,2000}", "1,000, 2,000", "1000"), ("\\boxed{x=1\\text{ or }x=200}", "1, 200", "1200"), ("\\boxed{1\\,200}", "1200", "1, 200"),
-     ("\\boxed{(10, 100)}", "(10,100)", "10100"), ("\\boxed{(10,100)}", "(10, 100)", "(100, 10)"), ("\\boxed{100}", "100", "(0,100)")],
-)  # fmt: skip
+    [
+        ("\\boxed{1} and \\boxed{200}", "1, 200", "1200"),
+        ("The answer is $1$ and $200$.", "1, 200", "1200"),
+        ("\\boxed{10,100}", "10, 100", "10, 1000"),
+        ("\\boxed{10,100}", "10100", "10, 100, 0"),
+        ("\\boxed{1,000} and \\boxed{2,000}", "1,000, 2,000", "10002000"),
+        ("\\boxed{0,100}", "0, 100", "100"),
+        ("\\boxed{1000,2000}", "1,000, 2,000", "1000"),
+        ("\\boxed{x=1\\text{ or }x=200}", "1, 200", "1200"),
+        ("\\boxed{1\\,200}", "1200", "1, 200"),
+        ("\\boxed{(10, 100)}", "(10,100)", "10100"),
+        ("\\boxed{(10,100)}", "(10, 100)", "(100, 10)"),
+        ("\\boxed{100}", "100", "(0,100)"),
+    ],
+)
 def test_a_comma_between_thousands_is_not_one_between_answers(completion, right, wrong):
     assert verify(completion, right).correct and not verify(completion, wrong).correct
 
@@ -244,7 +321,10 @@ def test_a_comma_between_thousands_is_not_one_between_answers(completion, right,
 )
 def test_bare_pi_and_blanks_between_digits(answer, right, wrong):
     assert verify(f"\\boxed{{{answer}}}", right).correct and not verify(f"\\boxed{{{wrong}}}", right).correct
-    assert not verify("\\boxed{2\\cdot3\\frac{1}{2}}", "3").correct and not verify("\\boxed{2\\cdot3\\frac{1}{2}}", "7").correct
+    assert (
+        not verify("\\boxed{2\\cdot3\\frac{1}{2}}", "3").correct
+        and not verify("\\boxed{2\\cdot3\\frac{1}{2}}", "7").correct
+    )
 
 
 # --- what is no answer, and gold answers that are none --------------------------------------------------------------
@@ -252,19 +332,26 @@ def test_bare_pi_and_blanks_between_digits(answer, right, wrong):
 
 @pytest.mark.parametrize(
     ("completion", "reason"),
-    [("", "no answer found"), ("I do not know what to say here", "no answer found"), ("\\boxed{7}", "differs from the gold answer"),
-     ("\\boxed{" + "x" * 2000 + "}", "no answer found"), ("\\boxed{" + "1+" * 600 + "1}", "too long: an answer of 1201 characters, at most 1000 are read"),
-     ("\\boxed{5\\foo{}}", "cannot be read as mathematics"), (None, "not text but NoneType"), (5, "not text but int"), (b"5", "not text but bytes"),
-     ("\\boxed{(1,2,3)}", "differs from the gold answer"), ("\\boxed{5\\text{ cm}^2}", "differs from the gold answer")],
-)  # fmt: skip
+    [
+        ("", "no answer found"),
+        ("I do not know what to say here", "no answer found"),
+        ("\\boxed{7}", "differs from the gold answer"),
+        ("\\boxed{" + "x" * 2000 + "}", "no answer found"),
+        ("\\boxed{" + "1+" * 600 + "1}", "too long: an answer of 1201 characters, at most 1000 are read"),
+        ("\\boxed{5\\foo{}}", "cannot be read as mathematics"),
+        (None, "not text but NoneType"),
+        (5, "not text but int"),
+        (b"5", "not text but bytes"),
+        ("\\boxed{(1,2,3)}", "differs from the gold answer"),
+        ("\\boxed{5\\text{ cm}^2}", "differs from the gold answer"),
+    ],
+)
 def test_a_reason_tells_the_mistakes_apart(completion, reason):
     assert verify(completion, "5" if "cm" not in str(completion) else "6") == (False, reason, None)
     assert verify("\\boxed{5\\text{ m}}", "5\\text{ cm}").reason == "has another unit than the gold answer"
 
 
-@pytest.mark.parametrize(
-    "gold", [None, 5, "", "  ", "\\boxed{}", "x" * 2000, "\\frac{1}{", "\\foo{x", "1+", "(((1"]
-)
+@pytest.mark.parametrize("gold", [None, 5, "", "  ", "\\boxed{}", "x" * 2000, "\\frac{1}{", "\\foo{x", "1+", "(((1"])
 def test_a_gold_answer_that_cannot_be_read_is_an_error_when_problems_are_loaded(gold):
     with pytest.raises(ValueError, match=r"gold answer .* cannot be read: .* correct or drop the problem"):
         check_golds(["5", "yes", gold])
@@ -352,7 +439,10 @@ def test_no_pair_takes_more_than_a_second_of_processor_time(pairs, verdicts):
     pool.run([["same", "\\sqrt{8}", "2\\sqrt{2}"]])
     process = pool._idle[-1].popen.pid  # the one that is taken next
     # a child's earlier work counts when it ends: begin with a fresh one
-    assert pool.run([["form", "\\frac{(x+y+z)^{60}-1}{(x+y)^{50}+z}+\\sin((x+z)^{40})"]])[0] == (None, "took longer than 1 s")
+    assert pool.run([["form", "\\frac{(x+y+z)^{60}-1}{(x+y)^{50}+z}+\\sin((x+z)^{40})"]])[0] == (
+        None,
+        "took longer than 1 s",
+    )
 
     def spent():
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
@@ -474,9 +564,16 @@ def test_without_the_library_plain_answers_are_verified_and_others_say_what_to_i
 
 @pytest.mark.parametrize(
     "spellings",
-    [["\\boxed{\\frac12}", "0.5", "The answer is 1/2.", "\\boxed{\\frac{2}{4}}"], ["\\boxed{\\sqrt{8}}", "\\boxed{2\\sqrt2}"], ["1,000", "\\boxed{1000}", "\\boxed{10^3}"],
-     ["\\boxed{\\text{Yes}}", "yes"], ["\\boxed{x^2-1}", "\\boxed{(x-1)(x+1)}"], ["\\boxed{\\{2,1\\}}", "\\boxed{1,2}"], ["\\boxed{(B)}", "B"]],
-)  # fmt: skip
+    [
+        ["\\boxed{\\frac12}", "0.5", "The answer is 1/2.", "\\boxed{\\frac{2}{4}}"],
+        ["\\boxed{\\sqrt{8}}", "\\boxed{2\\sqrt2}"],
+        ["1,000", "\\boxed{1000}", "\\boxed{10^3}"],
+        ["\\boxed{\\text{Yes}}", "yes"],
+        ["\\boxed{x^2-1}", "\\boxed{(x-1)(x+1)}"],
+        ["\\boxed{\\{2,1\\}}", "\\boxed{1,2}"],
+        ["\\boxed{(B)}", "B"],
+    ],
+)
 def test_two_spellings_of_one_answer_have_one_normal_form(spellings):
     assert len({canonical(s) for s in spellings}) == 1 and canonical(spellings[0])
 
@@ -510,9 +607,7 @@ def test_all_right_answers_to_one_problem_have_one_normal_form(pairs, verdicts):
             forms.setdefault(row["gold"], set()).add(verdict.canonical)
     assert all(len(found) == 1 for found in forms.values())
     assert (
-        canonical("50", gold="50\\%")
-        == canonical("\\boxed{\\frac12}", gold="50\\%")
-        != canonical("51", gold="50\\%")
+        canonical("50", gold="50\\%") == canonical("\\boxed{\\frac12}", gold="50\\%") != canonical("51", gold="50\\%")
     )
 
 
@@ -523,9 +618,13 @@ WORKING = "She sells 3 * 4 = 12 eggs. Then 12 + 1,000 = 1012.\nThe answer is 101
 
 @pytest.mark.parametrize(
     "other",
-    ["We get $4 \\times 3 = 12$ and so $1000 + 12 = 1012$.\n\\boxed{1012}", "1000 + 12 = 1012, since 3 × 4 = 12 dollars", WORKING + "\nAgain, 3*4 = 12.",
-     "3 \\cdot 4 = 12\n12 + 1{,}000 = 1012"],
-)  # fmt: skip
+    [
+        "We get $4 \\times 3 = 12$ and so $1000 + 12 = 1012$.\n\\boxed{1012}",
+        "1000 + 12 = 1012, since 3 × 4 = 12 dollars",
+        WORKING + "\nAgain, 3*4 = 12.",
+        "3 \\cdot 4 = 12\n12 + 1{,}000 = 1012",
+    ],
+)
 def test_the_same_calculations_in_other_words_are_the_same_solution(other):
     assert solution_signature(other) == solution_signature(WORKING) == "12+1000; 3*4"
 
@@ -548,9 +647,7 @@ def test_a_solution_without_a_calculation_has_no_signature():
     assert solution_signature("x = 5") is None
     assert solution_signature(None) is None
     assert "x^2-5x+6" in solution_signature("We have $x^2 - 5x + 6 = 0$, so $(x-2)(x-3)=0$.")
-    assert solution_signature("\n".join(f"{i} + 1 = {i + 1}" for i in range(60))).startswith(
-        "60 calculations "
-    )
+    assert solution_signature("\n".join(f"{i} + 1 = {i + 1}" for i in range(60))).startswith("60 calculations ")
 
 
 def test_the_cache_is_bounded():

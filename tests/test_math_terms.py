@@ -26,9 +26,7 @@ import math_golds
 
 CLASSES = [
     json.loads(line)
-    for line in (Path(__file__).parent / "data" / "math_classes.jsonl")
-    .read_text(encoding="utf-8")
-    .splitlines()
+    for line in (Path(__file__).parent / "data" / "math_classes.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 NO_ANSWERS = {
     "5 4.6",
@@ -60,9 +58,7 @@ def box(answers):
 def test_every_gold_answer_but_those_that_are_none_is_read(golds):
     assert set(unreadable(math_golds.golds())) == NO_ANSWERS
     kinds = Counter(read(gold).kind for gold in golds)
-    assert kinds["formula"] < 20 and kinds["words"] < 0.12 * len(
-        golds
-    )  # what is read as no more than its signs
+    assert kinds["formula"] < 20 and kinds["words"] < 0.12 * len(golds)  # what is read as no more than its signs
 
 
 def test_every_gold_answer_equals_itself_and_its_respellings(golds):
@@ -93,9 +89,7 @@ def test_an_answer_that_says_nothing_is_paid_nowhere(golds):
 def test_a_single_edit_makes_another_answer(golds):
     rng = random.Random(3)
     edited = [
-        (gold, text, kind)
-        for gold in rng.sample(golds, 700)
-        for kind, text in math_golds.edits(gold, rng).items()
+        (gold, text, kind) for gold in rng.sample(golds, 700) for kind, text in math_golds.edits(gold, rng).items()
     ]
     assert len(edited) > 1_200 and len({kind for *_, kind in edited}) == 5
     verdicts = verify_many(box(text for _, text, _ in edited), [gold for gold, _, _ in edited])
@@ -126,8 +120,15 @@ def numbers(rng, depth):
         n = rng.randint(1, 30)
         return str(n), Fraction(n)
     (a, x), (b, y) = numbers(rng, depth - 1), numbers(rng, depth - 1)
-    return rng.choice([(f"({a}+{b})", x + y), (f"({a}-{b})", x - y), (f"{a}\\cdot {b}", x * y), (f"\\frac{{{a}}}{{{b}}}", x / y if y else None),
-                       (f"\\left({a}\\right)^2", x * x)])  # fmt: skip
+    return rng.choice(
+        [
+            (f"({a}+{b})", x + y),
+            (f"({a}-{b})", x - y),
+            (f"{a}\\cdot {b}", x * y),
+            (f"\\frac{{{a}}}{{{b}}}", x / y if y else None),
+            (f"\\left({a}\\right)^2", x * x),
+        ]
+    )
 
 
 def test_arithmetic_is_that_of_fractions():
@@ -154,10 +155,17 @@ def test_what_is_equal_for_sympy_at_random_points_is_equal_here():
     sympy = pytest.importorskip("sympy")
     x, n = sympy.symbols("x n", positive=True)
     rewritten = [
-        (sympy.sin(2 * x), 2 * sympy.sin(x) * sympy.cos(x)), ((x**2 - 1) / (x + 3), x - 3 + 8 / (x + 3)), (sympy.exp(2 * x) - 1, (sympy.exp(x) - 1) * (sympy.exp(x) + 1)),
-        (sympy.log(x**3 * n), 3 * sympy.log(x) + sympy.log(n)), (sympy.sqrt(4 * x * n), 2 * sympy.sqrt(x) * sympy.sqrt(n)), (2 ** (n + 2), 4 * 2**n), (sympy.cosh(x), (sympy.exp(x) + sympy.exp(-x)) / 2),
-        (sympy.tan(x) ** 2 + 1, 1 / sympy.cos(x) ** 2), (sympy.sqrt(3 + 2 * sympy.sqrt(2)), 1 + sympy.sqrt(2)), (sympy.atan(1), sympy.pi / 4),
-    ]  # fmt: skip
+        (sympy.sin(2 * x), 2 * sympy.sin(x) * sympy.cos(x)),
+        ((x**2 - 1) / (x + 3), x - 3 + 8 / (x + 3)),
+        (sympy.exp(2 * x) - 1, (sympy.exp(x) - 1) * (sympy.exp(x) + 1)),
+        (sympy.log(x**3 * n), 3 * sympy.log(x) + sympy.log(n)),
+        (sympy.sqrt(4 * x * n), 2 * sympy.sqrt(x) * sympy.sqrt(n)),
+        (2 ** (n + 2), 4 * 2**n),
+        (sympy.cosh(x), (sympy.exp(x) + sympy.exp(-x)) / 2),
+        (sympy.tan(x) ** 2 + 1, 1 / sympy.cos(x) ** 2),
+        (sympy.sqrt(3 + 2 * sympy.sqrt(2)), 1 + sympy.sqrt(2)),
+        (sympy.atan(1), sympy.pi / 4),
+    ]
     for one, other in rewritten:
         for small, equal in (
             (0, True),

@@ -75,8 +75,10 @@ def test_likelihood_statistics_against_a_slow_twin():
         "entropy_incorrect": -logps[wrong].sum() / tokens[wrong].sum(),
         "surprisal_correct": -logps[right].mean(),
         "surprisal_incorrect": -logps[wrong].mean(),
-        "likelier_correct": np.mean(above), "covariance": np.mean(cov), "covariance_correct": np.mean(cov_correct),
-    }  # fmt: skip
+        "likelier_correct": np.mean(above),
+        "covariance": np.mean(cov),
+        "covariance_correct": np.mean(cov_correct),
+    }
     expected["entropy_discrepancy"] = expected["entropy_incorrect"] - expected["entropy_correct"]
     assert got == {name: pytest.approx(value) for name, value in expected.items()}
     assert cov_correct and above
@@ -96,14 +98,10 @@ def first_alarms(test, draw, batches):
 
 def unequal_problems(rng, runs, groups, policy):
     """0 or 1 for problems of very different difficulty, under a policy given on the logit scale."""
-    return (
-        rng.random((runs, groups)) < 1 / (1 + np.exp(-policy - 1.5 * rng.normal(size=(runs, groups))))
-    ) * 1.0
+    return (rng.random((runs, groups)) < 1 / (1 + np.exp(-policy - 1.5 * rng.normal(size=(runs, groups))))) * 1.0
 
 
-@pytest.mark.parametrize(
-    "tolerance, wander", [(0.0, 0.0), (0.1, 0.2)], ids=["no tolerance", "wandering policy"]
-)
+@pytest.mark.parametrize("tolerance, wander", [(0.0, 0.0), (0.1, 0.2)], ids=["no tolerance", "wandering policy"])
 def test_false_alarms_of_whole_runs_stay_within_alpha(tolerance, wander):
     rng, runs = np.random.default_rng(1), 300
     policy = rng.normal(size=runs) * wander
@@ -131,9 +129,7 @@ def test_the_simulation_above_can_find_false_alarms():
 def test_a_collapse_is_found_soon_and_its_beginning_is_told(begin):
     rng, runs = np.random.default_rng(2), 50
     test = DropTest(runs=runs)
-    first = first_alarms(
-        test, lambda t: unequal_problems(rng, runs, 8, -0.01 * max(0, t - begin)), begin + 300
-    )
+    first = first_alarms(test, lambda t: unequal_problems(rng, runs, 8, -0.01 * max(0, t - begin)), begin + 300)
     assert (first > begin).all() and np.median(first) < begin + 200
     since = [test.drop(run).since for run in range(runs)]
     assert begin < np.median(since) < begin + 100
@@ -208,9 +204,7 @@ def test_wrong_settings_say_what_to_do(options, message, tiny_model, tmp_path):
 
 
 def test_values_outside_0_and_1_are_refused():
-    with pytest.raises(
-        ValueError, match=r"needs values in \[0, 1\] of shape \(1, values\); got shape \(1, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"needs values in \[0, 1\] of shape \(1, values\); got shape \(1, 2\)"):
         DropTest().update([0.5, 1.5], at=0)
 
 
@@ -243,17 +237,34 @@ COUNTS = {
 LOGGED = COUNTS | {
     f"sharpening/{name}"
     for name in (
-        "entropy_correct", "entropy_incorrect", "entropy_discrepancy", "surprisal_correct", "surprisal_incorrect",
-        "likelier_correct", "covariance", "covariance_correct",
+        "entropy_correct",
+        "entropy_incorrect",
+        "entropy_discrepancy",
+        "surprisal_correct",
+        "surprisal_incorrect",
+        "likelier_correct",
+        "covariance",
+        "covariance_correct",
     )
-}  # fmt: skip
+}
 
 
+@pytest.mark.parametrize("host", [(GRPOTrainer, GRPOConfig), (DSGRPOTrainer, DSGRPOConfig)], ids=["stock", "ours"])
 @pytest.mark.parametrize(
-    "host", [(GRPOTrainer, GRPOConfig), (DSGRPOTrainer, DSGRPOConfig)], ids=["stock", "ours"]
+    "name",
+    [
+        "default",
+        "accumulation",
+        "buffer",
+        "aligned buffer",
+        "several rewards",
+        "unscored",
+        "truncated",
+        "kl",
+        "checkpointing",
+        "rollout",
+    ],
 )
-@pytest.mark.parametrize("name", ["default", "accumulation", "buffer", "aligned buffer", "several rewards", "unscored",
-                                  "truncated", "kl", "checkpointing", "rollout"])  # fmt: skip
 def test_it_changes_no_weight_and_no_random_number(name, host, tiny_model, tmp_path):
     options, monitor = dict(SETTINGS[name]), {}
     if host[0] is DSGRPOTrainer:
@@ -271,9 +282,7 @@ def test_it_changes_no_weight_and_no_random_number(name, host, tiny_model, tmp_p
     assert torch.equal(plain, ours) and torch.equal(plain_rng, ours_rng)
     names = {key for entry in log for key in entry if key.startswith("sharpening/")}
     few = name == "truncated"  # hardly any completion of the tiny model ends by itself
-    assert names >= (COUNTS if few else LOGGED) and not any(
-        "sharpening" in key for entry in plain_log for key in entry
-    )
+    assert names >= (COUNTS if few else LOGGED) and not any("sharpening" in key for entry in plain_log for key in entry)
     timed = ("time", "per_second", "flos")
     for before, after in zip(plain_log, log, strict=True):  # what the host logs is untouched
         assert all(after[k] == v or v != v for k, v in before.items() if not any(t in k for t in timed))
@@ -292,9 +301,7 @@ class Keeping(GRPOTrainer):
         return self.batch
 
 
-@pytest.mark.parametrize(
-    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
-)
+@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
 def test_the_logged_values_are_those_of_the_batch(rollout, tiny_model, tmp_path):
     options = dict(max_steps=1, gradient_accumulation_steps=2, learning_rate=1e-9, rollout=rollout)
     trainer = watched(Keeping, GRPOConfig, tiny_model, tmp_path, **options)
@@ -309,14 +316,10 @@ def test_the_logged_values_are_those_of_the_batch(rollout, tiny_model, tmp_path)
     logps = output[:, start - 1 : -1].gather(2, batch["completion_ids"][:, :, None])[:, :, 0]
     sums = (logps * batch["completion_mask"]).sum(1).double().numpy().reshape(-1, 4)
     tokens = batch["completion_mask"].sum(1).double().numpy().reshape(-1, 4)
-    answers = np.array([ord(first_letter(t) or "\0") if first_letter(t) else -1 for t in texts]).reshape(
-        -1, 4
-    )
+    answers = np.array([ord(first_letter(t) or "\0") if first_letter(t) else -1 for t in texts]).reshape(-1, 4)
     correct = np.array(rewards).reshape(-1, 4)
     expected, _ = group_statistics(correct, answers, [1, 2, 4])
-    expected |= likelihood_statistics(
-        correct, sums, tokens, batch["advantages"].double().numpy().reshape(-1, 4)
-    )
+    expected |= likelihood_statistics(correct, sums, tokens, batch["advantages"].double().numpy().reshape(-1, 4))
     got = {key.removeprefix("sharpening/"): v for key, v in logged.items() if key.startswith("sharpening/")}
     assert got == {name: pytest.approx(v, rel=1e-4, abs=1e-6) for name, v in expected.items() if v == v}
     assert logged["sharpening/pass_at_1"] == pytest.approx(logged["rewards/even_length/mean"])
@@ -326,17 +329,23 @@ def test_the_advantages_in_effect_are_judged(tiny_model, tmp_path):
     """Stock GRPO treats the correct completions of a group alike; gamma_p > 0 favours the less likely ones."""
     options = dict(max_steps=2, learning_rate=1e-9)
     stock = watched(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, **options).state.log_history[0]
-    ours = watched(
-        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options
-    ).state.log_history[0]
+    ours = watched(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options).state.log_history[0]
     assert stock["sharpening/covariance_correct"] == pytest.approx(0, abs=1e-6)
     assert ours["sharpening/covariance_correct"] < -1e-4
     assert stock["sharpening/surprisal_correct"] == ours["sharpening/surprisal_correct"]
 
 
 def test_evaluation_has_its_own_values(tiny_model, tmp_path):
-    trainer = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, per_device_eval_batch_size=8, num_generations_eval=2,
-                   eval_steps=2, max_steps=4)  # fmt: skip
+    trainer = make(
+        GRPOTrainer,
+        GRPOConfig,
+        tiny_model,
+        tmp_path,
+        per_device_eval_batch_size=8,
+        num_generations_eval=2,
+        eval_steps=2,
+        max_steps=4,
+    )
     trainer.eval_dataset, trainer.args.eval_strategy = rows(8), IntervalStrategy.STEPS
     monitor = SharpeningMonitor(trainer, warmup=20)
     trainer.train()
@@ -347,8 +356,15 @@ def test_evaluation_has_its_own_values(tiny_model, tmp_path):
 
 
 def test_a_resumed_training_knows_its_start(tiny_model, tmp_path, caplog):
-    options = dict(max_steps=26, save_strategy="steps", save_steps=22, rollout=shared_prefix_rollout,
-                   per_device_train_batch_size=8, learning_rate=1e-4, dataset=rows(64))  # fmt: skip
+    options = dict(
+        max_steps=26,
+        save_strategy="steps",
+        save_steps=22,
+        rollout=shared_prefix_rollout,
+        per_device_train_batch_size=8,
+        learning_rate=1e-4,
+        dataset=rows(64),
+    )
     whole = watched(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, **options)
     resumed = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, **options)
     SharpeningMonitor(resumed, canonical=first_letter, warmup=20)
@@ -375,8 +391,16 @@ def test_a_resumed_training_knows_its_start(tiny_model, tmp_path, caplog):
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_collapse_is_warned_of_once_and_can_end_the_training(stop, tiny_model, tmp_path, caplog):
-    made = make(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, rollout=shared_prefix_rollout, max_steps=60,
-                learning_rate=1e-9, rewards=lambda completions, **_: [1.0] * len(completions))  # fmt: skip
+    made = make(
+        GRPOTrainer,
+        GRPOConfig,
+        tiny_model,
+        tmp_path,
+        rollout=shared_prefix_rollout,
+        max_steps=60,
+        learning_rate=1e-9,
+        rewards=lambda completions, **_: [1.0] * len(completions),
+    )
 
     def collapsing(text, **_):
         return text if made.state.global_step < 24 else "the one answer"
@@ -386,9 +410,7 @@ def test_a_collapse_is_warned_of_once_and_can_end_the_training(stop, tiny_model,
         made.train()
     (record,) = [r for r in caplog.records if r.name.startswith("differential_smoothing")]
     message = record.getMessage()
-    assert (
-        "the chance that two correct answers to a problem differ has fallen, since about step 24" in message
-    )
+    assert "the chance that two correct answers to a problem differ has fallen, since about step 24" in message
     assert "lower the learning rate first" in message and ("Training stops here" in message) == stop
     assert (made.state.global_step < 40) == stop
 
@@ -416,8 +438,10 @@ def test_canonical_is_asked_about_correct_completions_with_their_columns(tiny_mo
 
 
 def test_countdown_answers_are_compared_by_their_canonical_form():
-    forms = [countdown.countdown_canonical(text, nums=[2, 3, 7], target=13)
-             for text in ("2 * 3 + 7", "7 + 3 * 2", "<think>x</think><answer>7+2*3</answer>", "2+3+7")]  # fmt: skip
+    forms = [
+        countdown.countdown_canonical(text, nums=[2, 3, 7], target=13)
+        for text in ("2 * 3 + 7", "7 + 3 * 2", "<think>x</think><answer>7+2*3</answer>", "2+3+7")
+    ]
     assert forms[0] == forms[1] == forms[2] is not None and forms[3] is None
 
 
@@ -445,10 +469,24 @@ def test_unscored_completions_are_neither_correct_nor_wrong(tiny_model, tmp_path
 @pytest.mark.slow
 def test_two_processes_see_the_groups_of_both(tiny_model, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone",
-         str(Path(__file__).with_name("two_processes_monitor.py")), tiny_model, str(tmp_path)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            "2",
+            "--master_port",
+            "0",
+            "--standalone",
+            str(Path(__file__).with_name("two_processes_monitor.py")),
+            tiny_model,
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["processes"] == 2 and result["difference"] == 0.0

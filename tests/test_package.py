@@ -47,7 +47,23 @@ MAY_IMPORT = {
     "study": {"engines", "evaluation", "rollouts", "sweep", "tasks", "training"},
     "sweep": {"evaluation", "study", "tasks"},
     "paper": {"cost", "hub", "plan", "study", "training"},
-    "cli": {"_version", "base_model", "cost", "evaluation", "hub", "integrations", "paper", "plan", "report", "rollouts", "study", "sweep", "tabular", "tasks", "training"},
+    "cli": {
+        "_version",
+        "base_model",
+        "cost",
+        "evaluation",
+        "hub",
+        "integrations",
+        "paper",
+        "plan",
+        "report",
+        "rollouts",
+        "study",
+        "sweep",
+        "tabular",
+        "tasks",
+        "training",
+    },
     "__main__": {"cli"},
     "__init__": {"_version", "advantages"},
 }
@@ -56,11 +72,7 @@ MAY_IMPORT = {
 def imports(path):
     """The rooms that a file imports, wherever in the file the import stands."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if (
-            isinstance(node, ast.ImportFrom)
-            and not node.level
-            and (node.module or "").startswith(SOURCE.name)
-        ):
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith(SOURCE.name):
             parts = node.module.split(".")
             yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
 
@@ -90,6 +102,9 @@ def test_everything_listed_exists_and_is_documented(name):
 
 def test_no_eval_or_exec_in_the_package():
     for path in SOURCE.rglob("*.py"):
-        calls = [n.func.id for n in ast.walk(ast.parse(path.read_text()))
-                 if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]  # fmt: skip
+        calls = [
+            n.func.id
+            for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        ]
         assert not {"eval", "exec", "compile"} & set(calls), path

@@ -15,17 +15,9 @@ import pytest
 from differential_smoothing.evaluation import compare, counts, summarise
 from differential_smoothing.report import Limits, page, write_page
 from differential_smoothing.report.drawing import PALETTE, Drawing, model_roles
-from differential_smoothing.report.plots import (
-    _apart,
-    _ticks,
-    difference_drawing,
-    modes_drawing,
-    pass_at_k_drawing,
-)
+from differential_smoothing.report.plots import _apart, _ticks, difference_drawing, modes_drawing, pass_at_k_drawing
 
-HOSTILE = (
-    "</script><script>alert(1)</script></style><img src=x onerror=alert(1)><!--\u202e\u2067\"'&\x00\u2028"
-)
+HOSTILE = "</script><script>alert(1)</script></style><img src=x onerror=alert(1)><!--\u202e\u2067\"'&\x00\u2028"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +38,21 @@ def rollouts(problems=12, samples=8, models=("base", "grpo"), completion="1+{}")
         for p in range(problems):
             for s in range(samples):
                 right = s < p % (samples + 1) and (m == 0 or s % 2 == 0)
-                rows.append((model, 0, -1, f"p{p:02}", s, "what is it?", completion.format(s), right,
-                             f"1+{s % (3 - min(m, 1))}" if right else None, -1.5, 4))  # fmt: skip
+                rows.append(
+                    (
+                        model,
+                        0,
+                        -1,
+                        f"p{p:02}",
+                        s,
+                        "what is it?",
+                        completion.format(s),
+                        right,
+                        f"1+{s % (3 - min(m, 1))}" if right else None,
+                        -1.5,
+                        4,
+                    )
+                )
     names = [
         "model",
         "seed",
@@ -71,20 +76,16 @@ def diagnosis(frame: pd.DataFrame) -> Diagnosis:
         [s[["n", "c", "distinct"]].add_suffix(f"_{w}") for s, w in zip(sides, ("before", "after"))], axis=1
     )
     problems["given_up"] = (problems["c_before"] > 0) & (problems["c_after"] == 0)
-    found = (
-        frame[frame["canonical"].notna()]
-        .groupby(["prompt_id", "canonical", "model"])
-        .size()
-        .unstack(fill_value=0)
-    )
-    modes = (
-        found.rename(columns={"base": "before", "grpo": "after"}).reset_index().assign(n_before=8, n_after=8)
-    )
+    found = frame[frame["canonical"].notna()].groupby(["prompt_id", "canonical", "model"]).size().unstack(fill_value=0)
+    modes = found.rename(columns={"base": "before", "grpo": "after"}).reset_index().assign(n_before=8, n_after=8)
     findings = pd.DataFrame(
-        [("pass@1", 0.05, 0.01, 0.09, "points", 12, "Change of Pass@1."), ("slope", 0.4, -0.1, 0.9, "", 9, "How fast."),
-         ("odd", np.nan, np.nan, np.nan, "nats", 0, "Nothing to say.")],
+        [
+            ("pass@1", 0.05, 0.01, 0.09, "points", 12, "Change of Pass@1."),
+            ("slope", 0.4, -0.1, 0.9, "", 9, "How fast."),
+            ("odd", np.nan, np.nan, np.nan, "nats", 0, "Nothing to say."),
+        ],
         columns=["finding", "estimate", "low", "high", "unit", "problems", "meaning"],
-    )  # fmt: skip
+    )
     sentences = ("grpo is sharpened against base.", "Lower the learning rate.")
     return Diagnosis("base", "grpo", "sharpened", sentences, findings, modes, problems.reset_index())
 
@@ -112,9 +113,7 @@ class Elements(HTMLParser):
 
 
 def data_of(text: str) -> dict:
-    return json.loads(
-        re.search(r'<script type="application/json" id=data>(.*?)</script>', text, re.DOTALL)[1]
-    )
+    return json.loads(re.search(r'<script type="application/json" id=data>(.*?)</script>', text, re.DOTALL)[1])
 
 
 def test_the_policy_names_the_only_script_and_the_only_style():
@@ -148,17 +147,10 @@ def test_hostile_text_is_text_everywhere():
     named = frame.replace({"model": names})
     found = diagnosis(frame)
     found = dataclasses.replace(
-        found,
-        after=names["grpo"],
-        sentences=(HOSTILE, HOSTILE),
-        findings=found.findings.assign(meaning=HOSTILE),
+        found, after=names["grpo"], sentences=(HOSTILE, HOSTILE), findings=found.findings.assign(meaning=HOSTILE)
     )
     text = page(
-        named,
-        summarise(named, seed=0),
-        compare(named, names["grpo"], "base", seed=0),
-        diagnosis=found,
-        title=HOSTILE,
+        named, summarise(named, seed=0), compare(named, names["grpo"], "base", seed=0), diagnosis=found, title=HOSTILE
     )
     hostile = Elements(text)
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
@@ -175,13 +167,15 @@ def test_every_number_of_the_frames_is_in_the_page():
     frame.loc[3, "correct"] = None
     found = diagnosis(frame)
     data = data_of(whole(frame, diagnosis=found))
-    frames = {"summary": summarise(frame, seed=0), "differences": compare(frame, "grpo", "base", seed=0),
-              "findings": found.findings, "modes": found.modes}  # fmt: skip
+    frames = {
+        "summary": summarise(frame, seed=0),
+        "differences": compare(frame, "grpo", "base", seed=0),
+        "findings": found.findings,
+        "modes": found.modes,
+    }
     for name, expected in frames.items():
         assert data["tables"][name]["columns"] == list(expected.columns)
-        rows = [
-            [None if pd.isna(value) else value for value in row] for row in expected.itertuples(index=False)
-        ]
+        rows = [[None if pd.isna(value) else value for value in row] for row in expected.itertuples(index=False)]
         assert data["tables"][name]["rows"] == rows
     table = counts(frame).set_index(["model", "prompt_id"])
     for j, model in enumerate(data["models"]):
@@ -254,9 +248,7 @@ def test_one_model_and_no_comparison_is_a_page_too():
 
 
 def test_the_same_arguments_give_the_same_page():
-    assert whole(rollouts(), diagnosis=diagnosis(rollouts())) == whole(
-        rollouts(), diagnosis=diagnosis(rollouts())
-    )
+    assert whole(rollouts(), diagnosis=diagnosis(rollouts())) == whole(rollouts(), diagnosis=diagnosis(rollouts()))
 
 
 def test_what_is_no_result_is_refused():
@@ -275,8 +267,13 @@ def test_what_is_no_result_is_refused():
 
 def test_figures_lie_beside_the_page(tmp_path):
     frame = rollouts()
-    written = write_page(tmp_path / "new" / "r.html", frame, summarise(frame, seed=0), compare(frame, "grpo", "base", seed=0),
-                         diagnosis=diagnosis(frame))  # fmt: skip
+    written = write_page(
+        tmp_path / "new" / "r.html",
+        frame,
+        summarise(frame, seed=0),
+        compare(frame, "grpo", "base", seed=0),
+        diagnosis=diagnosis(frame),
+    )
     names = [f"r-{name}.{kind}" for name in ("modes", "pass-at-k", "differences") for kind in ("svg", "png")]
     assert [path.name for path in written] == ["r.html", *names]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(["r.html", *names])
@@ -335,12 +332,14 @@ def test_every_solution_is_in_the_cell_of_its_doubling():
     modes = pd.DataFrame(pairs, columns=["before", "after"]).assign(n_before=8, n_after=8)
     drawing = modes_drawing(modes, "base", "grpo")
     said = {says for _, says, _ in drawing._hits}
-    assert said == {"base: 0\ngrpo: 1\n1 solutions", "base: 1\ngrpo: 0\n2 solutions", "base: 2–3\ngrpo: 2–3\n2 solutions",
-                    "base: 8\ngrpo: 8\n1 solutions", "base: 4–7\ngrpo: 1\n1 solutions"}  # fmt: skip
-    assert (
-        "Of 6 solutions that base found, grpo never sampled 2; it found 1 that base had not."
-        in drawing.summary
-    )
+    assert said == {
+        "base: 0\ngrpo: 1\n1 solutions",
+        "base: 1\ngrpo: 0\n2 solutions",
+        "base: 2–3\ngrpo: 2–3\n2 solutions",
+        "base: 8\ngrpo: 8\n1 solutions",
+        "base: 4–7\ngrpo: 1\n1 solutions",
+    }
+    assert "Of 6 solutions that base found, grpo never sampled 2; it found 1 that base had not." in drawing.summary
     # Twice as many samples of one side, and twice as many hits: the same shares, so the same cells on the other's scale.
     double = modes.assign(before=2 * modes["before"], n_before=16)
     assert len(modes_drawing(double, "base", "grpo")._hits) == len(said)
@@ -358,9 +357,7 @@ def test_labels_stand_apart_and_as_near_as_they_can():
     assert _apart([99.0, 98.0], 6, 0, 100) == pytest.approx([100, 94])
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (-0.3, 17.2), (0, 0), (-1e-9, 1e-9), (-96, -3), (0.0, 1e6)]
-)
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 17.2), (0, 0), (-1e-9, 1e-9), (-96, -3), (0.0, 1e6)])
 def test_ticks_enclose_the_range_with_few_round_numbers(low, high):
     ticks = _ticks(low, high, 5)
     assert ticks[0] <= low + 1e-8 and ticks[-1] >= high - 1e-8 and 2 <= len(ticks) <= 8

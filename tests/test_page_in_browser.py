@@ -23,9 +23,9 @@ TEXTS = {
     "comment": "<!--<script>",
     "rtl": RTL,
     "long": "W" * MEGABYTE,
-    "formula": "=HYPERLINK(\"http://example.org\")",
+    "formula": '=HYPERLINK("http://example.org")',
     "astral": "a" * 599 + "\U0001f600" * 3 + "b" * 50,
-}  # fmt: skip
+}
 
 
 def _missing(what: str):
@@ -78,8 +78,15 @@ def hostile(tmp_path_factory):
     frame["model"] = frame["model"].replace("grpo", "grpo" + RTL + TEXTS["image"] + "W" * 300)
     path = tmp_path_factory.mktemp("hostile") / "r.html"
     model = frame["model"].iloc[-1]
-    write_page(path, frame, summarise(frame, seed=0), compare(frame, model, "base", seed=0), figures=(),
-               limits=Limits(characters=2 * MEGABYTE, total=20 * MEGABYTE), title=TEXTS["script"])  # fmt: skip
+    write_page(
+        path,
+        frame,
+        summarise(frame, seed=0),
+        compare(frame, model, "base", seed=0),
+        figures=(),
+        limits=Limits(characters=2 * MEGABYTE, total=20 * MEGABYTE),
+        title=TEXTS["script"],
+    )
     return path
 
 
@@ -129,9 +136,7 @@ def test_a_request_or_an_error_would_be_seen(browser, plain, tmp_path):
 def test_the_policy_stops_requests_scripts_and_markup(browser, plain):
     visit = Visit(browser, plain)
     page = visit.page
-    page.evaluate(
-        """() => { const i = new Image(); i.src = "https://example.org/x.png"; document.body.append(i); }"""
-    )
+    page.evaluate("""() => { const i = new Image(); i.src = "https://example.org/x.png"; document.body.append(i); }""")
     assert page.evaluate("fetch('https://example.org/').then(() => 'went', () => 'stopped')") == "stopped"
     tried = "try { document.body.innerHTML = '<b>x</b>'; 'set' } catch { 'stopped' }"
     assert page.evaluate(tried) == "stopped"
@@ -153,9 +158,7 @@ def test_it_opens_in_silence_and_fits(browser, plain, width, scheme):
         light = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert light == (scheme == "light")
         page.click("#theme")
-        assert light != (
-            page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        )
+        assert light != (page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)")
         shown = page.locator("figure svg:visible")
         assert shown.count() == 3
         # Type in the figures stays readable: at least 10 pixels on the screen.
@@ -216,9 +219,7 @@ def test_everything_that_can_be_used_is_reached_by_tab_and_named(browser, plain)
         for _ in range(90):
             page.keyboard.press("Tab")
             reached.add(
-                page.evaluate(
-                    "document.activeElement.id || document.activeElement.textContent.trim().slice(0, 30)"
-                )
+                page.evaluate("document.activeElement.id || document.activeElement.textContent.trim().slice(0, 30)")
             )
         assert {"theme", "find", "which", "next", "last", "problem-after"} <= reached
         unnamed = page.evaluate("""() => [...document.querySelectorAll("button, input, select, a, [tabindex='0']")].filter(
@@ -263,9 +264,7 @@ def test_hostile_text_neither_runs_nor_breaks_the_layout(browser, hostile, width
             assert page.locator("main").is_visible()
         assert page.evaluate("window.ran") is None
         assert page.locator("img, pre script, pre style, pre img, pre svg").count() == 0
-        directions = page.evaluate(
-            "[...document.querySelectorAll('#columns pre')].every(p => p.dir === 'auto')"
-        )
+        directions = page.evaluate("[...document.querySelectorAll('#columns pre')].every(p => p.dir === 'auto')")
         assert directions
         # What is turned round stays inside its own box: the words beside it keep their direction.
         assert page.evaluate("getComputedStyle(document.querySelector('#count')).direction") == "ltr"
@@ -313,8 +312,12 @@ def downloaded(page, name: str) -> list[list[str]]:
 
 def test_every_table_can_be_saved_as_csv_with_every_digit(browser, plain):
     frame = rollouts(problems=60)
-    expected = {"summary": summarise(frame, seed=0), "differences": compare(frame, "grpo", "base", seed=0),
-                "findings": diagnosis(frame).findings, "modes": diagnosis(frame).modes}  # fmt: skip
+    expected = {
+        "summary": summarise(frame, seed=0),
+        "differences": compare(frame, "grpo", "base", seed=0),
+        "findings": diagnosis(frame).findings,
+        "modes": diagnosis(frame).modes,
+    }
     with Visit(browser, plain) as page:
         for name, table in expected.items():
             header, *rows = downloaded(page, name)
@@ -325,9 +328,7 @@ def test_every_table_can_be_saved_as_csv_with_every_digit(browser, plain):
                     assert float(cell) == value if number else cell == ("" if pd.isna(value) else str(value))
         header, *rows = downloaded(page, "problems")
         assert header == ["prompt_id", "model", "n", "c", "distinct"]
-        assert (
-            rows[:2] == [["p00", "base", "8", "0", "0"], ["p00", "grpo", "8", "0", "0"]] and len(rows) == 120
-        )
+        assert rows[:2] == [["p00", "base", "8", "0", "0"], ["p00", "grpo", "8", "0", "0"]] and len(rows) == 120
         assert len(downloaded(page, "completions")) > 60
         with page.expect_download() as waiting:
             page.click("[data-svg=modes]")

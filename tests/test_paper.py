@@ -47,7 +47,9 @@ def test_the_countdown_table_has_the_published_batch():
     run, config = parse_config(run_arguments(cell, Path("x")), elsewhere=True)
     assert (run.model, config.learning_rate, config.beta) == ("Qwen/Qwen2.5-3B", 1e-6, 0.001)
     assert config.generation_batch_size == 128 * 5 and config.num_generations == 5
-    assert config.steps_per_generation == 2 * config.gradient_accumulation_steps  # two updates: 402 steps are 804 of ours
+    assert (
+        config.steps_per_generation == 2 * config.gradient_accumulation_steps
+    )  # two updates: 402 steps are 804 of ours
     assert config.max_steps == 2 * 402 and study.evaluation.problems == 1024
     assert study.evaluation.make_task().problems(1, split="test", seed=0)
 
@@ -56,13 +58,17 @@ def test_the_mathematics_table_has_the_published_settings():
     studies = read_paper("math").studies
     rates = {study.base: study.common["learning_rate"] for study in studies.values()}
     assert rates == {
-        "Qwen/Qwen2.5-Math-1.5B": 1e-6, "Qwen/Qwen3-1.7B": 5e-7, "Qwen/Qwen2.5-Math-7B": 1e-6,
+        "Qwen/Qwen2.5-Math-1.5B": 1e-6,
+        "Qwen/Qwen3-1.7B": 5e-7,
+        "Qwen/Qwen2.5-Math-7B": 1e-6,
         "mistralai/Ministral-8B-Instruct-2410": 3e-7,
-    }  # fmt: skip
+    }
     for name, study in studies.items():
         run, config = parse_config(run_arguments(study.cells()[0], Path("x")), elsewhere=True)
         assert (config.temperature, config.epsilon, config.epsilon_high, config.beta) == (0.7, 0.2, 0.25, 0.0)
-        assert config.generation_batch_size == 64 * 8 and config.max_completion_length == (4096 if "qwen3" in name else 2048)
+        assert config.generation_batch_size == 64 * 8 and config.max_completion_length == (
+            4096 if "qwen3" in name else 2048
+        )
         assert run.task_options["test"] == ["math500", "olympiadbench", "amc23", "aime24", "aime25"]
         assert study.evaluation.task_options == run.task_options and study.evaluation.temperature == 0.7
         assert study.evaluation.chat_template_kwargs == config.chat_template_kwargs
@@ -72,10 +78,15 @@ def test_the_mathematics_table_has_the_published_settings():
 def test_a_model_and_changes_reach_every_cell(tmp_path):
     assert list(read_paper("math", model="Qwen/Qwen3-1.7B").studies) == ["qwen3-1.7b"]
     changes = [
-        "max_steps=7", "evaluation.samples=3", "models.ds_grpo.gamma_p=0.5", "task_options.folder=data", "seeds=[4]",
-        "control=[0.1]", "learning_rate=2e-6",
-    ]  # fmt: skip
-    (name, study), = read_paper("math", model=str(tmp_path / "my model"), changes=changes).studies.items()  # fmt: skip
+        "max_steps=7",
+        "evaluation.samples=3",
+        "models.ds_grpo.gamma_p=0.5",
+        "task_options.folder=data",
+        "seeds=[4]",
+        "control=[0.1]",
+        "learning_rate=2e-6",
+    ]
+    ((name, study),) = read_paper("math", model=str(tmp_path / "my model"), changes=changes).studies.items()
     assert name == "my-model" and study.base == str(tmp_path / "my model") and study.seeds == (4,)
     assert study.common["max_steps"] == 7 and study.evaluation.samples == 3
     assert study.models["ds_grpo"] == {"gamma_p": 0.5, "gamma_n": 0.01, "level": "token"}
@@ -161,15 +172,25 @@ def rollouts(seed=0, seeds=(0, 1), sizes=(("aime24", 5), ("math500", 40))):
                 chance = (0.1 if name == "aime24" else 0.6) + lift
                 right = rng.random(4) < chance
                 rows += [
-                    {"model": model, "seed": of, "step": -1, "prompt_id": f"{name}:{problem}", "sample": i, "correct": bool(c),
-                     "canonical": "1" if c else None, "task": "math"}
+                    {
+                        "model": model,
+                        "seed": of,
+                        "step": -1,
+                        "prompt_id": f"{name}:{problem}",
+                        "sample": i,
+                        "correct": bool(c),
+                        "canonical": "1" if c else None,
+                        "task": "math",
+                    }
                     for i, c in enumerate(right)
-                ]  # fmt: skip
+                ]
     return pd.DataFrame(rows)
 
 
 def test_sets_are_read_off_the_problems_names():
-    frame = pd.DataFrame({"prompt_id": ["aime24:0a", "my file:1", "1,2=3", "a:b"], "task": ["math", "math", "countdown", "gym"]})
+    frame = pd.DataFrame(
+        {"prompt_id": ["aime24:0a", "my file:1", "1,2=3", "a:b"], "task": ["math", "math", "countdown", "gym"]}
+    )
     assert list(set_of(frame)) == ["aime24", "my file", "countdown", "gym"]
     from differential_smoothing.tasks import make_task
     from differential_smoothing.tasks.math.sources import MathProblem
@@ -187,7 +208,9 @@ def test_each_set_has_the_numbers_of_its_own_report():
     alone = alone.iloc[[2, 3, 0, 1]].reset_index(drop=True)  # ours stand as they come in the rollouts: grpo, ds
     pd.testing.assert_frame_equal(levels[levels["set"] == "aime24"].drop(columns="set").reset_index(drop=True), alone)
     paired = compare(part, "ds", "grpo", seed=3, ks=[1, 4], metrics=["pass@k"])
-    pd.testing.assert_frame_equal(differences[differences["set"] == "aime24"].drop(columns="set").reset_index(drop=True), paired)
+    pd.testing.assert_frame_equal(
+        differences[differences["set"] == "aime24"].drop(columns="set").reset_index(drop=True), paired
+    )
 
 
 def test_the_average_counts_every_set_the_same():
@@ -236,9 +259,15 @@ def reproduce(*arguments, **options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "differential_smoothing", "reproduce", "paper", *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, stdin=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
-    )  # fmt: skip
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
 
 
 @pytest.mark.slow
@@ -269,7 +298,13 @@ def test_a_tiny_table_is_killed_goes_on_and_is_printed(tmp_path):
     assert process.returncode == 0, output
     text = (folder / "report-base.md").read_text()
     assert text.strip() in output
-    for expected in ("**Pass@1, %**", "**Pass@8, %**", "| grpo_lr_x0.5 - grpo |", "| ds_grpo - grpo |", "arXiv 2511.19942"):
+    for expected in (
+        "**Pass@1, %**",
+        "**Pass@8, %**",
+        "| grpo_lr_x0.5 - grpo |",
+        "| ds_grpo - grpo |",
+        "arXiv 2511.19942",
+    ):
         assert expected in text
     levels = pd.read_csv(folder / "base" / "sets.csv").set_index(["model", "k"])
     for name in ("base", "grpo", "ds_grpo", "ds_grpo_positive", "grpo_lr_x0.5"):
@@ -289,10 +324,20 @@ def test_a_tiny_table_is_killed_goes_on_and_is_printed(tmp_path):
 
 #: A row of each data set in the shape that the Hub has it, of a question and its answer.
 ROWS = {
-    "math-train": lambda q, a: {"problem": q, "solution": f"We add: $\\boxed{{{a}}}$.", "level": "Level 1", "type": "Algebra"},
+    "math-train": lambda q, a: {
+        "problem": q,
+        "solution": f"We add: $\\boxed{{{a}}}$.",
+        "level": "Level 1",
+        "type": "Algebra",
+    },
     "dapo_17k": lambda q, a: {
-        "prompt": [{"role": "user", "content": f"Solve the following math problem step by step. The last line ...\n\n{q}\n\n"
-                    'Remember to put your answer on its own line after "Answer:".'}],
+        "prompt": [
+            {
+                "role": "user",
+                "content": f"Solve the following math problem step by step. The last line ...\n\n{q}\n\n"
+                'Remember to put your answer on its own line after "Answer:".',
+            }
+        ],
         "reward_model": {"ground_truth": a, "style": "rule"},
     },
     "math500": lambda q, a: {"problem": q, "answer": a, "unique_id": q},
@@ -300,7 +345,7 @@ ROWS = {
     "amc23": lambda q, a: {"question": q, "answer": float(a)},
     "aime24": lambda q, a: {"problem": q, "solution": f"\\boxed{{{a}}}"},
     "aime25": lambda q, a: {"problem": q, "answer": a},
-}  # fmt: skip
+}
 
 
 def guesser(folder):
@@ -312,10 +357,15 @@ def guesser(folder):
     texts = []
     for n in range(1, 9):
         prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": f"What is {n} + 1?"}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+            [{"role": "user", "content": f"What is {n} + 1?"}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
         )
         texts += [f"{prompt}\\boxed{{{digit}}}<|im_end|>" for digit in range(2, 10)]
-    ids = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)["input_ids"]
+    ids = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)[
+        "input_ids"
+    ]
     mask = ids != tokenizer.pad_token_id
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     for _ in range(60):
@@ -333,12 +383,28 @@ def test_the_mathematics_table_runs_from_the_files_to_its_sets(tmp_path):
     """All of the paper's data sets, as small files in the Hub's columns; a chat model of a family that thinks; one row a model, one column a set."""
     data, folder, sizes = tmp_path / "data", tmp_path / "run", {}
     data.mkdir()
-    for at, (name, row) in enumerate(ROWS.items()):  # no question of a test set is trained on: each set adds another number
+    for at, (name, row) in enumerate(
+        ROWS.items()
+    ):  # no question of a test set is trained on: each set adds another number
         rows = [row(f"What is {n} + {at}?", str(n + at)) for n in range(1 if at else 2, 3 + at % 2)]
         (data / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
         sizes[name] = len(rows)
-    arguments = ["--table", "math", "--model", guesser(tmp_path / "guesser"), "--scale", "tiny", "--yes", "--output", folder]
-    for change in (f"task_options.folder={data}", "chat_template_kwargs={enable_thinking: false}", "evaluation.samples=16"):
+    arguments = [
+        "--table",
+        "math",
+        "--model",
+        guesser(tmp_path / "guesser"),
+        "--scale",
+        "tiny",
+        "--yes",
+        "--output",
+        folder,
+    ]
+    for change in (
+        f"task_options.folder={data}",
+        "chat_template_kwargs={enable_thinking: false}",
+        "evaluation.samples=16",
+    ):
         arguments += ["--set", change]
     process = reproduce(*arguments, "--set", "control=[0.5]")
     output, _ = process.communicate(timeout=600)
@@ -349,7 +415,9 @@ def test_the_mathematics_table_runs_from_the_files_to_its_sets(tmp_path):
     for name in ("base", "grpo", "grpo_lr_x0.5", "ds_grpo", "ds_grpo_last", "ds_grpo_positive"):
         frame = read_rollouts(folder / "guesser" / "rollouts" / f"{name}-seed0.parquet")
         right = frame.groupby(set_of(frame))["correct"]
-        assert right.size().to_dict() == {of: 16 * size for of, size in sizes.items() if of not in ("math-train", "dapo_17k")}
+        assert right.size().to_dict() == {
+            of: 16 * size for of, size in sizes.items() if of not in ("math-train", "dapo_17k")
+        }
         for of, share in right.mean().items():
             assert share == pytest.approx(levels[name, of, 1])
         assert 0 < frame["correct"].mean() < 0.5

@@ -20,13 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from differential_smoothing.evaluation.generate import Job, sample_rollouts
 from differential_smoothing.evaluation.parts import parts_of, read_shard, sample_to_file
-from differential_smoothing.rollouts import (
-    join_rollouts,
-    load_rollouts,
-    read_note,
-    read_rollouts,
-    write_rollouts,
-)
+from differential_smoothing.rollouts import join_rollouts, load_rollouts, read_note, read_rollouts, write_rollouts
 from differential_smoothing.sampling import sample
 from differential_smoothing.tasks import countdown, make_task
 from differential_smoothing.tasks.math.sources import MathProblem
@@ -46,25 +40,43 @@ def job(model, **changes):
 @pytest.fixture(scope="module")
 def whole(tiny_model, tmp_path_factory):
     """The table of one pass, as it was drawn before there were parts: the loop of then, written out."""
-    network, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model).eval(), AutoTokenizer.from_pretrained(tiny_model)
+    network, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tiny_model).eval(),
+        AutoTokenizer.from_pretrained(tiny_model),
+    )
     task, asked, rows = countdown.Countdown(), problems(), []
     texts = [task.prompt(problem) for problem in asked]
     ids, generator = tokenizer(texts)["input_ids"], torch.Generator()
     for start in range(0, len(asked), PER_PART):
         generator.manual_seed(1 * 1_000_003 + start)
         groups = sample(
-            network, ids[start : start + PER_PART], num_samples=SAMPLES, max_new_tokens=6, eos_token_ids=[tokenizer.eos_token_id],
-            pad_token_id=tokenizer.pad_token_id, generator=generator,
-        )  # fmt: skip
+            network,
+            ids[start : start + PER_PART],
+            num_samples=SAMPLES,
+            max_new_tokens=6,
+            eos_token_ids=[tokenizer.eos_token_id],
+            pad_token_id=tokenizer.pad_token_id,
+            generator=generator,
+        )
         for problem, text, group in zip(asked[start:], texts[start:], groups):
             for number, drawn in enumerate(group):
                 completion = tokenizer.decode(drawn.completion_ids, skip_special_tokens=True)
                 verdict = task.verify(completion, problem)
-                rows.append({
-                    "prompt_id": problem.id, "sample": number, "task": "countdown", "model": "tiny", "prompt": text,
-                    "completion": completion, "correct": verdict.correct, "canonical": verdict.canonical,
-                    "reward": float(verdict.correct), "logp": sum(drawn.logps), "num_tokens": len(drawn.completion_ids),
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "prompt_id": problem.id,
+                        "sample": number,
+                        "task": "countdown",
+                        "model": "tiny",
+                        "prompt": text,
+                        "completion": completion,
+                        "correct": verdict.correct,
+                        "canonical": verdict.canonical,
+                        "reward": float(verdict.correct),
+                        "logp": sum(drawn.logps),
+                        "num_tokens": len(drawn.completion_ids),
+                    }
+                )
     path = tmp_path_factory.mktemp("whole") / "x.parquet"
     write_rollouts(pd.DataFrame(rows), path)
     return read_rollouts(path)
@@ -87,7 +99,12 @@ def test_parts_joined_are_the_table_of_one_pass(tiny_model, whole, tmp_path):
         rows = [[file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] for file in (joined, once)]
         assert rows[0] == rows[1] == [6912]
     note = read_note(tmp_path / "x.parquet")["job"]
-    assert (note["seed"], note["temperature"], note["engine"], note["problems_per_part"]) == (1, 1.0, "shared_prefix", 8)
+    assert (note["seed"], note["temperature"], note["engine"], note["problems_per_part"]) == (
+        1,
+        1.0,
+        "shared_prefix",
+        8,
+    )
     assert note["weights"].startswith("sha256:") and read_note(tmp_path / "memory.parquet") is None
     assert len(load_rollouts(tmp_path / "x.parquet")) == len(whole)  # a note does not trouble the readers
 
@@ -97,7 +114,11 @@ def test_shards_share_a_job_and_the_last_one_joins(tiny_model, whole, tmp_path):
     seen = []
     assert not sample_to_file(job(tiny_model), path, shard=(3, 3), on_problems=seen.append)
     assert not sample_to_file(job(tiny_model), path, shard=(1, 3))
-    assert sorted(p.name for p in parts_of(path).glob("*.parquet")) == ["00000.parquet", "00002.parquet", "00003.parquet"]
+    assert sorted(p.name for p in parts_of(path).glob("*.parquet")) == [
+        "00000.parquet",
+        "00002.parquet",
+        "00003.parquet",
+    ]
     assert seen == [8] and not path.exists()
     assert sample_to_file(job(tiny_model), path, shard=(2, 3)) and same(path, whole)
     assert len(list(parts_of(path).glob("*.parquet"))) == 4  # another machine may still read them
@@ -298,8 +319,12 @@ def test_wrong_jobs_are_named(tiny_model):
 def test_kills_at_random_cost_no_more_than_the_part_in_work(tiny_model, whole, tmp_path):
     """SIGKILL, which nothing can catch, at a random moment after each new part, until the job has come through."""
     path, rng, kills = tmp_path / "x.parquet", random.Random(0), 0
-    context = multiprocessing.get_context("forkserver")  # a fork of this process could wait for a thread that it has not
-    context.set_forkserver_preload(["differential_smoothing.evaluation.parts", "transformers.models.llama.modeling_llama"])
+    context = multiprocessing.get_context(
+        "forkserver"
+    )  # a fork of this process could wait for a thread that it has not
+    context.set_forkserver_preload(
+        ["differential_smoothing.evaluation.parts", "transformers.models.llama.modeling_llama"]
+    )
 
     def parts():
         return {file: file.read_bytes() for file in parts_of(path).glob("*.parquet")}
@@ -336,9 +361,23 @@ def test_the_command_goes_on_where_it_was_stopped(tiny_model, whole, tmp_path):
     data, path = tmp_path / "problems.jsonl", tmp_path / "x.parquet"
     data.write_text("".join(json.dumps({"nums": p.nums, "target": p.target}) + "\n" for p in problems()))
     command = [
-        sys.executable, "-m", "differential_smoothing", "sample", "--model", tiny_model, "--name", "tiny", "--data-file", data,
-        "--samples", SAMPLES, "--max-new-tokens", 6, "--output", path,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "differential_smoothing",
+        "sample",
+        "--model",
+        tiny_model,
+        "--name",
+        "tiny",
+        "--data-file",
+        data,
+        "--samples",
+        SAMPLES,
+        "--max-new-tokens",
+        6,
+        "--output",
+        path,
+    ]
     assert not sample_to_file(job(tiny_model, seed=1), path, shard=(2, 2))
     done = subprocess.run(
         list(map(str, command)), env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True

@@ -13,9 +13,23 @@ from differential_smoothing.training import parse_config, train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CPU = [
-    "--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--gradient_checkpointing", "false", "--disable_tqdm", "true",
-    "--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8",
-]  # fmt: skip
+    "--use_cpu",
+    "true",
+    "--bf16",
+    "false",
+    "--report_to",
+    "none",
+    "--gradient_checkpointing",
+    "false",
+    "--disable_tqdm",
+    "true",
+    "--per_device_train_batch_size",
+    "8",
+    "--num_generations",
+    "4",
+    "--max_completion_length",
+    "8",
+]
 
 
 @pytest.fixture
@@ -85,9 +99,15 @@ def test_the_settings_are_the_papers(name):
 
 def test_a_plan_on_known_files_has_its_numbers(plan, qwen, ten):
     good = plan(
-        model=qwen, task="math", task_options=math(ten, style="qwen_math"), chat="true", rollout="host", gamma_p=0.2, problems=100,
+        model=qwen,
+        task="math",
+        task_options=math(ten, style="qwen_math"),
+        chat="true",
+        rollout="host",
+        gamma_p=0.2,
+        problems=100,
         num_train_epochs=3,
-    )  # fmt: skip
+    )
     assert good.mistakes == []
     rows = dict(good.rows)
     used = int(rows["Problems"].split()[0])
@@ -102,19 +122,39 @@ def test_the_evaluation_is_asked_as_the_training_was(plan, qwen, ten):
     kwargs = '{"enable_thinking": false}'
     said = dict(
         plan(
-            model=qwen, task="math", task_options=math(ten), chat="true", rollout="host", chat_template_kwargs=kwargs, top_p=0.9,
+            model=qwen,
+            task="math",
+            task_options=math(ten),
+            chat="true",
+            rollout="host",
+            chat_template_kwargs=kwargs,
+            top_p=0.9,
             use_vllm="true",
         ).rows
-    )["Evaluated"]  # fmt: skip
+    )["Evaluated"]
     assert f"--chat-template-kwargs '{kwargs}' --top-p 0.9 --engine vllm" in said
 
 
 def test_a_sample_has_all_test_problems_and_the_template_s_options(qwen, tmp_path, monkeypatch):
     """Of data sets, that is: 500 of them would be a subset that nobody asked for."""
     asked, test = [], tmp_path / "test.jsonl"
-    test.write_text("".join(json.dumps({"question": f"How much is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(510)))
-    monkeypatch.setattr("differential_smoothing.evaluation.parts.sample_to_file", lambda job, *_, **__: asked.append(job))
-    flags = ["--task", "math", "--task-options", json.dumps({"test": str(test)}), "--chat", "--chat-template-kwargs", '{"a": 1}', "--max-new-tokens", "24"]
+    test.write_text(
+        "".join(json.dumps({"question": f"How much is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(510))
+    )
+    monkeypatch.setattr(
+        "differential_smoothing.evaluation.parts.sample_to_file", lambda job, *_, **__: asked.append(job)
+    )
+    flags = [
+        "--task",
+        "math",
+        "--task-options",
+        json.dumps({"test": str(test)}),
+        "--chat",
+        "--chat-template-kwargs",
+        '{"a": 1}',
+        "--max-new-tokens",
+        "24",
+    ]
     command = ["dsmooth", "sample", "--model", qwen, *flags, "--output", str(tmp_path / "x.parquet")]
     for more in ([], ["--problems", "3"]):
         monkeypatch.setattr(sys, "argv", command + more)
@@ -135,7 +175,9 @@ def test_a_sample_has_all_test_problems_and_the_template_s_options(qwen, tmp_pat
 )
 def test_steps_are_those_that_the_trainer_makes(options, plan, tiny_model, tmp_path):
     said = dict(plan(model=tiny_model, **options).rows)["Training"]
-    run, config = parse_config([*CPU, *(f"--{k}={v}" for k, v in options.items()), "--model", tiny_model, "--output_dir", str(tmp_path)])
+    run, config = parse_config(
+        [*CPU, *(f"--{k}={v}" for k, v in options.items()), "--model", tiny_model, "--output_dir", str(tmp_path)]
+    )
     made = []
     train(run, config, on_step=lambda step, steps: made.append((step, steps)))
     assert made[-1][0] == made[-1][1] and said.startswith(f"{made[-1][1]} steps"), (said, made[-1])
@@ -158,23 +200,30 @@ def test_the_templates_of_the_families_are_right(kind, plan, ten, tmp_path):
         ("", "has no chat template: it is a base model's"),
         (CHATML.partition("{% if add")[0], "has no generation prompt: add_generation_prompt changes nothing"),
         ("{{ raise_exception('only pictures') }}", "fails on a plain question: TemplateError: only pictures"),
-        ("{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML, "system, user: TemplateError: no system"),
+        (
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML,
+            "system, user: TemplateError: no system",
+        ),
         ("{% for", "fails on a plain question: TemplateSyntaxError"),
     ],
-)  # fmt: skip
+)
 def test_a_template_that_will_not_do(template, message, plan, ten, tmp_path):
     model = make_family("qwen2", tmp_path / "model", template=template)
     options = math(ten, style="qwen_math")
     found = plan(model=model, task="math", task_options=options, chat="true", rollout="host").mistakes
     assert len(found) == 1 and message in found[0]
-    assert plan(model=model, task="math", task_options=options, rollout="host").mistakes == []  # without chat it is not used
+    assert (
+        plan(model=model, task="math", task_options=options, rollout="host").mistakes == []
+    )  # without chat it is not used
 
 
 def test_an_end_that_is_not_where_the_template_ends_is_noted(plan, ten, tmp_path):
     model = make_family("qwen2", tmp_path / "model", eos="<|endoftext|>")
     found = plan(model=model, task="math", task_options=math(ten), chat="true", rollout="host")
     assert found.mistakes == []
-    assert any("ends an answer with '<|im_end|>'" in note and "stops at '<|endoftext|>'" in note for note in found.notes)
+    assert any(
+        "ends an answer with '<|im_end|>'" in note and "stops at '<|endoftext|>'" in note for note in found.notes
+    )
 
 
 def test_no_end_of_sequence(plan, tiny_model, tmp_path):
@@ -200,12 +249,25 @@ def test_a_folder_that_cannot_be_trained(plan, tiny_model, tmp_path):
 def test_prompts_and_completions_longer_than_the_context(plan, qwen, ten, tiny_model):
     found = plan(
         "--max_completion_length", "450", model=qwen, task="math", task_options=math(ten), chat="true", rollout="host"
-    ).mistakes  # fmt: skip
-    assert len(found) == 1 and "and the model has positions for 512" in found[0] and "Lower max_completion_length to" in found[0]
+    ).mistakes
+    assert (
+        len(found) == 1
+        and "and the model has positions for 512" in found[0]
+        and "Lower max_completion_length to" in found[0]
+    )
     lower = found[0].rpartition("max_completion_length to ")[2].split()[0].rstrip(".")
-    assert plan(
-        "--max_completion_length", lower, model=qwen, task="math", task_options=math(ten), chat="true", rollout="host"
-    ).mistakes == []  # fmt: skip
+    assert (
+        plan(
+            "--max_completion_length",
+            lower,
+            model=qwen,
+            task="math",
+            task_options=math(ten),
+            chat="true",
+            rollout="host",
+        ).mistakes
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,7 +288,9 @@ def test_wrong_options_say_what_to_do(options, message, plan, tiny_model):
 
 
 def test_a_batch_without_whole_groups_says_what_it_is_made_of(plan, tiny_model):
-    with pytest.raises(ValueError, match=r"divisible by num_generations \(3\).*gradient_accumulation_steps x processes"):
+    with pytest.raises(
+        ValueError, match=r"divisible by num_generations \(3\).*gradient_accumulation_steps x processes"
+    ):
         plan("--num_generations", "3", model=tiny_model)
     assert plan("--num_generations", "3", model=tiny_model, processes=3).mistakes == []
 
@@ -275,7 +339,9 @@ def test_no_network_is_no_mistake_and_a_known_model_has_its_size(plan):
 
 
 def test_what_cost_is_asked_for_is_what_is_configured():
-    run, config = parse_config(["--config", str(CONFIGS / "math_qwen2.5_math_7b.yaml"), "--beta", "0.01"], elsewhere=True)
+    run, config = parse_config(
+        ["--config", str(CONFIGS / "math_qwen2.5_math_7b.yaml"), "--beta", "0.01"], elsewhere=True
+    )
     placed = placement_of(run, config)
     assert (placed.gpus, placed.sharding, placed.weight_bytes, placed.rollouts) == (8, "fsdp", 4, "vllm")
     assert placed.checkpointing and placed.reference and placed.extra_forward == 1

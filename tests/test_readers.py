@@ -31,9 +31,7 @@ def trl_folder(tiny_model, tmp_path_factory):
             left = {row["prompt"]: list(row["completions"]) for row in given_rows}
             ids = [tokenizer(left[p].pop(0))["input_ids"] + [tokenizer.eos_token_id] for p in prompts]
             prompt_ids = [tokenizer(p)["input_ids"] for p in prompts]
-            return {
-                "prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[-1.0] * len(i) for i in ids]
-            }  # fmt: skip
+            return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[-1.0] * len(i) for i in ids]}
 
         def right(completions, target, **_):
             return [float(c == t) for c, t in zip(completions, target)]
@@ -45,16 +43,26 @@ def trl_folder(tiny_model, tmp_path_factory):
         trainer = GRPOTrainer(
             model=tiny_model,
             args=GRPOConfig(
-                output_dir=str(folder / task), per_device_train_batch_size=4 * len(given_rows), num_generations=4,
-                max_completion_length=16, max_steps=2, logging_steps=1, log_completions=True, use_cpu=True, bf16=False,
-                report_to=[], save_strategy="no", disable_tqdm=True, num_completions_to_print=0,
+                output_dir=str(folder / task),
+                per_device_train_batch_size=4 * len(given_rows),
+                num_generations=4,
+                max_completion_length=16,
+                max_steps=2,
+                logging_steps=1,
+                log_completions=True,
+                use_cpu=True,
+                bf16=False,
+                report_to=[],
+                save_strategy="no",
+                disable_tqdm=True,
+                num_completions_to_print=0,
                 gradient_checkpointing=False,
             ),
             reward_funcs=[right, length] if task == "sums" else [right],
             train_dataset=Dataset.from_list([{k: r[k] for k in ("prompt", "target")} for r in given_rows]),
             processing_class=tokenizer,
             rollout_func=replay,
-        )  # fmt: skip
+        )
         trainer.train()
     return folder
 
@@ -66,9 +74,10 @@ def files_of(task: str, trl_folder: Path, tmp_path: Path) -> dict[str, tuple[Pat
     if task == "countdown":
         problems = [countdown.read_prompt(p)[0] for p in ours["prompt"]]
         ours = ours.assign(
-            prompt_id=[p.id for p in problems], task="countdown",
+            prompt_id=[p.id for p in problems],
+            task="countdown",
             canonical=[countdown.verify(c, *p).canonical for c, p in zip(ours["completion"], problems)],
-        )  # fmt: skip
+        )
     else:
         ours["canonical"] = ours["completion"].where(ours["correct"])
     write_rollouts(ours, tmp_path / "ours.parquet")
@@ -83,7 +92,7 @@ def files_of(task: str, trl_folder: Path, tmp_path: Path) -> dict[str, tuple[Pat
         "lm_eval": (DATA / f"lm_eval_{'countdown' if several else 'sums_each'}.jsonl", several),
         "inspect_ai": (DATA / f"inspect_{task}.parquet", score),
         "inspect_ai, csv": (DATA / f"inspect_{task}.csv", score),
-    }  # fmt: skip
+    }
 
 
 class TestTheSameCompletionsGiveTheSameNumbers:
@@ -125,19 +134,14 @@ class TestTheSameCompletionsGiveTheSameNumbers:
 class TestTRL:
     def test_the_table_of_a_real_run(self, trl_folder):
         path = trl_folder / "sums" / "completions"
-        assert [f.name for f in sorted(path.iterdir())] == [
-            "completions_00001.parquet",
-            "completions_00002.parquet",
-        ]
+        assert [f.name for f in sorted(path.iterdir())] == ["completions_00001.parquet", "completions_00002.parquet"]
         frame = load_rollouts(path, correct="right")
         assert len(frame) == 40 and frame["step"].value_counts().to_dict() == {1: 20, 2: 20}
         assert sorted(frame["sample"].unique()) == [0, 1, 2, 3] and frame["advantage"].notna().all()
         logged = pd.read_parquet(path)
         assert frame["advantage"].tolist() == logged["advantage"].tolist()
         assert frame["correct"].tolist() == (logged["right"] > 0.5).tolist()
-        assert (
-            frame.groupby("prompt")["prompt_id"].nunique().eq(1).all() and frame["prompt_id"].nunique() == 5
-        )
+        assert frame.groupby("prompt")["prompt_id"].nunique().eq(1).all() and frame["prompt_id"].nunique() == 5
         with pytest.raises(ValueError, match="mix 2 steps"):
             counts(frame)
         assert counts(load_rollouts(path, correct="right", step=1))["n"].eq(4).all()
@@ -148,9 +152,7 @@ class TestTRL:
         assert frame["correct"].isna().any() and frame["reward"].isna().equals(frame["correct"].isna())
 
     def test_several_rewards_are_not_guessed(self, trl_folder):
-        with pytest.raises(
-            ValueError, match="has 3 columns .* right, length, letters; expected one. Name it with"
-        ):
+        with pytest.raises(ValueError, match="has 3 columns .* right, length, letters; expected one. Name it with"):
             load_rollouts(trl_folder / "sums" / "completions")
         with pytest.raises(ValueError, match="expected one of them, got 'wrong'"):
             load_rollouts(trl_folder / "sums" / "completions", correct="wrong")
@@ -171,14 +173,10 @@ class TestTRL:
             "advantage": [1.0, -1.0],
         }
         pd.DataFrame(table).to_parquet(tmp_path / "c.parquet")
-        with pytest.warns(
-            UserWarning, match="2 rows are Countdown answers to which the file gives another verdict"
-        ):
+        with pytest.warns(UserWarning, match="2 rows are Countdown answers to which the file gives another verdict"):
             frame = load_rollouts(tmp_path / "c.parquet")
         assert frame["correct"].tolist() == [True, False] and frame["canonical"].tolist()[0] == "2+3+7"
-        assert (
-            frame["prompt_id"].unique().tolist() == [problem.id] and frame["completion"].tolist() == answers
-        )
+        assert frame["prompt_id"].unique().tolist() == [problem.id] and frame["completion"].tolist() == answers
         tools = [
             {"role": "assistant", "content": None},
             {"role": "tool", "content": "5"},
@@ -232,17 +230,11 @@ class TestInspect:
         assert load_rollouts(path, correct="score_letter", threshold=0.4)["correct"].sum() == 10
         unscored = load_rollouts(path, correct="score_sometimes")
         assert unscored["correct"].isna().tolist() == (unscored["sample"] == 1).tolist()
-        assert set(unscored["model"]) == {"mockllm/model"} and set(unscored["prompt_id"]) == {
-            f"p{i}" for i in range(5)
-        }
+        assert set(unscored["model"]) == {"mockllm/model"} and set(unscored["prompt_id"]) == {f"p{i}" for i in range(5)}
 
     def test_the_default_columns_have_no_completions_so_the_score_stands(self):
         frame = load_rollouts(DATA / "inspect_countdown_default.parquet")
-        assert (
-            (frame["completion"] == "").all()
-            and not frame["correct"].any()
-            and frame["correct"].notna().all()
-        )
+        assert (frame["completion"] == "").all() and not frame["correct"].any() and frame["correct"].notna().all()
 
 
 class TestVerl:
@@ -264,9 +256,20 @@ class TestVerl:
 class TestPlain:
     def test_columns_of_ours_are_kept(self, tmp_path):
         row = least(
-            sample=3, task="toy", model="m", seed=2, step=5, prompt="p", solution="s", canonical="c", reward=0.25,
-            advantage=-1.5, logp=-2.5, num_tokens=7, anything=[1],
-        )  # fmt: skip
+            sample=3,
+            task="toy",
+            model="m",
+            seed=2,
+            step=5,
+            prompt="p",
+            solution="s",
+            canonical="c",
+            reward=0.25,
+            advantage=-1.5,
+            logp=-2.5,
+            num_tokens=7,
+            anything=[1],
+        )
         frame = load_rollouts(lines(tmp_path / "x.jsonl", [row, row | {"correct": False, "sample": 4}]))
         assert frame.loc[0, list(COLUMNS)].tolist() == [row[name] for name in COLUMNS]
         assert frame["canonical"].isna().tolist() == [False, True]  # nothing is the form of a wrong answer
@@ -282,15 +285,23 @@ class TestPlain:
 
     def test_the_first_row_alone_does_not_say_what_is_correct(self, tmp_path):
         """Three rows say false; with the reward of a format in front of them they were once all right."""
-        rows = [{"prompt_id": "p", "completion": str(i), "reward": 1.0} | ({"correct": False} if i else {}) for i in range(4)]
+        rows = [
+            {"prompt_id": "p", "completion": str(i), "reward": 1.0} | ({"correct": False} if i else {})
+            for i in range(4)
+        ]
         path = lines(tmp_path / "x.jsonl", rows)
         with pytest.raises(ValueError, match="line 1: no correct, expected it in every row"):
             load_rollouts(path)
         known = load_rollouts(lines(tmp_path / "z.jsonl", [rows[0] | {"correct": None}, *rows[1:]]))["correct"]
         assert known.isna().tolist() == [True, False, False, False] and known.sum() == 0
         assert load_rollouts(path, correct="reward")["correct"].all()
-        path = lines(tmp_path / "y.jsonl", [{"prompt_id": str(i), "completion": "", "reward": 1.0} for i in range(300)] + rows[1:])
-        with pytest.raises(ValueError, match="line 301: the row has 'correct', .* the first 256 lines have only 'reward'"):
+        path = lines(
+            tmp_path / "y.jsonl",
+            [{"prompt_id": str(i), "completion": "", "reward": 1.0} for i in range(300)] + rows[1:],
+        )
+        with pytest.raises(
+            ValueError, match="line 301: the row has 'correct', .* the first 256 lines have only 'reward'"
+        ):
             load_rollouts(path)
         assert load_rollouts(path, correct="reward")["correct"].all()
 
@@ -327,7 +338,7 @@ class TestTheVerifierDecides:
             ({"prompt_id": "2,3,7=12", "completion": "7+2", "prompt": "Reach 12."}, None, "unknown"),
             ({"prompt": "2 3 7 = 12", "completion": "7+2"}, None, "unknown"),
         ],
-    )  # fmt: skip
+    )
     def test_where_the_task_is_known(self, row, correct, task, tmp_path):
         for given_verdict in (True, False):
             path = lines(tmp_path / "x.jsonl", [row | {"correct": given_verdict}])
@@ -338,19 +349,19 @@ class TestTheVerifierDecides:
 
     def test_a_table_of_ours_that_says_otherwise(self, tmp_path):
         frame = pd.DataFrame(
-            {"prompt_id": "2,3,7=12", "completion": ["2+3+7", "2+3", "7+3+2"], "correct": [True, True, False],
-             "canonical": ["2+3+7", "cheat", None], "task": "countdown"}
-        )  # fmt: skip
+            {
+                "prompt_id": "2,3,7=12",
+                "completion": ["2+3+7", "2+3", "7+3+2"],
+                "correct": [True, True, False],
+                "canonical": ["2+3+7", "cheat", None],
+                "task": "countdown",
+            }
+        )
         write_rollouts(frame, tmp_path / "x.parquet")
-        with pytest.warns(
-            UserWarning, match="2 rows are Countdown answers to which the file gives another verdict"
-        ):
+        with pytest.warns(UserWarning, match="2 rows are Countdown answers to which the file gives another verdict"):
             back = load_rollouts(tmp_path / "x.parquet", text=False)
         assert back["correct"].tolist() == [True, False, True]
-        assert (
-            back["canonical"].fillna("").tolist() == ["2+3+7", "", "2+3+7"]
-            and (back["completion"] == "").all()
-        )
+        assert back["canonical"].fillna("").tolist() == ["2+3+7", "", "2+3+7"] and (back["completion"] == "").all()
         # a table kept without its texts is taken at its word
         write_rollouts(back, tmp_path / "y.parquet")
         pd.testing.assert_frame_equal(load_rollouts(tmp_path / "y.parquet"), back)

@@ -28,9 +28,7 @@ BROKEN = {
     json.dumps(least(completion=3)).encode(): "completion is 3, expected text",
     json.dumps(least(completion={"a": 1})).encode(): "completion is dict, expected text",
     json.dumps(least(completion=["x"])).encode(): "completion is a list with str 'x', expected messages",
-    json.dumps(
-        least(completion=[{"content": 3}])
-    ).encode(): "completion is a list with dict, expected messages",
+    json.dumps(least(completion=[{"content": 3}])).encode(): "completion is a list with dict, expected messages",
     json.dumps(least(completion="\ud800")).encode(): "half a surrogate pair",
     json.dumps(least(correct="yes")).encode(): "correct is str 'yes', expected a finite number",
     json.dumps(least(correct=[True])).encode(): "correct is list",
@@ -128,9 +126,7 @@ class TestFilesThatAreRefused:
             load_rollouts(tmp_path / "none.jsonl")
         with pytest.raises(ValueError, match="a folder with no .parquet, .jsonl or .csv file"):
             load_rollouts(tmp_path)
-        with pytest.raises(
-            ValueError, match="canonical is 'text', expected 'file', 'solution' or 'completion'"
-        ):
+        with pytest.raises(ValueError, match="canonical is 'text', expected 'file', 'solution' or 'completion'"):
             load_rollouts(tmp_path, canonical="text")
 
     def test_repeated_rows(self, tmp_path):
@@ -154,9 +150,7 @@ class TestFilesThatAreRefused:
 SEEDS = [p.read_bytes() for p in sorted([*DATA.glob("*.jsonl"), *REPORTS.glob("*.json*")])] + [
     "".join(json.dumps(row) + "\n" for row in plain_rows("sums")).encode()
 ]
-edits = st.lists(
-    st.tuples(st.integers(0, 3000), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=4
-)
+edits = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 40), st.binary(max_size=12)), min_size=1, max_size=4)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -168,7 +162,11 @@ class TestWhateverAFileHolds:
     """Only a table or a ValueError may come out."""
 
     def survives(self, path: Path) -> None:
-        for options in ({}, {"skip_bad_rows": True, "correct": "exact_match,first", "canonical": "solution"}, {"correct": "score"}):
+        for options in (
+            {},
+            {"skip_bad_rows": True, "correct": "exact_match,first", "canonical": "solution"},
+            {"correct": "score"},
+        ):
             try:
                 frame = quietly(path, text=False, **options)
             except ValueError as error:
@@ -230,8 +228,7 @@ print(len(frame), rss() - before)
 def test_memory_does_not_grow_with_the_texts_that_are_not_kept(ending, tmp_path):
     count = 50_000
     rows = [
-        {"prompt_id": str(i // 8), "completion": os.urandom(1500).hex(), "reward": float(i % 2)}
-        for i in range(count)
+        {"prompt_id": str(i // 8), "completion": os.urandom(1500).hex(), "reward": float(i % 2)} for i in range(count)
     ]
     path = tmp_path / f"x.{ending}"
     for some, to in ((rows, path), (rows[:10_000], Path(f"{path}.small"))):

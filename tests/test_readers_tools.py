@@ -16,7 +16,13 @@ from differential_smoothing.tasks import math
 # file, options, (rows, correct, unscored, problems), samples per problem, words of the warnings ("" for none at all)
 READ = [
     ("evalscope_review.jsonl", {}, (8, 8, 0, 8), 1, "8 rows are of problems whose id has several prompts"),
-    ("evalscope_review.jsonl", {"correct": "acc"}, (8, 8, 0, 8), 1, "8 rows are of problems whose id has several prompts"),
+    (
+        "evalscope_review.jsonl",
+        {"correct": "acc"},
+        (8, 8, 0, 8),
+        1,
+        "8 rows are of problems whose id has several prompts",
+    ),
     ("inspect_err.parquet", {}, (6, 3, 3, 3), 2, "3 of 6 rows are unscored, because their sample ended in an error"),
     ("inspect_two_tasks.parquet", {}, (12, 6, 0, 6), 2, "12 rows are of problems whose id has several prompts"),
     ("lighteval_details.parquet", {}, (8, 0, 8, 4), 2, "8 of 8 rows are unscored, because their metric is one value"),
@@ -31,18 +37,22 @@ READ = [
     ("opencompass_pred.json", {"correct": "verify"}, (4, 4, 0, 4), 1, ""),
     ("prime_verifiers.jsonl", {}, (8, 8, 0, 2), 4, ""),
     ("qwen_eval.jsonl", {}, (20, 10, 0, 5), 4, ""),
-    ("verl_mixed_acc.jsonl", {}, (32, 8, 16, 8), 4, "16 of 32 rows are unscored, because acc is empty there (score has a value in every row"),
+    (
+        "verl_mixed_acc.jsonl",
+        {},
+        (32, 8, 16, 8),
+        4,
+        "16 of 32 rows are unscored, because acc is empty there (score has a value in every row",
+    ),
     ("verl_mixed_acc.jsonl", {"correct": "score"}, (32, 24, 0, 8), 4, ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "options", "expected", "samples", "words"), READ, ids=lambda v: str(v)[:40])
 def test_files_of_public_reports(name, options, expected, samples, words):
     frame, said = read(name, **options)
     assert totals(frame) == expected
-    assert frame.groupby("prompt_id").size().eq(samples).all() and sorted(set(frame["sample"])) == list(
-        range(samples)
-    )
+    assert frame.groupby("prompt_id").size().eq(samples).all() and sorted(set(frame["sample"])) == list(range(samples))
     assert words in said and bool(said) == bool(words)
     assert counts(frame)["n"].sum() == expected[0] - expected[2]
 
@@ -53,11 +63,7 @@ REFUSED = [
     ("lm_predict_only.jsonl", {}, "bypass of --predict_only is no verdict.*--correct verify"),
     ("lm_predict_only.jsonl", {"correct": "bypass"}, "bypass of --predict_only is no verdict"),
     ("lm_predict_only.jsonl", {"correct": "bypass,none"}, "bypass of --predict_only is no verdict"),
-    (
-        "opencompass_pred.json",
-        {},
-        r"no column that says which completions are correct.*--correct verify .*\(gold\)",
-    ),
+    ("opencompass_pred.json", {}, r"no column that says which completions are correct.*--correct verify .*\(gold\)"),
     ("openai_batch.jsonl", {}, "answers without prompts or verdicts"),
     ("openai_batch.jsonl", {"correct": "verify"}, "answers without prompts or verdicts"),
 ]
@@ -82,9 +88,7 @@ def test_the_advice_on_answers_without_verdicts_works(tmp_path):
         for step in re.findall(r"\w+", field):
             completion = completion[int(step) if step.isdecimal() else step]
         problem = row["custom_id"].partition("-")[0]
-        rows.append(
-            {"prompt_id": problem, "completion": completion, "correct": math.verify(completion, "5").correct}
-        )
+        rows.append({"prompt_id": problem, "completion": completion, "correct": math.verify(completion, "5").correct})
     assert set(rows[0]) == set(re.findall(r'"(\w+)": ', message))
     frame, said = read(lines(tmp_path / "x.jsonl", rows))
     assert totals(frame) == (8, 8, 0, 2) and not said
@@ -119,17 +123,13 @@ class TestLmEvalBefore047:
         rows = [document(d, right=scores[f][d]) for part in ([0, 1], [2]) for f in scores for d in part]
         path = lines(tmp_path / "x.jsonl", rows)
         for number, values in scores.items():
-            assert load_rollouts(path, correct=f"right,{number}")["correct"].tolist() == [
-                v > 0.5 for v in values
-            ]
+            assert load_rollouts(path, correct=f"right,{number}")["correct"].tolist() == [v > 0.5 for v in values]
         with pytest.raises(ValueError, match="right,1, right,2, right,3; expected one"):
             load_rollouts(path)
 
     def test_two_runs_in_one_file_are_no_filters(self, tmp_path):
         rows = [document(d, resps=[[text]], right=1.0) for text in "ab" for d in (0, 1)]
-        with pytest.raises(
-            ValueError, match="line 3: document 0 was there before with other responses.* own file"
-        ):
+        with pytest.raises(ValueError, match="line 3: document 0 was there before with other responses.* own file"):
             load_rollouts(lines(tmp_path / "x.jsonl", rows))
         for name, part in (("a", rows[:2]), ("b", rows[2:])):  # the advice
             assert totals(load_rollouts(lines(tmp_path / f"{name}.jsonl", part), model="m"))[:2] == (2, 2)
@@ -159,16 +159,12 @@ class TestAMetricThatIsNoVerdict:
     def test_harness_scores_are_from_0_to_1(self, value, tmp_path):
         rows = [document(d, filter="none", metrics=["bleu"], bleu=value if d else 0.5) for d in (0, 1)]
         path = lines(tmp_path / "x.jsonl", rows)
-        with pytest.raises(
-            ValueError, match=r"line 2: bleu,none is .* expected a score from 0 to 1.*--threshold"
-        ):
+        with pytest.raises(ValueError, match=r"line 2: bleu,none is .* expected a score from 0 to 1.*--threshold"):
             load_rollouts(path, skip_bad_rows=True)
         assert load_rollouts(path, threshold=20)["correct"].tolist() == [False, value > 20]  # the advice
 
     def test_rewards_may_have_any_size(self, tmp_path):
-        path = lines(
-            tmp_path / "x.jsonl", [{"prompt_id": "a", "completion": "", "reward": r} for r in (-3.0, 15.0)]
-        )
+        path = lines(tmp_path / "x.jsonl", [{"prompt_id": "a", "completion": "", "reward": r} for r in (-3.0, 15.0)])
         assert load_rollouts(path)["correct"].tolist() == [False, True]
 
 
@@ -182,10 +178,7 @@ class TestSeveralTasksInOneFile:
     def test_the_order_of_the_tasks_changes_no_id(self, tmp_path):
         rows = report_lines("lm_cat.jsonl")
         one, other = (quietly(lines(tmp_path / "x.jsonl", r)) for r in (rows, rows[3:] + rows[:3]))
-        assert (
-            one.set_index("prompt_id")["correct"].to_dict()
-            == other.set_index("prompt_id")["correct"].to_dict()
-        )
+        assert one.set_index("prompt_id")["correct"].to_dict() == other.set_index("prompt_id")["correct"].to_dict()
 
     def test_files_of_several_tasks_in_one_folder(self, tmp_path):
         rows = report_lines("lm_cat.jsonl")
@@ -221,8 +214,7 @@ class TestSeveralTasksInOneFile:
 class TestUnscoredRows:
     def test_any_format_says_how_many_and_why(self, tmp_path):
         rows = [
-            {"prompt": "p", "completion": str(i), "correct": None if i % 3 else True, "other": 1.0}
-            for i in range(9)
+            {"prompt": "p", "completion": str(i), "correct": None if i % 3 else True, "other": 1.0} for i in range(9)
         ]
         said = read(lines(tmp_path / "x.jsonl", rows))[1]
         assert (

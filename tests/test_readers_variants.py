@@ -17,15 +17,9 @@ class TestOtherMembersOfTheClass:
         rows = report_lines("evalscope_review.jsonl")
         for row in rows:
             score = row["sample_score"]["score"]
-            score |= {
-                "value": {"length": 7, "judge": 0.0 if row["index"] % 2 else 1.0},
-                "main_score_name": "judge",
-            }
+            score |= {"value": {"length": 7, "judge": 0.0 if row["index"] % 2 else 1.0}, "main_score_name": "judge"}
             group = row["sample_score"]["group_id"]
-            row["messages"] = [
-                {"role": "user", "content": f"q{group}"},
-                {"role": "assistant", "content": "5"},
-            ]
+            row["messages"] = [{"role": "user", "content": f"q{group}"}, {"role": "assistant", "content": "5"}]
             row["sample_score"]["generation_index"] = 3 - row["index"] % 4
             del row["input"]
         rows[2]["sample_score"]["score"]["value"] = {"length": 7}  # left out where the judge failed
@@ -37,28 +31,28 @@ class TestOtherMembersOfTheClass:
 
     def test_lighteval_with_one_response(self, tmp_path):
         frame = pd.read_parquet(REPORTS / "lighteval_details.parquet")
-        frame["model_response"] = [
-            r | {"text": [rf"\boxed{{{i}}}"]} for i, r in enumerate(frame["model_response"])
-        ]
+        frame["model_response"] = [r | {"text": [rf"\boxed{{{i}}}"]} for i, r in enumerate(frame["model_response"])]
         frame["metric"] = [{"em": float(i < 3), "f1": 0.5} for i in range(4)]
         frame.to_parquet(tmp_path / "x.parquet")
         with pytest.raises(ValueError, match="has 2 columns .* em, f1; expected one"):
             load_rollouts(tmp_path / "x.parquet")
-        assert load_rollouts(tmp_path / "x.parquet", correct="em")["correct"].tolist() == [
-            True,
-            True,
-            True,
-            False,
-        ]
+        assert load_rollouts(tmp_path / "x.parquet", correct="em")["correct"].tolist() == [True, True, True, False]
         frame["doc"] = [d | {"choices": ["9", str(i)], "gold_index": [1]} for i, d in enumerate(frame["doc"])]
         frame.to_parquet(tmp_path / "x.parquet")
         assert load_rollouts(tmp_path / "x.parquet", correct="verify")["correct"].all()
 
     def test_nemo_skills_of_newer_releases(self, tmp_path):
         rows = [
-            {"question": f"q{i}", "generation": "x", "expected_answer": "5", "predicted_answer": "5", "num_generated_tokens": 9,
-             "symbolic_correct": i > 0} for i in range(3)
-        ]  # fmt: skip
+            {
+                "question": f"q{i}",
+                "generation": "x",
+                "expected_answer": "5",
+                "predicted_answer": "5",
+                "num_generated_tokens": 9,
+                "symbolic_correct": i > 0,
+            }
+            for i in range(3)
+        ]
         frame, said = read(lines(tmp_path / "x.jsonl", rows))
         assert totals(frame) == (3, 2, 0, 3) and not said and frame["solution"].tolist() == ["5"] * 3
 
@@ -72,10 +66,7 @@ class TestOtherMembersOfTheClass:
             load_rollouts(lines(tmp_path / "x.jsonl", rows))
 
     def test_opencompass_with_several_predictions_and_plain_prompts(self, tmp_path):
-        value = {
-            str(i): {"origin_prompt": f"q{i}", "prediction": [r"\boxed{5}", "7"], "gold": ["5"]}
-            for i in range(3)
-        }
+        value = {str(i): {"origin_prompt": f"q{i}", "prediction": [r"\boxed{5}", "7"], "gold": ["5"]} for i in range(3)}
         for indent in (4, None):  # over several lines, or on one
             (tmp_path / "x.json").write_text(json.dumps(value, indent=indent))
             frame = load_rollouts(tmp_path / "x.json", correct="verify")
@@ -92,15 +83,11 @@ class TestOtherMembersOfTheClass:
 class TestVerify:
     def test_right_answers_that_are_missing_or_unreadable_leave_rows_unscored(self, tmp_path):
         rows = [
-            {"prompt": "p", "completion": r"\boxed{5}", "gold": gold}
-            for gold in ("5", 5, None, "", "6", r"\boxed{5}")
+            {"prompt": "p", "completion": r"\boxed{5}", "gold": gold} for gold in ("5", 5, None, "", "6", r"\boxed{5}")
         ]
         frame, said = read(lines(tmp_path / "x.jsonl", rows), correct="verify")
         assert frame["correct"].tolist() == [True, True, pd.NA, pd.NA, False, True]
-        assert (
-            "because the file has no right answer for them" in said
-            and "cannot be read as mathematics" in said
-        )
+        assert "because the file has no right answer for them" in said and "cannot be read as mathematics" in said
 
     def test_a_column_of_that_name_is_the_column(self, tmp_path):
         rows = [{"prompt": "p", "completion": r"\boxed{5}", "gold": "5", "verify": False}]
@@ -111,16 +98,10 @@ class TestVerify:
 
     def test_one_value_for_several_responses_is_judged_response_by_response(self, tmp_path):
         rows = [
-            document(d, resps=[[r"\boxed{0}", r"\boxed{1}"]], filter="none", metrics=["em"], em=1.0)
-            for d in (0, 1)
+            document(d, resps=[[r"\boxed{0}", r"\boxed{1}"]], filter="none", metrics=["em"], em=1.0) for d in (0, 1)
         ]
         assert quietly(lines(tmp_path / "x.jsonl", rows))["correct"].isna().all()
-        assert load_rollouts(tmp_path / "x.jsonl", correct="verify")["correct"].tolist() == [
-            True,
-            False,
-            False,
-            True,
-        ]
+        assert load_rollouts(tmp_path / "x.jsonl", correct="verify")["correct"].tolist() == [True, False, False, True]
 
 
 def test_a_json_document_is_held_in_memory_and_so_bounded(tmp_path, monkeypatch):

@@ -14,7 +14,10 @@ from differential_smoothing.sweep import read_counts
 from differential_smoothing.training import claim_folder
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*(ROOT / f"{name}.md" for name in ("README", "DECISIONS", "LOG", "CONTRIBUTING")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "DECISIONS", "LOG", "CONTRIBUTING")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 spec = importlib.util.spec_from_file_location("publish", ROOT / "benchmarks" / "publish.py")
 publish = importlib.util.module_from_spec(spec)
@@ -28,7 +31,9 @@ def test_the_results_are_those_of_the_committed_tables():
 
 
 def test_the_readme_s_lines_are_those_of_the_committed_study():
-    section = (ROOT / "README.md").read_text().partition(publish.CONVERGENCE)[2].partition(publish.END_OF_CONVERGENCE)[0]
+    section = (
+        (ROOT / "README.md").read_text().partition(publish.CONVERGENCE)[2].partition(publish.END_OF_CONVERGENCE)[0]
+    )
     assert publish.convergence_markdown("convergence") in section
 
 

@@ -87,7 +87,9 @@ def test_many_hanging_answers_do_not_stall_and_cost_no_honest_one(hostile):
     scores = scored(scorer, *answers)
     assert [s.value for s in scores[1::2]] == [1.0] * 30
     patience = [s.reason for s in scores[::2]]
-    assert patience == ["no score within 0.2 s of processor time"] * 10 + ["no score within 0.02 s of processor time"] * 20  # fmt: skip
+    assert (
+        patience == ["no score within 0.2 s of processor time"] * 10 + ["no score within 0.02 s of processor time"] * 20
+    )
     scorer.worker.close()
     assert scored(scorer, *answers) == scored(scorer, *answers * 10)[: len(answers)]
     assert scorer.worker._process is None  # all remembered
@@ -106,8 +108,9 @@ def test_a_dead_worker_is_replaced(hostile):
 def test_splits_share_no_question_whatever_the_seed_and_seeds_repeat(colours):
     drawn = {
         (split, seed): [p.question for p in colours.problems(60, split=split, seed=seed)]
-        for split in ("train", "dev", "test") for seed in (0, 1)
-    }  # fmt: skip
+        for split in ("train", "dev", "test")
+        for seed in (0, 1)
+    }
     splits = [set(drawn[split, 0] + drawn[split, 1]) for split in ("train", "dev", "test")]
     assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
     assert all(len(set(questions)) == 60 for questions in drawn.values())
@@ -118,9 +121,7 @@ def test_splits_share_no_question_whatever_the_seed_and_seeds_repeat(colours):
 
 def test_a_generator_with_few_questions_says_so():
     task = make_task("reasoning_gym:hostile", imports=["hostile_gym"], size=100)
-    with pytest.raises(
-        ValueError, match=r"Only \d+ different problems of the dev split were found among 100 entries"
-    ):
+    with pytest.raises(ValueError, match=r"Only \d+ different problems of the dev split were found among 100 entries"):
         task.problems(51, split="dev", seed=0)
 
 
@@ -134,9 +135,7 @@ def test_graph_colourings_against_an_independent_check(colours):
     # the same answer: the same partition of the vertices
     partition = {a: frozenset(frozenset(i for i in range(6) if a[i] == c) for c in a) for a in valid}
     forms = {a: verdict.canonical for a, verdict in zip(answers, verdicts) if verdict.correct}
-    assert len(set(forms.values())) == len(set(partition.values())) == len(
-        {(forms[a], partition[a]) for a in valid}
-    )  # fmt: skip
+    assert len(set(forms.values())) == len(set(partition.values())) == len({(forms[a], partition[a]) for a in valid})
     # demonstrations are correct and reach every one of them
     rng = random.Random(0)
     assert {colours.demonstration(problem, rng) for _ in range(40 * len(valid))} == set(valid)
@@ -157,8 +156,10 @@ def test_chat_answers_are_the_data_set_s_own(colours):
     assert verdict == colours.verify(compact, problem) and verdict.correct
     assert not colours.verify(f"<answer>{compact}</answer>", problem, chat=True).correct
     assert not colours.verify(own, problem, chat=True).correct
-    [reward] = colours.reward([[{"role": "assistant", "content": f"<answer>{own}</answer>"}]],
-                              **{k: [v] for k, v in colours.columns(problem).items()})  # fmt: skip
+    [reward] = colours.reward(
+        [[{"role": "assistant", "content": f"<answer>{own}</answer>"}]],
+        **{k: [v] for k, v in colours.columns(problem).items()},
+    )
     assert reward == 1.0 and colours.reward.__name__ == "graph_color_correct"
     assert colours.canonical(f"<answer>{own}</answer>", **colours.columns(problem)) == verdict.canonical
 
@@ -175,16 +176,25 @@ def test_sums_have_one_answer_however_it_is_spelt():
         assert {v.canonical for v in verdicts} == {answer, None}
 
 
-@pytest.mark.parametrize("name", ["gcd", "letter_counting", "n_queens", "mini_sudoku", "simple_equations", "spell_backward",
-                                  "simple_integration", "bitwise_arithmetic"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gcd",
+        "letter_counting",
+        "n_queens",
+        "mini_sudoku",
+        "simple_equations",
+        "spell_backward",
+        "simple_integration",
+        "bitwise_arithmetic",
+    ],
+)
 def test_any_generator_is_a_task_and_its_own_answers_are_correct(name):
     task = make_task(f"reasoning_gym:{name}", time_limit=10)
     problems = task.problems(3, split="train", seed=0)
     answers = [task.demonstration(problem, random.Random(0)) for problem in problems]
     assert all(verdict.correct for verdict in task.verify_all(answers, problems))
-    assert not any(
-        v.correct for v in task.verify_all(["", "\udcff", "("] * 3, [p for p in problems for _ in "abc"])
-    )
+    assert not any(v.correct for v in task.verify_all(["", "\udcff", "("] * 3, [p for p in problems for _ in "abc"]))
     for problem in problems:
         assert task.problem(**json.loads(json.dumps(task.columns(problem)))) == problem
         assert set(task.prompt(problem)) <= set(task.words) or not task.prompt(problem).isascii()
@@ -211,7 +221,9 @@ def test_what_sympy_makes_of_an_answer_reaches_no_builtin(evil, tmp_path):
     task = make_task("reasoning_gym:simple_integration")
     [problem] = task.problems(1, split="train", seed=0)
     right = task.demonstration(problem, random.Random(0))
-    verdicts = task.verify_all([right, evil.format(str(tmp_path / "made")), f"{right} + 1", f"{right} + x"], [problem] * 4)  # fmt: skip
+    verdicts = task.verify_all(
+        [right, evil.format(str(tmp_path / "made")), f"{right} + 1", f"{right} + x"], [problem] * 4
+    )
     assert [v.correct for v in verdicts] == [True, False, True, False]  # a constant is no mistake
     assert not (tmp_path / "made").exists()
 
@@ -258,9 +270,7 @@ def test_a_wrong_task_says_what_is_wrong(name, options, message):
 
 
 def test_a_threshold_below_one_accepts_part_of_a_score():
-    strict, lenient = (
-        make_task("reasoning_gym:hostile", imports=["hostile_gym"], threshold=t) for t in (1.0, 0.5)
-    )
+    strict, lenient = (make_task("reasoning_gym:hostile", imports=["hostile_gym"], threshold=t) for t in (1.0, 0.5))
     [problem] = strict.problems(1, split="train", seed=0)
     assert strict.verify("half", problem) == (False, "scores 0.5, not 1", None)
     assert lenient.verify("half", problem) == (True, "correct", "half")
@@ -286,8 +296,6 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
 
     missing = [p for p in sys.path if not (Path(p) / "reasoning_gym").is_dir()]
     monkeypatch.setattr(sys, "path", missing)
-    monkeypatch.setattr(
-        sys, "executable", sys._base_executable
-    )  # a bare interpreter, without this environment
+    monkeypatch.setattr(sys, "executable", sys._base_executable)  # a bare interpreter, without this environment
     with pytest.raises(ValueError, match=r"pip install 'differential-smoothing\[gym\]'"):
         make_task("reasoning_gym:gcd")

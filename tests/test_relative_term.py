@@ -29,9 +29,13 @@ def advantages(b, **options):
     f64 = torch.float64
     tensors = {k: torch.tensor(b[k], dtype=f64) for k in ("rewards", "correct", "logps")}
     return ds_grpo_advantages(
-        tensors["rewards"], tensors["logps"], torch.tensor(b["mask"]), correct=tensors["correct"], group=torch.tensor(b["group"]),
+        tensors["rewards"],
+        tensors["logps"],
+        torch.tensor(b["mask"]),
+        correct=tensors["correct"],
+        group=torch.tensor(b["group"]),
         **{"gamma_p": 0.3, "gamma_n": 0.1, **options},
-    )  # fmt: skip
+    )
 
 
 def twin(b, level, floor, gamma_p=0.3, gamma_n=0.1):
@@ -40,9 +44,11 @@ def twin(b, level, floor, gamma_p=0.3, gamma_n=0.1):
     stock = group_advantages(torch.tensor(b["rewards"], dtype=torch.float64), torch.tensor(b["group"])).tolist()
     counted = [[lp for lp, m in zip(b["logps"][i], b["mask"][i]) if m and lp == lp] for i in range(size)]
     kind = [
-        (b["group"][i], b["correct"][i]) if b["rewards"][i] == b["rewards"][i] and any(b["mask"][i]) and b["correct"][i] == b["correct"][i] else None
+        (b["group"][i], b["correct"][i])
+        if b["rewards"][i] == b["rewards"][i] and any(b["mask"][i]) and b["correct"][i] == b["correct"][i]
+        else None
         for i in range(size)
-    ]  # fmt: skip
+    ]
     result = []
     for i in range(size):
         row = []
@@ -54,7 +60,9 @@ def twin(b, level, floor, gamma_p=0.3, gamma_n=0.1):
                     pool = [value for j in peers for value in counted[j]]
                     value = lp - math.fsum(pool) / len(pool) if lp == lp else 0.0
                 else:
-                    whole = {j: math.fsum(counted[j]) / (max(len(counted[j]), 1) if level == "mean" else 1) for j in peers}
+                    whole = {
+                        j: math.fsum(counted[j]) / (max(len(counted[j]), 1) if level == "mean" else 1) for j in peers
+                    }
                     value = whole[i] - math.fsum(whole.values()) / len(peers)
                 coefficient = -gamma_p if b["correct"][i] else gamma_n
                 term = coefficient * max(abs(stock[i]), floor) * value
@@ -74,7 +82,11 @@ def test_the_relative_term_equals_its_slow_twin(level, seed):
 @pytest.mark.parametrize("level", LEVELS)
 def test_it_multiplies_the_advantage_of_a_mixed_group_and_the_floor_of_one_that_is_all_correct(level):
     b = batch(0) | {"rewards": [1.0] * 4 + [1.0, 1.0, 0.0, 0.0] + [0.0] * 4, "group": [0] * 4 + [1] * 4 + [2] * 4}
-    b |= {"correct": b["rewards"], "mask": [[1] * 5] * 12, "logps": [[-1.0 - 0.1 * i - 0.01 * t for t in range(5)] for i in range(12)]}
+    b |= {
+        "correct": b["rewards"],
+        "mask": [[1] * 5] * 12,
+        "logps": [[-1.0 - 0.1 * i - 0.01 * t for t in range(5)] for i in range(12)],
+    }
     plain = advantages(b, gamma_p=0.0, gamma_n=0.0)
     for floor in (0.0, 0.5):
         shift = advantages(b, relative=True, level=level, floor=floor, gamma_n=0.0) - plain
@@ -91,7 +103,9 @@ def test_equal_log_probs_give_no_term_and_order_of_rows_does_not_matter(level):
     torch.testing.assert_close(advantages(even, relative=True, level=level), advantages(even, gamma_p=0.0, gamma_n=0.0))
     order = random.Random(1).sample(range(12), 12)
     shuffled = {k: [v[i] for i in order] for k, v in b.items()}
-    torch.testing.assert_close(advantages(shuffled, relative=True, level=level), advantages(b, relative=True, level=level)[order])
+    torch.testing.assert_close(
+        advantages(shuffled, relative=True, level=level), advantages(b, relative=True, level=level)[order]
+    )
 
 
 def test_the_density_reduces_to_old_and_to_base():

@@ -29,9 +29,7 @@ def summary(extra: tuple = ()) -> pd.DataFrame:
         ("grpo", 5, (0.4, 0.6, 0.8)),
     ]:
         for k, value in zip((1, 8, 64), curve, strict=True):
-            rows.append(
-                (model, "pass@k", k, value, value - 0.019, min(1, value + 0.0194), 500, seeds, 32_000 * seeds)
-            )
+            rows.append((model, "pass@k", k, value, value - 0.019, min(1, value + 0.0194), 500, seeds, 32_000 * seeds))
         rows.append((model, "distinct", NAN, 3.217, 3.1, 3.334, 500, seeds, 32_000 * seeds))
     return frame(rows + list(extra))
 
@@ -52,9 +50,7 @@ def comparisons() -> pd.DataFrame:
 
 
 def printed(*frames: pd.DataFrame, styles: bool = False) -> str:
-    console = Console(
-        file=io.StringIO(), width=100, force_terminal=styles, color_system="standard" if styles else None
-    )
+    console = Console(file=io.StringIO(), width=100, force_terminal=styles, color_system="standard" if styles else None)
     console.print(comparison_table(*frames))
     return console.file.getvalue()
 
@@ -70,13 +66,7 @@ def test_both_forms_hold_the_same_numbers():
         ["base", "20.0 [18.1, 21.9]", "50.0 [48.1, 51.9]", "90.0 [88.1, 91.9]", "3.22 [3.10, 3.33]"],
         ["ds_grpo", "41.8 [39.9, 43.7]", "70.0 [68.1, 71.9]", "100.0 [98.1, 100.0]", "3.22 [3.10, 3.33]"],
         ["Difference", "Pass@1", "Pass@8", "Pass@64", "Distinct"],
-        [
-            "ds_grpo - grpo",
-            "+1.8 [0.1, 3.5]",
-            "+10.0 [0.0, 20.0]",
-            "-20.0 [-30.1, -10.0]",
-            "+0.00 [-1.25, 1.25]",
-        ],
+        ["ds_grpo - grpo", "+1.8 [0.1, 3.5]", "+10.0 [0.0, 20.0]", "-20.0 [-30.1, -10.0]", "+0.00 [-1.25, 1.25]"],
         ["ds_grpo - base", "+21.8 [20.0, 23.6]", "+20.0 [15.0, 25.0]", "–", "+0.50"],
     ]:
         assert row in [cells(line) for line in terminal.splitlines()]
@@ -94,17 +84,14 @@ def test_bold_marks_the_intervals_that_exclude_zero_and_no_others():
     ]
     styled = printed(summary(), comparisons(), styles=True)
     body = [line for line in styled.splitlines() if "ds_grpo - " in line]
-    assert re.findall(r"\x1b\[1m *(.*?)\x1b\[0m", "\n".join(body)) == re.findall(
-        r"\*\*(.*?)\*\*", "\n".join(rows)
-    )
+    assert re.findall(r"\x1b\[1m *(.*?)\x1b\[0m", "\n".join(body)) == re.findall(r"\*\*(.*?)\*\*", "\n".join(rows))
 
 
 def test_the_verdict_says_a_direction_only_where_the_interval_excludes_zero():
     assert verdict(comparisons()) == [
         "ds_grpo - grpo: Pass@1 up by 1.8 points, Pass@8 no clear difference, Pass@64 down by 20.0 points, "
         "distinct no clear difference.",
-        "ds_grpo - base: Pass@1 up by 21.8 points, Pass@8 up by 20.0 points, Pass@64 –, "
-        "distinct no clear difference.",
+        "ds_grpo - base: Pass@1 up by 21.8 points, Pass@8 up by 20.0 points, Pass@64 –, distinct no clear difference.",
     ]
 
 
@@ -114,9 +101,7 @@ def test_a_terminal_of_100_columns_holds_every_row_on_one_line():
     assert (
         text.count("[")
         == text.count("]")
-        == sum(
-            line.count("]") for line in text.splitlines() if "grpo" in line or line.strip().startswith("base")
-        )
+        == sum(line.count("]") for line in text.splitlines() if "grpo" in line or line.strip().startswith("base"))
     )
 
 
@@ -130,13 +115,7 @@ def test_coverage_takes_the_place_of_the_middle_k():
     header = "| Model | Pass@1 | Pass@64 | Distinct | Coverage |"
     assert header in to_markdown(whole)
     rows = [cells(line) for line in to_markdown(whole).splitlines()]
-    assert [
-        "base",
-        "20.0 [18.1, 21.9]",
-        "90.0 [88.1, 91.9]",
-        "3.22 [3.10, 3.33]",
-        "25.0 [20.0, 30.0]",
-    ] in rows
+    assert ["base", "20.0 [18.1, 21.9]", "90.0 [88.1, 91.9]", "3.22 [3.10, 3.33]", "25.0 [20.0, 30.0]"] in rows
     assert [row[-1] for row in rows if row[0] == "grpo"] == ["–"]
 
 
@@ -190,12 +169,8 @@ def test_curves_and_bands_are_drawn_at_their_values(tmp_path):
         return [float(y) for y in height.findall(path)]
 
     # Of all paths, only the three curves have no fill, three points and a width of 1.6.
-    curves = [
-        heights(d) for d in re.findall(r'<path d="([^"]*)"[^>]*style="fill: none; [^"]*width: 1.6', text)
-    ]
-    bands = [
-        heights(d) for d in re.findall(r'id="FillBetween.*?<path id="[^"]*" d="([^"]*)"', text, re.DOTALL)
-    ]
+    curves = [heights(d) for d in re.findall(r'<path d="([^"]*)"[^>]*style="fill: none; [^"]*width: 1.6', text)]
+    bands = [heights(d) for d in re.findall(r'id="FillBetween.*?<path id="[^"]*" d="([^"]*)"', text, re.DOTALL)]
     assert len(curves) == len(bands) == 3
     slope, offset = np.polyfit(numbers["estimate"], np.concatenate(curves), 1)
     np.testing.assert_allclose(np.concatenate(curves), slope * numbers["estimate"] + offset, atol=1e-3)

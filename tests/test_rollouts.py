@@ -37,17 +37,13 @@ def full_frame() -> pd.DataFrame:
 
 
 def least_frame(**columns: object) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"prompt_id": ["a", "a"], "completion": ["x", "y"], "correct": [True, False]} | columns
-    )
+    return pd.DataFrame({"prompt_id": ["a", "a"], "completion": ["x", "y"], "correct": [True, False]} | columns)
 
 
 def refusal(frame: pd.DataFrame, path) -> str:
     with pytest.raises(ValueError) as caught:
         write_rollouts(frame, path)
-    assert (
-        str(path) in str(caught.value) and "expected" in str(caught.value) and "\n" not in str(caught.value)
-    )
+    assert str(path) in str(caught.value) and "expected" in str(caught.value) and "\n" not in str(caught.value)
     assert not list(path.parent.iterdir())
     return str(caught.value)
 
@@ -98,9 +94,7 @@ def test_missing_optional_columns_are_filled(tmp_path):
     assert back["sample"].tolist() == [0, 0, 1]
     assert back["task"].tolist() == back["model"].tolist() == ["unknown"] * 3
     assert (
-        back["seed"].tolist() == [0] * 3
-        and back["step"].tolist() == [-1] * 3
-        and back["prompt"].tolist() == [""] * 3
+        back["seed"].tolist() == [0] * 3 and back["step"].tolist() == [-1] * 3 and back["prompt"].tolist() == [""] * 3
     )
     assert back[["solution", "reward", "canonical", "advantage", "logp", "num_tokens"]].isna().all(axis=None)
     assert back["correct"].tolist() == [True, False, pd.NA]
@@ -192,9 +186,7 @@ def test_a_write_replaces_the_file_and_its_permissions_follow_the_umask(tmp_path
 def reading_refusal(path) -> str:
     with pytest.raises(ValueError) as caught:
         read_rollouts(path)
-    assert (
-        str(path) in str(caught.value) and "expected" in str(caught.value) and "\n" not in str(caught.value)
-    )
+    assert str(path) in str(caught.value) and "expected" in str(caught.value) and "\n" not in str(caught.value)
     return str(caught.value)
 
 

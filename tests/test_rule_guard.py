@@ -10,9 +10,12 @@ NAN, INF = float("nan"), float("inf")
 
 def batch():
     return {
-        "rewards": torch.tensor([1.0, 0.0, NAN]), "logps": -torch.ones(3, 2), "mask": torch.tensor([[1, 1], [1, 0], [0, 0]]),
-        "correct": torch.tensor([1.0, 0.0, NAN]), "group": torch.tensor([7, 7, 8]),
-    }  # fmt: skip
+        "rewards": torch.tensor([1.0, 0.0, NAN]),
+        "logps": -torch.ones(3, 2),
+        "mask": torch.tensor([[1, 1], [1, 0], [0, 0]]),
+        "correct": torch.tensor([1.0, 0.0, NAN]),
+        "group": torch.tensor([7, 7, 8]),
+    }
 
 
 def bound(body, **options):
@@ -56,7 +59,7 @@ FAULTS = {
     "raises": (lambda r, *_: {}["width"], ("failed at step 12: KeyError: 'width'", "by itself")),
     "asserts": (lambda r, *_: (_ for _ in ()).throw(AssertionError("odd")), ("AssertionError: odd",)),
     "indexes": (lambda r, *_: r[9], ("IndexError",)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -93,11 +96,7 @@ def test_progress_is_given_to_who_asks():
 
     data = batch()
     assert BoundRule("asks", asks, {}, False)(**data, progress=0.25).tolist() == [0.25] * 3
-    assert BoundRule("not", make_rule("nsr").function, {}, False)(**data, progress=0.25).tolist() == [
-        0,
-        -1,
-        0,
-    ]
+    assert BoundRule("not", make_rule("nsr").function, {}, False)(**data, progress=0.25).tolist() == [0, -1, 0]
 
 
 def lacks(rewards, logps, mask, *, correct):
@@ -111,7 +110,10 @@ def has(rewards, logps, mask, *, correct, group, width=1):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: BoundRule("mine", lacks, {}, True), ("'mine'", "lacks group", "(rewards, logps, mask, *, correct, group")),
+        (
+            lambda: BoundRule("mine", lacks, {}, True),
+            ("'mine'", "lacks group", "(rewards, logps, mask, *, correct, group"),
+        ),
         (lambda: BoundRule("mine", has, {"widht": 2}, True), ("'mine'", "no option 'widht'", "width")),
         (lambda: BoundRule("mine", has, {"group": 2}, True), ("no option 'group'", "width")),
         (lambda: BoundRule("mine", dict, {}, True), ("'mine'", "no signature that can be read", "Python function")),
@@ -129,7 +131,7 @@ def has(rewards, logps, mask, *, correct, group, width=1):
         (lambda: make_rule("math:pi"), ("math has no function 'pi'", "'math:pi'")),
         (lambda: make_rule("nowhere/rule.py:f"), ("no file 'nowhere/rule.py'", "Check the path")),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_become_a_rule_is_refused_before_any_batch(make, said):
     with pytest.raises(ValueError) as caught:
         make()
@@ -140,11 +142,15 @@ def test_what_cannot_become_a_rule_is_refused_before_any_batch(make, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("def f(:", "SyntaxError"), ("import no_such_thing", "No module named 'no_such_thing'"), ("1 / 0", "ZeroDivisionError"),
-        ("raise SystemExit(3)", "SystemExit: 3"), ("g = 1", "has no function 'f'"), ("f = 1", "has no function 'f'"),
+        ("def f(:", "SyntaxError"),
+        ("import no_such_thing", "No module named 'no_such_thing'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("g = 1", "has no function 'f'"),
+        ("f = 1", "has no function 'f'"),
         ("def f(x): return x", "lacks rewards, logps, mask, correct, group"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_file_is_named(text, said, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(text)

@@ -160,10 +160,19 @@ def spread(logps, tokens):
 
 
 TWINS = {
-    "grpo": grpo, "dr_grpo": dr_grpo, "maxrl": maxrl, "best_of": best_of, "f_grpo": f_grpo, "ucpo": ucpo,
-    "unlikeliness": unlikeliness, "pass_at_k_training": pass_at_k_training, "pkpo": pkpo, "w_reinforce": w_reinforce,
-    "psr": weighted(1.0, 0.0), "nsr": weighted(0.0, -1.0),
-}  # fmt: skip
+    "grpo": grpo,
+    "dr_grpo": dr_grpo,
+    "maxrl": maxrl,
+    "best_of": best_of,
+    "f_grpo": f_grpo,
+    "ucpo": ucpo,
+    "unlikeliness": unlikeliness,
+    "pass_at_k_training": pass_at_k_training,
+    "pkpo": pkpo,
+    "w_reinforce": w_reinforce,
+    "psr": weighted(1.0, 0.0),
+    "nsr": weighted(0.0, -1.0),
+}
 
 
 def a_grae(groups, alpha=1.0, eps=1e-6):
@@ -190,9 +199,7 @@ def random_batch(seed, groups=4, tokens=5):
         {
             "rewards": rng.choice([0.0, 1.0, 1.0, 0.0, 0.1, 0.7, NAN]),
             "correct": rng.choice([0.0, 1.0, 0.0, 1.0, NAN]),
-            "mask": [0] * tokens
-            if rng.random() < 0.07
-            else [int(rng.random() < 0.75) for _ in range(tokens)],
+            "mask": [0] * tokens if rng.random() < 0.07 else [int(rng.random() < 0.75) for _ in range(tokens)],
             "logps": [NAN if rng.random() < 0.07 else -rng.expovariate(0.5) for _ in range(tokens)],
             "group": group,
         }
@@ -208,9 +215,7 @@ def random_batch(seed, groups=4, tokens=5):
 
 
 def tensors(batch, dtype=torch.float64):
-    return {
-        n: torch.tensor(v, dtype=torch.long if n in ("mask", "group") else dtype) for n, v in batch.items()
-    }
+    return {n: torch.tensor(v, dtype=torch.long if n in ("mask", "group") else dtype) for n, v in batch.items()}
 
 
 def by_twin(name, batch, **options):
@@ -220,9 +225,7 @@ def by_twin(name, batch, **options):
         places.setdefault(g, []).append(i)
     members = [
         (r, c, [lp for lp, keep in zip(row, kept, strict=True) if keep and not math.isnan(lp)], row, kept)
-        for r, c, row, kept in zip(
-            batch["rewards"], batch["correct"], batch["logps"], batch["mask"], strict=True
-        )
+        for r, c, row, kept in zip(batch["rewards"], batch["correct"], batch["logps"], batch["mask"], strict=True)
     ]
     groups = [[members[i] for i in at] for at in places.values()]
     if name == "a_grae":
@@ -249,15 +252,32 @@ DS = {
 }
 GAMMAS = {"gamma_p": 0.3, "gamma_n": 0.07}
 CASES = [
-    ("grpo", {}), ("grpo", {"scale": "none"}), ("grpo", {"eps": 1e-6, "correction": 0}), ("dr_grpo", {}),
-    ("maxrl", {}), ("maxrl", {"eps": 0.0}), ("best_of", {}), ("best_of", {"scale": "group"}),
-    ("f_grpo", {}), ("f_grpo", {"focus": 2.0}), ("f_grpo", {"focus": 0.5}), ("ucpo", {}), ("ucpo", {"share": 0.7}), ("ucpo", {"share": 1.0}),
-    ("unlikeliness", {}), ("unlikeliness", {"weight": 0.8, "level": "sum"}),
+    ("grpo", {}),
+    ("grpo", {"scale": "none"}),
+    ("grpo", {"eps": 1e-6, "correction": 0}),
+    ("dr_grpo", {}),
+    ("maxrl", {}),
+    ("maxrl", {"eps": 0.0}),
+    ("best_of", {}),
+    ("best_of", {"scale": "group"}),
+    ("f_grpo", {}),
+    ("f_grpo", {"focus": 2.0}),
+    ("f_grpo", {"focus": 0.5}),
+    ("ucpo", {}),
+    ("ucpo", {"share": 0.7}),
+    ("ucpo", {"share": 1.0}),
+    ("unlikeliness", {}),
+    ("unlikeliness", {"weight": 0.8, "level": "sum"}),
     *[("pass_at_k_training", {"k": k}) for k in (1, 2, 4)],
     *[("pkpo", {"k": k, "baseline": b}) for k in (1, 2, 4) for b in ("loo", "rloo", "loo_minus_one", "none")],
-    ("w_reinforce", {}), ("w_reinforce", {"positive_weight": 0.5, "negative_weight": 2.0}), ("psr", {}), ("nsr", {}),
-    ("a_grae", {}), ("a_grae", {"alpha": 0.5}), *[(name, GAMMAS) for name in DS],
-]  # fmt: skip
+    ("w_reinforce", {}),
+    ("w_reinforce", {"positive_weight": 0.5, "negative_weight": 2.0}),
+    ("psr", {}),
+    ("nsr", {}),
+    ("a_grae", {}),
+    ("a_grae", {"alpha": 0.5}),
+    *[(name, GAMMAS) for name in DS],
+]
 every_case = pytest.mark.parametrize(
     ("name", "options"), CASES, ids=[f"{n}-{'-'.join(f'{v}' for v in o.values())}" for n, o in CASES]
 )
@@ -383,22 +403,20 @@ def binary(seed, **options):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("f_grpo", {"focus": 0.0}), ("ucpo", {"share": 0.0}), ("unlikeliness", {"weight": 0.0}), ("ds_grpo", {"gamma_p": 0.0})],
+    [
+        ("f_grpo", {"focus": 0.0}),
+        ("ucpo", {"share": 0.0}),
+        ("unlikeliness", {"weight": 0.0}),
+        ("ds_grpo", {"gamma_p": 0.0}),
+    ],
     ids=lambda v: v if isinstance(v, str) else "",
-)  # fmt: skip
+)
 def test_switched_off_it_is_grpo(name, options):
     for seed in range(5):
         close(shipped(name, options, random_batch(seed)), shipped("grpo", {}, random_batch(seed)), 1e-12)
 
 
-STD = {
-    "ds_a": (0, 1e-6),
-    "ds_b": (0, 1e-6),
-    "ds_d": (0, 1e-6),
-    "ds_e": (0, 1e-6),
-    "ds_f": (1, 1e-8),
-    "ds_g": (1, 1e-6),
-}
+STD = {"ds_a": (0, 1e-6), "ds_b": (0, 1e-6), "ds_d": (0, 1e-6), "ds_e": (0, 1e-6), "ds_f": (1, 1e-8), "ds_g": (1, 1e-6)}
 
 
 @pytest.mark.parametrize("name", [*STD, "ds_c"])
@@ -408,8 +426,7 @@ def test_without_gammas_every_reading_of_ds_is_grpo_with_its_own_deviation(name)
         got = shipped(name, {"gamma_p": 0.0, "gamma_n": 0.0}, random_batch(seed))
         close(got, shipped("grpo", stock, random_batch(seed)), 1e-12)
     assert torch.equal(
-        shipped("ds_d", {}, random_batch(0)),
-        shipped("ds_d", {"gamma_p": 0.0, "gamma_n": 0.0}, random_batch(0)),
+        shipped("ds_d", {}, random_batch(0)), shipped("ds_d", {"gamma_p": 0.0, "gamma_n": 0.0}, random_batch(0))
     )
 
 
@@ -518,19 +535,34 @@ def test_dr_grpo_is_proportional_to_grpo_within_a_group():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("grpo", {"scale": "groups"}), ("best_of", {"scale": "batch"}), ("f_grpo", {"focus": -1.0}), ("f_grpo", {"focus": NAN}),
-        ("ucpo", {"share": 1.5}), ("ucpo", {"share": -0.1}), ("ucpo", {"share": NAN}), ("unlikeliness", {"weight": 2.0}),
-        ("unlikeliness", {"weight": -1}), ("unlikeliness", {"level": "token"}), ("pass_at_k_training", {"k": 0}),
-        ("pass_at_k_training", {"k": 2.5}), ("pass_at_k_training", {"k": "4"}), ("pkpo", {"k": 0}), ("pkpo", {"k": 1.5}),
-        ("pkpo", {"baseline": "mean"}), ("a_grae", {"alpha": 0.0}), ("a_grae", {"alpha": NAN}), ("ds_grpo", {"level": "word"}), ("ds_a", {"gamma_p": -0.1}),
-        ("w_reinforce", {"positive_weight": -1.0}), ("w_reinforce", {"negative_weight": INF}), ("f_grpo", {"focus": "2"}),
+        ("grpo", {"scale": "groups"}),
+        ("best_of", {"scale": "batch"}),
+        ("f_grpo", {"focus": -1.0}),
+        ("f_grpo", {"focus": NAN}),
+        ("ucpo", {"share": 1.5}),
+        ("ucpo", {"share": -0.1}),
+        ("ucpo", {"share": NAN}),
+        ("unlikeliness", {"weight": 2.0}),
+        ("unlikeliness", {"weight": -1}),
+        ("unlikeliness", {"level": "token"}),
+        ("pass_at_k_training", {"k": 0}),
+        ("pass_at_k_training", {"k": 2.5}),
+        ("pass_at_k_training", {"k": "4"}),
+        ("pkpo", {"k": 0}),
+        ("pkpo", {"k": 1.5}),
+        ("pkpo", {"baseline": "mean"}),
+        ("a_grae", {"alpha": 0.0}),
+        ("a_grae", {"alpha": NAN}),
+        ("ds_grpo", {"level": "word"}),
+        ("ds_a", {"gamma_p": -0.1}),
+        ("w_reinforce", {"positive_weight": -1.0}),
+        ("w_reinforce", {"negative_weight": INF}),
+        ("f_grpo", {"focus": "2"}),
     ],
     ids=lambda v: str(v),
-)  # fmt: skip
+)
 def test_a_wrong_option_names_rule_and_option(name, options):
     with pytest.raises(ValueError) as caught:
         make_rule(name, options)  # before any batch: a mistake must not cost a generation
     message = str(caught.value)
-    assert (
-        name in message and next(iter(options)) in message and repr(next(iter(options.values()))) in message
-    )
+    assert name in message and next(iter(options)) in message and repr(next(iter(options.values()))) in message

@@ -127,9 +127,18 @@ def test_but_what_a_group_teaches_is_not_alike():
 # --- rules that only count cannot tell right answers apart ----------------------------------------------------------------
 
 COUNTING = {
-    "grpo": {}, "dr_grpo": {}, "maxrl": {}, "f_grpo": {"focus": 2.0}, "pass_at_k_training": {"k": 2}, "pkpo": {"k": 2},
-    "best_of": {"scale": "group"}, "psr": {}, "nsr": {}, "w_reinforce": {}, "a_grae": {},
-}  # fmt: skip
+    "grpo": {},
+    "dr_grpo": {},
+    "maxrl": {},
+    "f_grpo": {"focus": 2.0},
+    "pass_at_k_training": {"k": 2},
+    "pkpo": {"k": 2},
+    "best_of": {"scale": "group"},
+    "psr": {},
+    "nsr": {},
+    "w_reinforce": {},
+    "a_grae": {},
+}
 
 
 def factor(name, rho, size=SIZE, **options):
@@ -180,9 +189,7 @@ def test_maxrl_s_weight_is_one_over_the_success_rate_up_to_the_group_s_size():
 def test_f_grpo_s_weight_runs_from_all_but_one_of_the_group_to_one(focus):
     """Rare success: one of G is right, so (1 - 1/G)^focus of GRPO's weight. Rare failure: (1/G)^focus."""
     for rho, share in ((1e-7, 1 - 1 / SIZE), (1 - 1e-7, 1 / SIZE)):
-        assert factor("f_grpo", rho, focus=focus) / factor("grpo", rho) == pytest.approx(
-            share**focus, rel=1e-5
-        )
+        assert factor("f_grpo", rho, focus=focus) / factor("grpo", rho) == pytest.approx(share**focus, rel=1e-5)
 
 
 def test_a_grae_turns_from_easy_to_hard_prompts_and_holds_right_answers_back_early():
@@ -199,9 +206,7 @@ def test_a_grae_turns_from_easy_to_hard_prompts_and_holds_right_answers_back_ear
     late, late_right = weights(1, 7, *[8] * 30)
     assert early[1] > 2 * early[0] and late[0] > 1.5 * late[1]
     for right, wrong, solved in ((early_right, early, 38 / 256), (late_right, late, 248 / 256)):
-        assert [r / w for r, w in zip(right[:2], wrong[:2], strict=True)] == pytest.approx(
-            [solved] * 2, rel=1e-4
-        )
+        assert [r / w for r, w in zip(right[:2], wrong[:2], strict=True)] == pytest.approx([solved] * 2, rel=1e-4)
 
 
 # --- rules that can ---------------------------------------------------------------------------------------------------------
@@ -210,9 +215,15 @@ def test_a_grae_turns_from_easy_to_hard_prompts_and_holds_right_answers_back_ear
 @each_policy
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("ucpo", {}), ("ucpo", {"share": 1.0}), ("unlikeliness", {}), ("ds_f", {"gamma_n": 0.0}), ("ds_e", {"gamma_n": 0.0})],
+    [
+        ("ucpo", {}),
+        ("ucpo", {"share": 1.0}),
+        ("unlikeliness", {}),
+        ("ds_f", {"gamma_n": 0.0}),
+        ("ds_e", {"gamma_n": 0.0}),
+    ],
     ids=["ucpo", "ucpo, all of it", "unlikeliness", "ds_f", "ds_e"],
-)  # fmt: skip
+)
 def test_they_lose_less_entropy_per_success_than_grpo(name, options, logits):
     got, stock = gradient(logits, name, **options), gradient(logits, "grpo")
     assert success_change(logits, got) > 0
@@ -234,39 +245,29 @@ def test_unlikeliness_turns_the_loss_into_a_gain_where_groups_are_mostly_right_a
 
 
 def test_ds_turns_it_where_gamma_p_is_large_and_groups_are_mostly_right():
-    change = [
-        [entropy_change(z, gradient(z, "ds_f", gamma_p=g, gamma_n=0.0)) for z in POLICIES] for g in (0.0, 1.0)
-    ]
+    change = [[entropy_change(z, gradient(z, "ds_f", gamma_p=g, gamma_n=0.0)) for z in POLICIES] for g in (0.0, 1.0)]
     assert all(c < 0 for c in change[0])
     assert change[1][0] > 0.005 and change[1][2] > 0.1
     # where few are right, the uncentred term pushes all right answers up, so it sharpens: what center is for
     assert change[1][1] < change[0][1]
-    centred = [
-        entropy_change(z, gradient(z, "ds_grpo", gamma_p=1.0, level="sum", center=True)) for z in POLICIES
-    ]
+    centred = [entropy_change(z, gradient(z, "ds_grpo", gamma_p=1.0, level="sum", center=True)) for z in POLICIES]
     assert all(c > stock for c, stock in zip(centred, change[0], strict=True))
 
 
 def test_gamma_n_has_its_paper_s_direction():
     """It makes wrong answers more alike: the likely wrong ones lose less, the unlikely ones more."""
     logits = POLICIES[2]
-    added = gradient(logits, "ds_f", gamma_p=0.0, gamma_n=0.5) - gradient(
-        logits, "ds_f", gamma_p=0.0, gamma_n=0.0
-    )
+    added = gradient(logits, "ds_f", gamma_p=0.0, gamma_n=0.5) - gradient(logits, "ds_f", gamma_p=0.0, gamma_n=0.0)
     pi = policy(logits)
     likely, unlikely = sorted(np.flatnonzero(~CORRECT), key=lambda i: -pi[i])
     assert added[likely] / pi[likely] > added[unlikely] / pi[unlikely]
 
 
-@pytest.mark.parametrize(
-    ("name", "moves"), [("grpo", False), ("ucpo", False), ("unlikeliness", True), ("ds_f", True)]
-)
+@pytest.mark.parametrize(("name", "moves"), [("grpo", False), ("ucpo", False), ("unlikeliness", True), ("ds_f", True)])
 def test_an_all_correct_group(name, moves):
     ones = torch.ones(3)
     data = {"rewards": ones, "logps": torch.tensor([[-1.0], [-2.0], [-4.0]]), "mask": torch.ones(3, 1)}
     got = make_rule(name)(**data, correct=ones, group=torch.zeros(3, dtype=torch.long)).flatten().tolist()
     assert (max(map(abs, got)) > 0) == moves
     if name == "unlikeliness":  # ranks 3, 2, 1
-        assert (
-            got[0] < 0 and got[1] == pytest.approx(0, abs=1e-6) and got[2] == pytest.approx(-got[0], rel=1e-5)
-        )
+        assert got[0] < 0 and got[1] == pytest.approx(0, abs=1e-6) and got[2] == pytest.approx(-got[0], rel=1e-5)

@@ -50,7 +50,7 @@ def of_the_rule(trainer, batch, name, options, *, logps=None, reward=even_length
     """The rule on what was generated: rewards from the texts, groups from the prompts. (batch,) or (batch, tokens)."""
     texts = trainer.processing_class.batch_decode(
         [ids[m.bool()] for ids, m in zip(batch["completion_ids"], batch["completion_mask"])], skip_special_tokens=True
-    )  # fmt: skip
+    )
     rewards = torch.tensor([math.nan if r is None else r for r in reward(texts)])
     correct = torch.where(rewards.isnan(), rewards, (rewards > 0.5).float())
     group = torch.tensor([sorted(set(batch["prompts"])).index(p) for p in batch["prompts"]])
@@ -105,8 +105,7 @@ def test_the_loss_gets_the_rule_s_advantages(name, rollout, tiny_model, tmp_path
 
 def test_log_probs_that_a_rule_reads_are_those_of_the_policy_that_sampled(tiny_model, tmp_path):
     batches = [
-        run(tiny_model, tmp_path, "ucpo", rollout=r, temperature=0.7).scored[0]
-        for r in (None, shared_prefix_rollout)
+        run(tiny_model, tmp_path, "ucpo", rollout=r, temperature=0.7).scored[0] for r in (None, shared_prefix_rollout)
     ]
     host, sampler = batches[0]["old_per_token_logps"], batches[1]["sampling_per_token_logps"]
     assert torch.equal(batches[0]["completion_ids"], batches[1]["completion_ids"])
@@ -118,9 +117,15 @@ def test_a_rule_on_the_way_to_the_loss_keeps_its_row_through_the_buffer(own, tin
     """Accumulation, several steps per generation, several iterations: the host shuffles, splits and hands out again."""
     for name in ("maxrl", f"{own}:by_token"):
         trainer = run(
-            tiny_model, tmp_path, name, max_steps=4, gradient_accumulation_steps=2, steps_per_generation=4, num_iterations=2,
+            tiny_model,
+            tmp_path,
+            name,
+            max_steps=4,
+            gradient_accumulation_steps=2,
+            steps_per_generation=4,
+            num_iterations=2,
             per_device_train_batch_size=8,
-        )  # fmt: skip
+        )
         assert len(trainer.scored) == 1 and len(trainer.seen) == 8
         (batch,) = trainer.scored
         expected = of_the_rule(trainer, batch, name, {})
@@ -167,9 +172,19 @@ def test_token_entropies_centre_the_term(tiny_model, tmp_path):
     """At temperature 0.7, entropies recomputed here from the model's own logits."""
     for rollout, options in ((None, {}), (shared_prefix_rollout, {}), (None, {"rule": "maxrl"})):
         trainer = make(
-            Watching, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, gamma_n=0.1, center=True, temperature=0.7, max_steps=1,
-            rollout=rollout, learning_rate=0.0, **options,
-        )  # fmt: skip
+            Watching,
+            DSGRPOConfig,
+            tiny_model,
+            tmp_path,
+            gamma_p=0.3,
+            gamma_n=0.1,
+            center=True,
+            temperature=0.7,
+            max_steps=1,
+            rollout=rollout,
+            learning_rate=0.0,
+            **options,
+        )
         trainer.train()
         (batch,), (seen,) = trainer.scored, trainer.seen
         ids = torch.cat([seen["prompt_ids"], seen["completion_ids"]], 1)
@@ -227,14 +242,18 @@ def test_a_rule_reads_the_weighted_sum_of_the_rewards_and_the_named_correctness(
 
 def test_evaluation_asks_the_rule_with_its_own_groups(tiny_model, tmp_path):
     trainer = make(
-        Watching, DSGRPOConfig, tiny_model, tmp_path, rewards=short, rule="dr_grpo", num_generations_eval=2,
+        Watching,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        rewards=short,
+        rule="dr_grpo",
+        num_generations_eval=2,
         per_device_eval_batch_size=6,
-    )  # fmt: skip
+    )
     trainer.model.eval()
     batch = trainer._generate_and_score_completions([row for row in rows(3).to_list() for _ in range(2)])
-    assert (batch["advantages"].view(3, 2).sum(1)).abs().max() < 1e-6 and batch[
-        "advantages"
-    ].abs().max() > 1e-3
+    assert (batch["advantages"].view(3, 2).sum(1)).abs().max() < 1e-6 and batch["advantages"].abs().max() > 1e-3
 
 
 # --- log and table ----------------------------------------------------------------------------------------------------------
@@ -344,7 +363,7 @@ def test_presets_set_the_host_s_options_and_leave_what_the_user_set(tmp_path):
         ({"rule": "maxrl", "multi_objective_aggregation": "normalize_then_sum"}, ("sum_then_normalize",)),
     ],
     ids=lambda v: str(v) if isinstance(v, dict) else "",
-)  # fmt: skip
+)
 def test_a_mistake_is_refused_before_the_training(options, said, tmp_path):
     with pytest.raises(ValueError) as caught:
         DSGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **options)
@@ -352,7 +371,7 @@ def test_a_mistake_is_refused_before_the_training(options, said, tmp_path):
         assert part in str(caught.value), str(caught.value)
 
 
-ANSWERS = '''import torch
+ANSWERS = """import torch
 
 seen = []
 
@@ -361,7 +380,7 @@ def by_answer(rewards, logps, mask, *, correct, group, answer):
     return torch.where(answer >= 0, answer.to(rewards.dtype), -1.0)
 
 by_answer.needs_logps = False
-'''
+"""
 
 
 def first_sign(text, **columns):
@@ -373,13 +392,18 @@ def test_a_rule_may_ask_which_answers_are_the_same(tiny_model, tmp_path):
     rule = tmp_path / "answers.py"
     rule.write_text(ANSWERS)
     trainer = make(
-        partial(Watching, canonical=first_sign), DSGRPOConfig, tiny_model, tmp_path / "run", rule=f"{rule}:by_answer", max_steps=1,
-    )  # fmt: skip
+        partial(Watching, canonical=first_sign),
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path / "run",
+        rule=f"{rule}:by_answer",
+        max_steps=1,
+    )
     trainer.train()
     (batch,) = trainer.scored
     texts = trainer.processing_class.batch_decode(
         [ids[m.bool()] for ids, m in zip(batch["completion_ids"], batch["completion_mask"])], skip_special_tokens=True
-    )  # fmt: skip
+    )
     right = even_length(texts)
     advantages = batch["advantages"].tolist()
     assert {a for a, r in zip(advantages, right) if not r} == {-1.0}
@@ -401,5 +425,7 @@ def test_a_rule_that_asks_for_answers_needs_to_be_told_them(tiny_model, tmp_path
 
 def test_a_file_may_be_called_as_a_rule_with_gammas_is(tmp_path):
     (tmp_path / "ds_mine.py").write_text("def mine(rewards, logps, mask, *, correct, group):\n    return rewards\n")
-    config = DSGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, rule=f"{tmp_path / 'ds_mine.py'}:mine", gamma_p=0.1)
+    config = DSGRPOConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, rule=f"{tmp_path / 'ds_mine.py'}:mine", gamma_p=0.1
+    )
     assert config.gamma_p == 0.1

@@ -18,9 +18,15 @@ def model(tiny_model):
 def draw(model, prompts=PROMPTS, *, num_samples=4, seed=0, temperature=1.0, max_new_tokens=10, eos=(EOS,)):
     generator = torch.Generator().manual_seed(seed)
     return sample(
-        model, prompts, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
-        eos_token_ids=eos, pad_token_id=0, generator=generator,
-    )  # fmt: skip
+        model,
+        prompts,
+        num_samples=num_samples,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        eos_token_ids=eos,
+        pad_token_id=0,
+        generator=generator,
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -35,9 +41,7 @@ def test_log_probs_are_those_of_one_plain_forward_pass(model, temperature):
 
 def test_the_first_token_has_the_model_s_distribution(model):
     with torch.no_grad():
-        expected = (model(torch.tensor([PROMPTS[0]])).logits[0, -1] * 4).softmax(
-            -1
-        )  # temperature 1/4: not flat
+        expected = (model(torch.tensor([PROMPTS[0]])).logits[0, -1] * 4).softmax(-1)  # temperature 1/4: not flat
     group = draw(model, PROMPTS[:1], num_samples=20_000, max_new_tokens=1, temperature=0.25)[0]
     counts = torch.bincount(torch.tensor([s.completion_ids[0] for s in group]), minlength=len(expected))
     chi_squared = ((counts - 20_000 * expected) ** 2 / (20_000 * expected)).sum()

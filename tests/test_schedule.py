@@ -21,9 +21,7 @@ def slow(logps, mask, correct, positive, negative):
         ]
         mean = sum(values) / len(values) if values else 0.0
         weights = [math.exp(value - mean) for value in values]
-        sides.append(
-            sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights) if values else 0.0
-        )
+        sides.append(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights) if values else 0.0)
     return -positive * sides[0] + negative * sides[1]
 
 
@@ -64,25 +62,30 @@ def test_the_trainer_follows_it(rollout, tiny_model, tmp_path):
             return super()._compute_loss(model, inputs)
 
     trainer = make(
-        Watching, DSGRPOConfig, tiny_model, tmp_path, rollout=rollout, rewards=even_length, schedule="entropy_discrepancy",
-        gamma_p=0.5, gamma_n=0.25, entropy_coef=2.0, max_steps=3,
-    )  # fmt: skip
+        Watching,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        rollout=rollout,
+        rewards=even_length,
+        schedule="entropy_discrepancy",
+        gamma_p=0.5,
+        gamma_n=0.25,
+        entropy_coef=2.0,
+        max_steps=3,
+    )
     trainer.train()
     assert len(seen) == 3
     for coefficient, gammas, inputs in seen:
         logps = inputs.get("old_per_token_logps")
         logps = inputs["sampling_per_token_logps"] if logps is None else logps
-        expected = entropy_discrepancy(
-            logps.double(), inputs["completion_mask"], inputs["ds_correct"].double()
-        )
+        expected = entropy_discrepancy(logps.double(), inputs["completion_mask"], inputs["ds_correct"].double())
         assert coefficient == pytest.approx(2.0 * expected, abs=1e-5)
         assert gammas["gamma_p"] == pytest.approx(0.5 * max(expected, 0), abs=1e-5)
         assert gammas["gamma_n"] == pytest.approx(0.25 * max(expected, 0), abs=1e-5)
     assert len({coefficient for coefficient, _, _ in seen}) == 3
     logged = [
-        entry["ds/entropy_discrepancy"]
-        for entry in trainer.state.log_history
-        if "ds/entropy_discrepancy" in entry
+        entry["ds/entropy_discrepancy"] for entry in trainer.state.log_history if "ds/entropy_discrepancy" in entry
     ]
     assert logged == pytest.approx([coefficient / 2.0 for coefficient, _, _ in seen], abs=1e-4)
 

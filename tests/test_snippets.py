@@ -3,17 +3,7 @@
 import importlib.util
 
 import pytest
-from snippets import (
-    INLINE,
-    PAGES,
-    ROOT,
-    check_command,
-    check_mention,
-    check_yaml,
-    commands,
-    run_python,
-    snippets,
-)
+from snippets import INLINE, PAGES, ROOT, check_command, check_mention, check_yaml, commands, run_python, snippets
 
 TEXTS = {page: (ROOT / page).read_text() for page in PAGES}
 needs_trl = pytest.mark.skipif(
@@ -23,10 +13,7 @@ needs_trl = pytest.mark.skipif(
 
 def of(language):
     blocks = [
-        s
-        for page, text in TEXTS.items()
-        for s in snippets(page, text)
-        if s.language == language and s.why is None
+        s for page, text in TEXTS.items() for s in snippets(page, text) if s.language == language and s.why is None
     ]
     return pytest.mark.parametrize("snippet", blocks, ids=[s.name for s in blocks])
 
@@ -43,16 +30,11 @@ def start() -> dict:
     from differential_smoothing.tasks import countdown
 
     problems = countdown.generate(16, split="train", seed=0)
-    return {
-        "my_reward": short,
-        "my_dataset": Dataset.from_list([{"prompt": countdown.prompt(p)} for p in problems]),
-    }
+    return {"my_reward": short, "my_dataset": Dataset.from_list([{"prompt": countdown.prompt(p)} for p in problems])}
 
 
 WITH_PYTHON = [
-    page
-    for page, text in TEXTS.items()
-    if any(s.language == "python" and s.why is None for s in snippets(page, text))
+    page for page, text in TEXTS.items() if any(s.language == "python" and s.why is None for s in snippets(page, text))
 ]
 
 
@@ -120,7 +102,9 @@ def test_a_broken_command_is_found(command):
 
 
 @needs_trl
-@pytest.mark.parametrize("mention", ["dsmooth evalute", "dsmooth evaluate --basline a", "dsmooth train --gama_p 0.3", "make tests"])
+@pytest.mark.parametrize(
+    "mention", ["dsmooth evalute", "dsmooth evaluate --basline a", "dsmooth train --gama_p 0.3", "make tests"]
+)
 def test_a_broken_mention_is_found(mention):
     with pytest.raises(Exception, match=r"\w"):
         check_mention(mention)
@@ -137,14 +121,8 @@ def test_a_whole_mention_may_leave_out_what_is_required():
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        (
-            "from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(gama_p=0.2)",
-            TypeError,
-        ),
-        (
-            "from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(rule='no_such')",
-            ValueError,
-        ),
+        ("from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(gama_p=0.2)", TypeError),
+        ("from differential_smoothing.integrations.trl import DSGRPOConfig\nDSGRPOConfig(rule='no_such')", ValueError),
         ("from differential_smoothing import ds_grpo", ImportError),
         ("my_undefined", NameError),
     ],
@@ -181,6 +159,4 @@ def test_no_block_escapes():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_is_read(page):
-    assert sum(line.startswith("```") for line in TEXTS[page].splitlines()) == 2 * len(
-        snippets(page, TEXTS[page])
-    )
+    assert sum(line.startswith("```") for line in TEXTS[page].splitlines()) == 2 * len(snippets(page, TEXTS[page]))

@@ -37,24 +37,38 @@ from differential_smoothing.training import claim_folder, parse_config
 SHARPENING = Path(__file__).parents[1] / "benchmarks" / "sharpening.yaml"
 TINY = {
     "common": {
-        "problems": 40, "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8, "max_steps": 40,
-        "use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "save_steps": 2,
+        "problems": 40,
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "max_steps": 40,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_steps": 2,
         "gradient_checkpointing": False,
     },
     "models": {"base": None, "grpo": {}, "ds_grpo": {"gamma_p": 0.2}},
     "baseline": "grpo",
     "evaluation": {"split": "dev", "problems": 12, "samples": 8, "max_completion_length": 24},
-}  # fmt: skip
+}
 
 
 def dsmooth(*arguments, env=None, **options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
     command = [sys.executable, "-m", "differential_smoothing", *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
         # what a shell starts in the background ignores Ctrl-C, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
-    )  # fmt: skip
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
 
 
 @pytest.mark.slow
@@ -102,9 +116,7 @@ def test_a_failing_cell_shows_the_end_of_its_log(tmp_path):
     study.write_text(yaml.safe_dump({**TINY, "common": {**TINY["common"], "num_generations": 3}}))
     process = dsmooth("compare", study, "--output", tmp_path / "run")
     output, _ = process.communicate(timeout=120)
-    assert (
-        process.returncode == 2 and "Traceback (most recent call last)" not in output.split("The end of")[0]
-    )
+    assert process.returncode == 2 and "Traceback (most recent call last)" not in output.split("The end of")[0]
     assert "num_generations" in output
 
 
@@ -141,11 +153,16 @@ def test_cells_side_by_side_see_a_gpu_each(tmp_path):
 @pytest.mark.parametrize(
     ("gpus", "processes", "jobs", "expected"),
     [
-        ("", 0, 0, [[]] * min(2, os.cpu_count())), ("-1", 4, 3, [[], [], []]), ("0,1,2", 0, 0, [["0"], ["1"], ["2"]]),
-        ("0,1,2,3,4", 2, 0, [["0", "1"], ["2", "3"]]), ("0,1", 0, 3, [["0"], ["1"], ["0"]]), ("7", 0, 0, [["7"]]),
-        ("0", 2, 0, "two-seed0 needs 2 GPUs"), ("0,1,2", 2, 2, "2 jobs of 2 GPUs each do not fit on 3"),
+        ("", 0, 0, [[]] * min(2, os.cpu_count())),
+        ("-1", 4, 3, [[], [], []]),
+        ("0,1,2", 0, 0, [["0"], ["1"], ["2"]]),
+        ("0,1,2,3,4", 2, 0, [["0", "1"], ["2", "3"]]),
+        ("0,1", 0, 3, [["0"], ["1"], ["0"]]),
+        ("7", 0, 0, [["7"]]),
+        ("0", 2, 0, "two-seed0 needs 2 GPUs"),
+        ("0,1,2", 2, 2, "2 jobs of 2 GPUs each do not fit on 3"),
     ],
-)  # fmt: skip
+)
 def test_every_job_has_gpus_of_its_own(gpus, processes, jobs, expected, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     study = Study({"one": {}, "two": {"processes": processes}}, baseline="one")
@@ -156,7 +173,9 @@ def test_every_job_has_gpus_of_its_own(gpus, processes, jobs, expected, monkeypa
         assert _slots(study, jobs) == expected
     on_the_cpu = Study({"base": None, "one": {}}, {"use_cpu": True}, baseline="one")
     assert _slots(on_the_cpu, jobs) == [[]] * (jobs or min(2, os.cpu_count()))
-    sampled_on_two = Study({"one": {}}, baseline="one", evaluation=Evaluation(engine="vllm", engine_options={"tensor_parallel_size": 2}))
+    sampled_on_two = Study(
+        {"one": {}}, baseline="one", evaluation=Evaluation(engine="vllm", engine_options={"tensor_parallel_size": 2})
+    )
     assert _gpus_of(sampled_on_two.cells()[0], sampled_on_two) == 2
 
 
@@ -172,7 +191,9 @@ def test_every_job_has_gpus_of_its_own(gpus, processes, jobs, expected, monkeypa
 def test_what_cannot_be_sampled_is_found_before_it_is_trained(evaluation, options, message, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "vllm", raising=False)
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump({**TINY, "models": {"grpo": options}, "evaluation": TINY["evaluation"] | evaluation}))
+    path.write_text(
+        yaml.safe_dump({**TINY, "models": {"grpo": options}, "evaluation": TINY["evaluation"] | evaluation})
+    )
     with pytest.raises(ValueError, match=message):
         run_study(read_study(path), tmp_path / "run", on_progress=print)
     assert not (tmp_path / "run").exists()
@@ -208,25 +229,29 @@ def test_the_evaluation_can_be_changed_until_something_is_sampled(tmp_path, monk
 def test_a_default_that_overrides_the_common_options_is_a_change(tmp_path):
     path = tmp_path / "study.yaml"
     for model in ({"level": "sum"}, {"level": "sum", "rule": "grpo"}):
-        path.write_text(yaml.safe_dump({**TINY, "common": {**TINY["common"], "rule": "pkpo"}, "models": {"grpo": {}, "x": model}}))
-        refused = pytest.raises(ValueError, match="differs in models.x.rule") if "rule" in model else contextlib.nullcontext()
+        path.write_text(
+            yaml.safe_dump({**TINY, "common": {**TINY["common"], "rule": "pkpo"}, "models": {"grpo": {}, "x": model}})
+        )
+        refused = (
+            pytest.raises(ValueError, match="differs in models.x.rule") if "rule" in model else contextlib.nullcontext()
+        )
         with refused, claim_folder(tmp_path / "run", asdict(read_study(path))):
             (tmp_path / "run" / "x-seed0").mkdir()
 
 
 def test_small_negative_numbers_reach_the_training():
-    cell = Cell("x", 0, {"entropy_coef": -5.0e-5, "report_to": "none", "bf16": False, "use_cpu": True, "log_on_each_node": False})
+    cell = Cell(
+        "x",
+        0,
+        {"entropy_coef": -5.0e-5, "report_to": "none", "bf16": False, "use_cpu": True, "log_on_each_node": False},
+    )
     run, config = parse_config(run_arguments(cell, Path("out")))
     assert config.entropy_coef == -5.0e-5 and config.log_on_each_node is False
 
 
 def test_the_base_is_the_model_of_the_study(tiny_model, tmp_path):
     study = tmp_path / "study.yaml"
-    content = {
-        "common": {"model": tiny_model, "data_file": None},
-        "models": {"start": None},
-        "baseline": "start",
-    }
+    content = {"common": {"model": tiny_model, "data_file": None}, "models": {"start": None}, "baseline": "start"}
     study.write_text(yaml.safe_dump({**content, "evaluation": {"split": "dev", "problems": 4, "samples": 2}}))
     process = dsmooth("compare", study, "--output", tmp_path / "run")
     output, _ = process.communicate(timeout=120)
@@ -265,9 +290,7 @@ def test_a_cell_that_ends_while_another_starts_keeps_its_exit_status(monkeypatch
 def test_evaluation_follows_the_training_unless_it_says_otherwise(tmp_path):
     path = tmp_path / "study.yaml"
     common = {"numbers": 3, "max_number": 20, "chat": True, "max_completion_length": 99}
-    path.write_text(
-        yaml.safe_dump({"common": common, "models": {"grpo": {}}, "evaluation": {"max_number": 5}})
-    )
+    path.write_text(yaml.safe_dump({"common": common, "models": {"grpo": {}}, "evaluation": {"max_number": 5}}))
     evaluation = read_study(path).evaluation
     assert (evaluation.numbers, evaluation.max_number, evaluation.chat) == (3, 5, True)
     assert evaluation.max_completion_length == 99
@@ -280,10 +303,20 @@ def test_options_added_later_leave_old_folders_their_own(tmp_path):
     assert {key for key in keys if key.startswith("evaluation.")} == {
         f"evaluation.{name}"
         for name in (
-            "split", "problems", "samples", "seed", "temperature", "numbers", "max_number", "max_completion_length", "chat",
+            "split",
+            "problems",
+            "samples",
+            "seed",
+            "temperature",
+            "numbers",
+            "max_number",
+            "max_completion_length",
+            "chat",
         )
-    }  # fmt: skip
-    with claim_folder(tmp_path / "run", {"top_p": 1.0, "chat_template_kwargs": None, "task": "countdown", "engine": "shared_prefix"}):
+    }
+    with claim_folder(
+        tmp_path / "run", {"top_p": 1.0, "chat_template_kwargs": None, "task": "countdown", "engine": "shared_prefix"}
+    ):
         kept = json.loads((tmp_path / "run" / "config.json").read_text())
     assert kept == {"top_p": 1.0, "chat_template_kwargs": None}  # a run always had these
     path = tmp_path / "study.yaml"
@@ -308,8 +341,9 @@ def test_a_mistake_in_one_model_is_found_before_anything_is_written(tmp_path):
 def test_trained_cells_come_first_in_pairs():
     study = read_study(SHARPENING, seeds=[3, 5])
     assert [cell.name for cell in study.cells()] == [
-        *(f"{name}-seed{seed}" for seed in (3, 5) for name in ("grpo", "ds_grpo", "grpo_5e-5", "grpo_3e-5")), "base-seed0",
-    ]  # fmt: skip
+        *(f"{name}-seed{seed}" for seed in (3, 5) for name in ("grpo", "ds_grpo", "grpo_5e-5", "grpo_3e-5")),
+        "base-seed0",
+    ]
     first = study.cells()[0]
     assert isinstance(first, Cell) and first.options["seed"] == 3
     assert {c.options["max_steps"] for c in study.cells()[:-1]} == {study.common["max_steps"]}  # equal budget

@@ -18,16 +18,26 @@ from differential_smoothing.training import claim_folder
 
 TINY = {
     "common": {
-        "problems": 40, "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8, "max_steps": 6,
-        "use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "logging_steps": 1, "save_steps": 2,
-        "gradient_checkpointing": False, "monitor": False,
+        "problems": 40,
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "max_steps": 6,
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "gradient_checkpointing": False,
+        "monitor": False,
     },
     "rules": {"grpo": {}, "ds": {"gamma_p": [0.1, 0.2]}},
     "learning_rates": [1.0e-4],
     "baseline": "grpo",
     "selection": {"split": "dev", "problems": 6, "samples": 8},
     "evaluation": {"split": "test", "problems": 6, "samples": 8},
-}  # fmt: skip
+}
 
 #: The whole of it, 20 times: DSMOOTH_KILLS=20 python -m pytest tests/test_sweep.py -k killed
 KILLS = int(os.environ.get("DSMOOTH_KILLS", 3))
@@ -49,17 +59,19 @@ def written(path, content):
 def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
     content = {
         **TINY,
-        "rules": {"grpo": {}, "ds": {"gamma_p": [0.1, 0.2]}, "pkpo": {"rule": "pkpo", "rule_options": {"k": [2, 4], "anneal": True}}},
+        "rules": {
+            "grpo": {},
+            "ds": {"gamma_p": [0.1, 0.2]},
+            "pkpo": {"rule": "pkpo", "rule_options": {"k": [2, 4], "anneal": True}},
+        },
         "learning_rates": [1.0e-4, 3.0e-4],
         "tasks": {"few": {"problems": 20}, "many": {"numbers": 3}},
         "seeds": [0, 5],
-    }  # fmt: skip
+    }
     sweep = read_study(written(tmp_path / "s.yaml", content))
     assert isinstance(sweep, Sweep)
     cells = sweep.cells()
-    assert (
-        len(cells) == len({cell.name for cell in cells}) == 2 * 5 * 2 * 2
-    )  # tasks, points of rules, rates, seeds
+    assert len(cells) == len({cell.name for cell in cells}) == 2 * 5 * 2 * 2  # tasks, points of rules, rates, seeds
     by_name = {cell.name: cell for cell in cells}
     cell = by_name["many-pkpo-4-lr0.0003-seed5"]
     assert cell.options["rule_options"] == {"k": 4, "anneal": True} and cell.options["learning_rate"] == 3e-4
@@ -92,7 +104,10 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
         ({"rules": {"grpo": {}, "ds": {"gamma_p": []}}}, "gamma_p of ds is an empty list"),
         ({"rules": {"grpo": {"rule_options": "{k"}}}, "rule_options cannot be read as JSON"),
         ({"tasks": {"a": 3}}, "the task a needs a mapping of options"),
-        ({"selection": {"split": "test", "problems": 6}}, "both on the split 'test' with seed 0.*Take split: dev for selection"),
+        (
+            {"selection": {"split": "test", "problems": 6}},
+            "both on the split 'test' with seed 0.*Take split: dev for selection",
+        ),
         ({"evaluation": {"split": "dev", "problems": 6}}, "both on the split 'dev' with seed 0"),
         ({"checkpoints": [4, 2]}, r"checkpoints must be increasing steps of at least 1, got \[4, 2\]"),
         ({"checkpoints": [0]}, "increasing steps of at least 1"),
@@ -122,7 +137,11 @@ def test_the_baselines_of_leads_may_change_in_a_folder_that_is_there_and_logs_ar
 
 
 def test_points_are_chosen_on_other_problems_and_options_may_be_json(tmp_path):
-    content = {**TINY, "selection": {"problems": 6}, "rules": {"grpo": {}, "pkpo": {"rule": "pkpo", "rule_options": '{"k": [2, 4]}'}}}
+    content = {
+        **TINY,
+        "selection": {"problems": 6},
+        "rules": {"grpo": {}, "pkpo": {"rule": "pkpo", "rule_options": '{"k": [2, 4]}'}},
+    }
     sweep = read_study(written(tmp_path / "s.yaml", content))
     chosen = sweep.evaluations(sweep.cells()[0])
     assert (chosen["selection"].split, chosen["evaluation"].split) == ("dev", "test")
@@ -133,7 +152,9 @@ def test_no_problem_is_both_chosen_on_and_judged_on(tmp_path):
     content = {**TINY, "evaluation": {"split": "dev", "problems": 6, "samples": 8, "seed": 1}, "rules": {"grpo": {}}}
     sweep, rows = read_study(written(tmp_path / "s.yaml", content)), []
     for name, problems in (("selection", "abc"), ("evaluation", "bcde")):
-        rows += [{"model": "m", "seed": 0, "evaluation": name, "prompt_id": p, **dict.fromkeys(COUNTS, 1)} for p in problems]
+        rows += [
+            {"model": "m", "seed": 0, "evaluation": name, "prompt_id": p, **dict.fromkeys(COUNTS, 1)} for p in problems
+        ]
     (file,) = [sweep.result(tmp_path, cell) for cell in sweep.cells()]
     file.parent.mkdir()
     pd.DataFrame(rows).to_parquet(file)
@@ -147,7 +168,7 @@ def test_a_rule_may_have_rates_and_seeds_of_its_own_and_paths_begin_at_the_base(
         "rules": {"grpo": {"learning_rates": [1.0e-4, 2.0e-4], "seeds": [0, 1]}, "ds": {"gamma_p": [0.1]}},
         "tasks": {"few": {"problems": 20}, "three": {"numbers": 3, "model": "elsewhere"}},
         "checkpoints": [2, 4, 6, 8],
-    }  # fmt: skip
+    }
     sweep = read_study(written(tmp_path / "s.yaml", content))
     names = [cell.name for cell in sweep.cells()]
     assert names[:2] == ["few-base-seed0", "three-base-seed0"]
@@ -191,7 +212,9 @@ def test_counts_that_were_made_with_other_options_are_refused(tmp_path):
     common = TINY["common"]
     for changes, name in (({"num_generations": 2}, grpo), ({"model": "elsewhere"}, base)):
         other = read_study(written(tmp_path / "o.yaml", {**content, "common": {**common, **changes}}))
-        with pytest.raises(ValueError, match=f"finished {name.name} with other options: it differs in {next(iter(changes))}"):
+        with pytest.raises(
+            ValueError, match=f"finished {name.name} with other options: it differs in {next(iter(changes))}"
+        ):
             other.check_finished(tmp_path, next(cell for cell in other.cells() if cell.name == name.name))
     quiet = read_study(written(tmp_path / "q.yaml", {**content, "common": {**common, "logging_steps": 5}}))
     quiet.check_finished(tmp_path, quiet.cells()[1])
@@ -211,12 +234,7 @@ def start(study, folder):
         "2",
     ]
     return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        start_new_session=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
 
 
@@ -244,9 +262,7 @@ def test_a_sweep_killed_at_random_gives_the_same_tables(tiny_model, tmp_path):
         process = start(study, cut)
         # from the moment that cells run, at a random time: in the middle of a step, a checkpoint, a result
         while (
-            process.poll() is None
-            and not list(cut.glob("*/checkpoint-*"))
-            and not list(cut.glob("counts/*.parquet"))
+            process.poll() is None and not list(cut.glob("*/checkpoint-*")) and not list(cut.glob("counts/*.parquet"))
         ):
             time.sleep(0.02)
         time.sleep(generator.uniform(0, 2))
@@ -288,7 +304,11 @@ def test_a_sweep_killed_at_random_gives_the_same_tables(tiny_model, tmp_path):
 @pytest.mark.slow
 def test_a_checkpoint_is_the_run_as_it_was_then(tiny_model, tmp_path):
     """Its counts are those of sampling the weights that a run of so many steps of the same schedule has."""
-    content = {**TINY, "common": {**TINY["common"], "model": tiny_model, "lr_scheduler_type": "constant"}, "rules": {"grpo": {}}}
+    content = {
+        **TINY,
+        "common": {**TINY["common"], "model": tiny_model, "lr_scheduler_type": "constant"},
+        "rules": {"grpo": {}},
+    }
     run(written(tmp_path / "long.yaml", {**content, "checkpoints": [3]}), tmp_path / "long")
     content["common"] = {**content["common"], "max_steps": 3}
     run(written(tmp_path / "short.yaml", content), tmp_path / "short")

@@ -53,9 +53,7 @@ def test_ds_and_bonus_are_the_rationals_that_the_formulas_give():
     squares = prompt([1 / 81, 16 / 81, 64 / 81], 2)
     bonus = [2 * Fraction(1, 9), 2 * Fraction(4, 9), Fraction(8, 9)]  # tilts the wrong outcome too
     exact = [float(w / sum(bonus)) for w in bonus]
-    assert np.exp(optimum(squares, entropy_reward(squares, beta / 2), beta))[0] == pytest.approx(
-        exact, rel=1e-14
-    )
+    assert np.exp(optimum(squares, entropy_reward(squares, beta / 2), beta))[0] == pytest.approx(exact, rel=1e-14)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES, ids=lambda d: d.name)
@@ -125,9 +123,7 @@ def test_a_budget_is_spent_exactly_or_the_answer_is_nan():
 
 def test_random_prompts_are_what_they_say_and_the_seed_decides():
     one, two, other = blocks(400, 0), blocks(400, 0), blocks(400, 1)
-    assert all(
-        np.array_equal(a.log_p, b.log_p) and np.array_equal(a.correct, b.correct) for a, b in zip(one, two)
-    )
+    assert all(np.array_equal(a.log_p, b.log_p) and np.array_equal(a.correct, b.correct) for a, b in zip(one, two))
     assert not np.array_equal(one[0].log_p, other[0].log_p)
     sizes = np.concatenate([b.exists.sum(1) for b in one])
     right = np.concatenate([b.correct.sum(1) for b in one])
@@ -144,10 +140,7 @@ def test_random_prompts_are_what_they_say_and_the_seed_decides():
         (lambda: prompt([1.0, 0.0], 1), "> 0"),
         (lambda: prompt([0.5, 0.5], 2), "not all of the 2 outcomes"),
         (lambda: optimum(GIVEN, GIVEN.correct * 1.0, 0.0), "beta > 0"),
-        (
-            lambda: optimum(GIVEN, GIVEN.correct * 1.0, 1.0, entropy=-0.1, divergence=FORWARD_KL),
-            "negative gamma",
-        ),
+        (lambda: optimum(GIVEN, GIVEN.correct * 1.0, 1.0, entropy=-0.1, divergence=FORWARD_KL), "negative gamma"),
         (lambda: Divergence("chi-squared", 2.0), "from 0"),
         (lambda: next(random_prompts(0, 0)), "count >= 1"),
         (lambda: check_claims(0, 0), "at least 1"),
@@ -182,9 +175,7 @@ def test_matched_ds_dominates_and_its_mirror_image_does_not(divergence):
 def constant_rival(given, strength, reward):
     """The DS optimum with this tilt, and a constant that gives correct answers ``reward`` in all."""
     power = np.where(given.correct, (1 - strength)[:, None], 1.0)
-    values = np.where(
-        given.exists, power * np.where(given.exists, given.log_p, 0.0) + reward * given.correct, -np.inf
-    )
+    values = np.where(given.exists, power * np.where(given.exists, given.log_p, 0.0) + reward * given.correct, -np.inf)
     return measure(given, values - logsumexp(values)[:, None])
 
 
@@ -218,9 +209,7 @@ def test_without_a_constant_no_ds_is_as_diverse_below_the_floor():
     rival = measure(many, optimum(many, ds_reward(many, tilt * b, lower * b), b))
     least = rival.divergence[rival.diversity >= target.diversity[0] - 1e-12].min()
     assert floor - 1e-12 <= least < floor * 1.05
-    shifted = optimum(
-        given, ds_reward(given, beta / 2, constant=np.array([-1.0])), beta
-    )  # a constant reaches below
+    shifted = optimum(given, ds_reward(given, beta / 2, constant=np.array([-1.0])), beta)  # a constant reaches below
     assert measure(given, shifted).divergence[0] < floor
 
 
@@ -244,13 +233,9 @@ def test_improving_on_vanilla_at_equal_beta_and_at_equal_budget():
         q = np.where(given.correct, centred - logsumexp(centred, given.correct)[:, None], -np.inf)
         base = np.where(given.correct, given.log_p - logsumexp(given.log_p, given.correct)[:, None], -np.inf)
         vanilla = measure(given, optimum(given, given.correct * 1.0, beta)).log_odds
-        assert measure(given, centred).log_odds == pytest.approx(
-            vanilla - REVERSE_KL(q, base), rel=1e-9, abs=1e-9
-        )
+        assert measure(given, centred).log_odds == pytest.approx(vanilla - REVERSE_KL(q, base), rel=1e-9, abs=1e-9)
         own_mean = (np.exp(q) * np.where(given.correct, given.log_p, 0.0)).sum(1)
-        term = np.where(
-            given.correct, 1 - (beta * strength)[:, None] * (given.log_p - own_mean[:, None]), 0.0
-        )
+        term = np.where(given.correct, 1 - (beta * strength)[:, None] * (given.log_p - own_mean[:, None]), 0.0)
         again = optimum(given, term, beta)
         assert np.exp(again) == pytest.approx(np.exp(centred), abs=1e-9)
 
@@ -267,9 +252,7 @@ def test_frontier_is_what_the_solver_finds_and_its_ends_are_known():
         if not np.isnan(vanilla).any():
             assert correct[0, 0] == pytest.approx(measure(given, vanilla).correctness[0], abs=1e-9)
         if not np.isnan(correct[0, 1]):
-            assert front.solve_frontier(given, kappa, diversity[0, 1]) == pytest.approx(
-                correct[0, 1], abs=1e-6
-            )
+            assert front.solve_frontier(given, kappa, diversity[0, 1]) == pytest.approx(correct[0, 1], abs=1e-6)
             again = front.correctness_on_frontier(given, np.array([kappa]), diversity[:, 1])
             assert np.exp(again[0]) == pytest.approx(correct[0, 1], abs=1e-9)
     assert np.isnan(front.exponent_for(GIVEN, np.array([0.7]))).all()  # above log 2

@@ -49,21 +49,31 @@ def checked():
 
 @pytest.mark.parametrize(("instances", "seed"), [(3, 0), (1, 7)])
 def test_few_instances_still_hold_every_counterexample(instances, seed):
-    assert [
-        (c.name, c.verdict) for c in claims.check_claims(instances, seed) if c.verdict != c.expected
-    ] == []
+    assert [(c.name, c.verdict) for c in claims.check_claims(instances, seed) if c.verdict != c.expected] == []
 
 
-@pytest.mark.parametrize("refuted", [
-    frontier_claims.bonus_dominates, rule_claims.gamma_n, rule_claims.entropy_at_budget, theorem_claims.literal, step_claims.every_answer,
-    lambda none: rule_claims.improves(none, "centred"), lambda none: rule_claims.improves(none, "budget"),
-    lambda none: step_claims.reinforcement(none, 2, NOT), lambda none: step_claims.rate(none, "gamma_p restores"),
-    lambda none: step_claims.rate(none, "gamma_n restores"), gamma_n_claims.raises_correctness,
-    lambda none: oracle_claims.several_tokens(0, 0), lambda none: penalty_claims.several_optima(),
-    lambda none: penalty_claims.local_maximum(), lambda none: penalty_claims.point_mass(),
-    lambda none: population_claims.shared_pass_at_k(population_claims.people(1, 0)),
-    lambda none: population_claims.equal_pass_at_1(population_claims.people(1, 0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "refuted",
+    [
+        frontier_claims.bonus_dominates,
+        rule_claims.gamma_n,
+        rule_claims.entropy_at_budget,
+        theorem_claims.literal,
+        step_claims.every_answer,
+        lambda none: rule_claims.improves(none, "centred"),
+        lambda none: rule_claims.improves(none, "budget"),
+        lambda none: step_claims.reinforcement(none, 2, NOT),
+        lambda none: step_claims.rate(none, "gamma_p restores"),
+        lambda none: step_claims.rate(none, "gamma_n restores"),
+        gamma_n_claims.raises_correctness,
+        lambda none: oracle_claims.several_tokens(0, 0),
+        lambda none: penalty_claims.several_optima(),
+        lambda none: penalty_claims.local_maximum(),
+        lambda none: penalty_claims.point_mass(),
+        lambda none: population_claims.shared_pass_at_k(population_claims.people(1, 0)),
+        lambda none: population_claims.equal_pass_at_1(population_claims.people(1, 0)),
+    ],
+)
 def test_the_stated_counterexample_alone_refutes(refuted):
     claim = refuted([])
     assert claim.verdict == claim.expected != PASS and claim.margin < 0 and "ounterexample" in claim.note
@@ -210,9 +220,7 @@ def test_a_gamma_n_that_gains_twice_as_much_would_be_cheaper(monkeypatch):
     assert gamma_n_claims.price(cases).verdict == FAIL
 
 
-@pytest.mark.parametrize(
-    ("p", "right", "size"), [([1 / 10, 1 / 10, 8 / 10], 1, 2), ([6 / 10, 2 / 10, 2 / 10], 1, 8)]
-)
+@pytest.mark.parametrize(("p", "right", "size"), [([1 / 10, 1 / 10, 8 / 10], 1, 2), ([6 / 10, 2 / 10, 2 / 10], 1, 8)])
 def test_gamma_n_adds_noise_where_the_claim_does_not_reach(p, right, size):
     """Wrong answers that differ, or C above 1/2."""
     signal = [gamma_n_claims.signal(prompt(p, right), gamma, size) for gamma in (0.0, 1.0)]

@@ -11,14 +11,7 @@ import pytest
 import torch
 
 from differential_smoothing.advantages import group_advantages
-from differential_smoothing.tabular import (
-    collapse,
-    collapse_claims,
-    controller,
-    controller_claims,
-    held,
-    oracle,
-)
+from differential_smoothing.tabular import collapse, collapse_claims, controller, controller_claims, held, oracle
 from differential_smoothing.tabular.trajectories import sequences
 from differential_smoothing.tabular.verdict import FAIL, NOT, PASS
 
@@ -29,18 +22,12 @@ def test_the_means_are_those_of_every_group_listed(size, success):
     up = down = kept = undecided = 0.0
     for draw in product([0.0, 1.0], repeat=size):
         chance = np.prod([success if r else 1 - success for r in draw])
-        values = group_advantages(
-            torch.tensor(draw, dtype=torch.float64), torch.zeros(size, dtype=torch.long)
-        )
+        values = group_advantages(torch.tensor(draw, dtype=torch.float64), torch.zeros(size, dtype=torch.long))
         right = sum(draw)
         # each completion stands for the one that is looked at, so the mean over right ones is weighted by how many there are
         up += chance * sum(float(v) for v, r in zip(values, draw, strict=True) if r) / (size * success)
         if success < 1:
-            down += (
-                chance
-                * sum(float(v) for v, r in zip(values, draw, strict=True) if not r)
-                / (size * (1 - success))
-            )
+            down += chance * sum(float(v) for v, r in zip(values, draw, strict=True) if not r) / (size * (1 - success))
         kept += chance * max(right - 1, 0) / (size * success)
         undecided += chance * (0 < right < size)
     means = collapse.group_means(success, size)
@@ -52,9 +39,7 @@ def test_large_groups_come_to_the_endless_ones():
     success = np.array([0.2, 0.5, 0.9])
     near, limit = collapse.group_means(success, 1000), collapse.group_means(success, inf)
     assert np.allclose(
-        [near.up, near.down, near.kept, near.up_kept],
-        [limit.up, limit.down, limit.kept, limit.up_kept],
-        atol=0.02,
+        [near.up, near.down, near.kept, near.up_kept], [limit.up, limit.down, limit.kept, limit.up_kept], atol=0.02
     )
     assert np.allclose(collapse.balance(success, 5, "centred").critical, [2, 1, 1 / 3])
     assert np.allclose(collapse.balance(success, 5, "relative").critical, 1)
@@ -70,9 +55,7 @@ def test_one_token_is_a_tree_of_one_node():
 
 
 def test_many_tokens_need_strength_in_inverse_proportion():
-    one, ten = (
-        float(collapse.node_balance(0.5 ** (1 / t), 2, 0.5, "token").critical) for t in (1000, 10_000)
-    )
+    one, ten = (float(collapse.node_balance(0.5 ** (1 / t), 2, 0.5, "token").critical) for t in (1000, 10_000))
     law = np.log(2) / 0.5 / 1000
     assert np.isclose(one, law, rtol=0.01) and np.isclose(one / ten, 10, rtol=0.01)
     means = [
@@ -84,15 +67,8 @@ def test_many_tokens_need_strength_in_inverse_proportion():
 
 def test_the_relative_token_term_is_critical_between_one_over_t_and_one():
     for tokens in (1, 7, 100):
-        kappa = [
-            float(collapse.node_balance(c ** (1 / tokens), 2, c, "relative").critical)
-            for c in (0.01, 0.5, 0.999)
-        ]
-        assert (
-            kappa == sorted(kappa, reverse=True)
-            and kappa[0] <= 1
-            and np.isclose(kappa[2], 1 / tokens, rtol=0.01)
-        )
+        kappa = [float(collapse.node_balance(c ** (1 / tokens), 2, c, "relative").critical) for c in (0.01, 0.5, 0.999)]
+        assert kappa == sorted(kappa, reverse=True) and kappa[0] <= 1 and np.isclose(kappa[2], 1 / tokens, rtol=0.01)
 
 
 def test_a_separatrix_ends_at_the_critical_strength_and_has_no_upper_bound():
@@ -132,9 +108,9 @@ def test_a_relative_term_is_silent_on_wrong_answers_and_needs_a_floor_where_all_
     group, mask = torch.tensor([0, 0, 0, 1, 1]), torch.ones(5, 1)
     stock = group_advantages(rewards, group)
     for floor in (0.0, 0.2):
-        got = held.relative_advantages(
-            rewards, logps, mask, correct=rewards > 0, group=group, kappa=0.5, floor=floor
-        )[:, 0]
+        got = held.relative_advantages(rewards, logps, mask, correct=rewards > 0, group=group, kappa=0.5, floor=floor)[
+            :, 0
+        ]
         a = float(stock[0])
         assert np.allclose(got, [a * 0.5, a * 1.5, float(stock[2]), -0.5 * floor * 0.5, 0.5 * floor * 0.5])
 
@@ -149,11 +125,20 @@ def test_the_token_level_of_one_token_is_the_sum_level():
     )
 
 
-@pytest.mark.parametrize("bad", [
-    lambda: collapse.group_means(0.5, 1), lambda: collapse.group_means(0.0, 8), lambda: collapse.balance(0.5, 3, "sum"),
-    lambda: collapse.balance(0.5, 0, "centred"), lambda: collapse.node_balance(0.5, 2, 0.5, "centred"), lambda: collapse.escape_time(0.5, 1.0),
-    lambda: collapse.worse_share(0.3, 0.6, 1.0), lambda: collapse.separatrix(0.5, 0.5, 3, "relative"), lambda: controller.Controller(0.0, 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: collapse.group_means(0.5, 1),
+        lambda: collapse.group_means(0.0, 8),
+        lambda: collapse.balance(0.5, 3, "sum"),
+        lambda: collapse.balance(0.5, 0, "centred"),
+        lambda: collapse.node_balance(0.5, 2, 0.5, "centred"),
+        lambda: collapse.escape_time(0.5, 1.0),
+        lambda: collapse.worse_share(0.3, 0.6, 1.0),
+        lambda: collapse.separatrix(0.5, 0.5, 3, "relative"),
+        lambda: controller.Controller(0.0, 1.0),
+    ],
+)
 def test_bad_input_is_named(bad):
     with pytest.raises(ValueError, match="got"):
         bad()
@@ -194,13 +179,7 @@ def test_steering_follows_the_training_of_the_oracle():
     logits, answers, correct = held.bandit(3, 2, 0.3)
     logits = logits + np.array([0.3, 0.0, -0.2, 0.0, 0.1])
     run = controller.steer(
-        logits[None, None],
-        answers,
-        correct,
-        4,
-        lambda ratio, pace: np.array([0.4]),
-        steps=5,
-        lr=np.array([0.5]),
+        logits[None, None], answers, correct, 4, lambda ratio, pace: np.array([0.4]), steps=5, lr=np.array([0.5])
     )
     twin = logits
     for _ in range(5):
@@ -211,27 +190,32 @@ def test_steering_follows_the_training_of_the_oracle():
 
 
 CLAIMS = {
-    "critical": collapse_claims.critical, "node": collapse_claims.node, "published": collapse_claims.published_sharpens,
+    "critical": collapse_claims.critical,
+    "node": collapse_claims.node,
+    "published": collapse_claims.published_sharpens,
     "unequal": collapse_claims.unequal,
-    "relative": collapse_claims.relative_holds, "stays": collapse_claims.certain_stays, "race": collapse_claims.race,
+    "relative": collapse_claims.relative_holds,
+    "stays": collapse_claims.certain_stays,
+    "race": collapse_claims.race,
     "measured": controller_claims.measured,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", list(CLAIMS))
 def test_a_claim_is_as_stated(name):
     found = CLAIMS[name]()
-    assert found.verdict == found.expected and found.expected == (
-        NOT if name in ("published", "relative") else PASS
-    )
+    assert found.verdict == found.expected and found.expected == (NOT if name in ("published", "relative") else PASS)
 
 
-@pytest.mark.parametrize(("name", "where", "broken"), [
-    ("critical", "balance", lambda b: collapse.Balance(b.drift, 1.01 * b.hold)),
-    ("node", "node_balance", lambda b: collapse.Balance(1.01 * b.drift, b.hold)),
-    ("race", "growth", lambda g: 1.05 * g),
-    ("unequal", "worse_share", lambda s: 1.01 * s),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "where", "broken"),
+    [
+        ("critical", "balance", lambda b: collapse.Balance(b.drift, 1.01 * b.hold)),
+        ("node", "node_balance", lambda b: collapse.Balance(1.01 * b.drift, b.hold)),
+        ("race", "growth", lambda g: 1.05 * g),
+        ("unequal", "worse_share", lambda s: 1.01 * s),
+    ],
+)
 def test_a_claim_turns_red_when_its_formula_is_broken(monkeypatch, name, where, broken):
     honest = getattr(collapse, where)
     monkeypatch.setattr(collapse, where, lambda *a, **k: broken(honest(*a, **k)))

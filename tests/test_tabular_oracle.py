@@ -97,11 +97,7 @@ def test_against_rationals_over_ordered_groups():
                 for arm in range(3):
                     exact[arm] += chance * (right[i] - mean) * ((arm == i) - p[arm]) / size
         got = expected_gradient(
-            np.log([[float(x) for x in p]]),
-            bandit,
-            np.array([True, False, False]),
-            ds_grpo(scale="none"),
-            size,
+            np.log([[float(x) for x in p]]), bandit, np.array([True, False, False]), ds_grpo(scale="none"), size
         )
         assert got[0] == pytest.approx([float(x) for x in exact], abs=1e-15)
 
@@ -131,9 +127,7 @@ def test_mean_advantages_are_those_of_the_shipped_function():
                     rewards = torch.tensor([own, *others], dtype=torch.float64)
                     value = weight * group_advantages(rewards, torch.zeros(size, dtype=torch.long))[0].item()
                     up, down = (up + value, down) if own else (up, down + value)
-            assert [float(v) for v in group_advantage(np.array(chance), size)] == pytest.approx(
-                [up, down], abs=1e-12
-            )
+            assert [float(v) for v in group_advantage(np.array(chance), size)] == pytest.approx([up, down], abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -142,17 +136,24 @@ def test_mean_advantages_are_those_of_the_shipped_function():
         (lambda: sequences([[0], [0, 1]]), "none of which begins another"),
         (lambda: sequences([[0]]), "at least two"),
         (lambda: enumerate_groups(100, 8), "limit"),
-        (lambda: closed_form_gradient(logits_of(BANDIT), BANDIT, CORRECT, 4, level="sum", stage="reward"), "expected_gradient"),
+        (
+            lambda: closed_form_gradient(logits_of(BANDIT), BANDIT, CORRECT, 4, level="sum", stage="reward"),
+            "expected_gradient",
+        ),
         (lambda: closed_form_gradient(logits_of(TREE), TREE, CORRECT, 4, center=True), "no meaning"),
-        (lambda: closed_form_gradient(logits_of(BANDIT), BANDIT, CORRECT, 4, level="sum", stage="reward", scale="none", center=True),
-         "advantage stage"),
+        (
+            lambda: closed_form_gradient(
+                logits_of(BANDIT), BANDIT, CORRECT, 4, level="sum", stage="reward", scale="none", center=True
+            ),
+            "advantage stage",
+        ),
         (lambda: token_logps(np.zeros((2, 5)), BANDIT), "one softmax per node"),
         (lambda: sampled_gradient(logits_of(BANDIT), BANDIT, CORRECT, ds_grpo(), 4, groups=1, seed=0), "groups >= 2"),
         (lambda: dynamics.population(4, 3, solutions=3, sharpness=1.0, noise=0.0, seed=0), "solutions < answers"),
         (lambda: dynamics.train(people(), lambda x, s: x, steps=1, lr=0.0), "lr > 0"),
         (lambda: dynamics.train(people(), lambda x, s: x * np.nan, steps=1, lr=1.0), "no longer finite"),
     ],
-)  # fmt: skip
+)
 def test_errors_say_what_was_expected(call, said):
     with pytest.raises(ValueError, match=said):
         call()
@@ -177,17 +178,17 @@ def test_moments_of_a_step_over_all_ordered_groups():
     for group in itertools.product(range(3), repeat=size):
         index = np.array(group)
         advantage = rule(
-            torch.tensor(correct[index]).double(), torch.from_numpy(np.log(p[index]))[:, None], torch.ones(size, 1),
-            correct=torch.tensor(correct[index]), group=torch.zeros(size, dtype=torch.long),
-        ).numpy()[:, 0]  # fmt: skip
+            torch.tensor(correct[index]).double(),
+            torch.from_numpy(np.log(p[index]))[:, None],
+            torch.ones(size, 1),
+            correct=torch.tensor(correct[index]),
+            group=torch.zeros(size, dtype=torch.long),
+        ).numpy()[:, 0]
         weight = np.bincount(index, advantage, 3) / size
         gain = slope @ (weight - p * weight.sum())
         first, second = first + math.prod(p[index]) * gain, second + math.prod(p[index]) * gain**2
     mean, spread = step_moments(np.log(p)[None], bandit, correct, rule, size, slope[None])
-    assert (mean, spread) == (
-        pytest.approx(first, abs=1e-14),
-        pytest.approx(math.sqrt(second - first**2), abs=1e-12),
-    )
+    assert (mean, spread) == (pytest.approx(first, abs=1e-14), pytest.approx(math.sqrt(second - first**2), abs=1e-12))
 
 
 # biases
@@ -222,10 +223,7 @@ def test_diversity_rates_are_derivatives_along_the_closed_form_gradient(size):
         q = q / q.sum(-1, keepdims=True)
         return -(q * np.log(np.where(q > 0, q, 1.0))).sum(-1)
 
-    rates, grpo = (
-        biases.diversity_rates(log_pi, correct, size),
-        closed_form_gradient(logits, BANDIT, correct, size),
-    )
+    rates, grpo = (biases.diversity_rates(log_pi, correct, size), closed_form_gradient(logits, BANDIT, correct, size))
     for name, option in {
         "gamma_p": {"gamma_p": 1.0},
         "gamma_p_centred": {"gamma_p": 1.0, "level": "sum", "center": True},
@@ -255,9 +253,7 @@ def test_correctness_rates_are_derivatives_and_their_price_does_not_hang_on_the_
         up, down = (correctness(logits + sign * 1e-5 * gradient) for sign in (1, -1))
         assert rate == pytest.approx((up - down) / 2e-5, abs=1e-9)
     cost, pair = biases.diversity_rates(log_pi, correct, size), biases.diversity_rates(log_pi, correct, 2)
-    assert cost.grpo / rates[0] == pytest.approx(
-        pair.grpo / biases.correctness_rates(log_pi, correct, 2)[0], rel=1e-9
-    )
+    assert cost.grpo / rates[0] == pytest.approx(pair.grpo / biases.correctness_rates(log_pi, correct, 2)[0], rel=1e-9)
     assert rates[1] == pytest.approx(biases.correctness_rates(log_pi, correct, 2)[1], rel=1e-9)
 
 
@@ -280,9 +276,7 @@ def test_sampled_training_ends_where_the_expectation_says():
     error = ends.std(0, ddof=1) / np.sqrt(len(ends))
     target = np.array([*exact.pass_at_k[-1], exact.diversity[-1], exact.entropy[-1]])
     assert (np.abs(ends.mean(0) - target) < 4 * error + 1e-3).all()
-    assert (
-        np.abs(target - [*exact.pass_at_k[0], exact.diversity[0], exact.entropy[0]]).max() > 50 * error.min()
-    )
+    assert np.abs(target - [*exact.pass_at_k[0], exact.diversity[0], exact.entropy[0]]).max() > 50 * error.min()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -297,9 +291,7 @@ def test_entropy_term_is_the_gradient_of_the_entropy():
     crowd = people()
     zero = dynamics.closed_form(crowd, 4, scale="none")
     slope = dynamics.with_entropy(crowd, lambda x, s: np.zeros_like(x), 0.3)(crowd.logits, 0)
-    assert dynamics.with_entropy(crowd, zero, 0.3)(crowd.logits, 0) == pytest.approx(
-        slope + zero(crowd.logits, 0)
-    )
+    assert dynamics.with_entropy(crowd, zero, 0.3)(crowd.logits, 0) == pytest.approx(slope + zero(crowd.logits, 0))
     leaf = torch.tensor(crowd.logits, requires_grad=True)
     log_policy = torch.log_softmax(leaf, -1)
     (-0.3 * (log_policy.exp() * log_policy).sum()).backward()
@@ -349,9 +341,7 @@ def test_the_trainer_has_the_oracle_s_gradient(name, tiny_model, tmp_path):
 
     class Recorder(DSGRPOTrainer):
         def _compute_loss(self, model, inputs):
-            seen.update(
-                ids=inputs["completion_ids"], prompt=inputs["prompt_ids"][0], correct=inputs["ds_correct"]
-            )
+            seen.update(ids=inputs["completion_ids"], prompt=inputs["prompt_ids"][0], correct=inputs["ds_correct"])
             return super()._compute_loss(model, inputs)
 
         def training_step(self, *args, **kwargs):
@@ -367,13 +357,29 @@ def test_the_trainer_has_the_oracle_s_gradient(name, tiny_model, tmp_path):
 
     rows = Dataset.from_list([{"prompt": tokenizer.decode([20, 21, 22])}] * 4)
     trainer = Recorder(
-        model=tiny_model, reward_funcs=reward, train_dataset=rows, processing_class=tokenizer,
+        model=tiny_model,
+        reward_funcs=reward,
+        train_dataset=rows,
+        processing_class=tokenizer,
         args=DSGRPOConfig(
-            output_dir=str(tmp_path), per_device_train_batch_size=size, num_generations=size, max_completion_length=1,
-            max_steps=1, learning_rate=1e-9, use_cpu=True, bf16=False, report_to=[], save_strategy="no", seed=1,
-            disable_tqdm=True, gradient_checkpointing=False, loss_type="grpo", max_grad_norm=0.0, **option,
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=size,
+            num_generations=size,
+            max_completion_length=1,
+            max_steps=1,
+            learning_rate=1e-9,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            save_strategy="no",
+            seed=1,
+            disable_tqdm=True,
+            gradient_checkpointing=False,
+            loss_type="grpo",
+            max_grad_norm=0.0,
+            **option,
         ),
-    )  # fmt: skip
+    )
     trainer.train()
     assert (seen["prompt"] == seen["prompt"][0]).any() and seen["ids"].shape == (size, 1)
     logits = (seen["weight"].double() @ seen["hidden"].double()).numpy()[None]

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from differential_smoothing.tabular import frontier, theorem
-from differential_smoothing.tabular.closed_form import (
-    Prompts,
-    ds_reward,
-    measure,
-    optimum,
-    prompt,
-    random_prompts,
-)
+from differential_smoothing.tabular.closed_form import Prompts, ds_reward, measure, optimum, prompt, random_prompts
 from differential_smoothing.tabular.divergences import FORWARD_KL, HELLINGER, REVERSE_KL
 from differential_smoothing.tabular.penalty import concave, penalty_maxima
 from differential_smoothing.tabular.population import mean_over, pass_at_k, shared_budget
@@ -75,9 +68,7 @@ def test_a_small_penalty_is_nearly_vanilla_rl_and_a_tie_is_broken_both_ways():
     given = prompt([1 / 3, 1 / 3, 1 / 3], 2)
     for divergence in BENT:
         weak, _ = penalty_maxima(given, 1e-9, 1.0, divergence)
-        assert weak[0] == pytest.approx(
-            optimum(given, given.correct * 1.0, 1.0, divergence=divergence)[0], abs=1e-7
-        )
+        assert weak[0] == pytest.approx(optimum(given, given.correct * 1.0, 1.0, divergence=divergence)[0], abs=1e-7)
     log_pi, value = penalty_maxima(given, 1.0, 1.0, FORWARD_KL, every=True)
     assert len(log_pi) == 2 and value[0] == pytest.approx(value[1], abs=1e-14)
     assert log_pi[0, [1, 0, 2]] == pytest.approx(log_pi[1], abs=1e-9)
@@ -101,8 +92,7 @@ def test_from_gamma_beta_on_the_reverse_kl_optimum_is_one_outcome():
     corner = float((given.correct[0] + given.log_p[0]).max())  # r + beta log p at beta = gamma = 1
     for pi in random.dirichlet([0.3] * 3, size=200).clip(1e-12):
         assert (
-            frontier.objective(given, np.log(pi / pi.sum())[None], given.correct * 1.0, 1.0, REVERSE_KL, -1.0)
-            < corner
+            frontier.objective(given, np.log(pi / pi.sum())[None], given.correct * 1.0, 1.0, REVERSE_KL, -1.0) < corner
         )
 
 
@@ -123,9 +113,7 @@ def test_pass_at_k_is_the_rational_of_the_formula():
     rates = [Fraction(3, 4), Fraction(3, 12), Fraction(3, 6)]
     for k in (1, 2, 5, 64):
         each = [1 - (1 - rate) ** k for rate in rates]
-        assert pass_at_k(worth, member, k) == pytest.approx(
-            [float((each[0] + each[1]) / 2), float(each[2])], rel=1e-13
-        )
+        assert pass_at_k(worth, member, k) == pytest.approx([float((each[0] + each[1]) / 2), float(each[2])], rel=1e-13)
     with pytest.raises(ValueError, match="k >= 1"):
         pass_at_k(worth, member, 0)
 
@@ -158,10 +146,14 @@ def test_a_budget_that_does_not_bind_is_nan_and_a_wrong_shape_is_said():
         shared_budget(prompts, prompts.correct * 1.0, np.array([0.1]), member)
 
 
-@pytest.mark.parametrize("call", [
-    lambda given: penalty_maxima(given, 1.0, 1.0, REVERSE_KL), lambda given: penalty_maxima(given, 0.0, 1.0, FORWARD_KL),
-    lambda given: penalty_maxima(crowd()[0], 1.0, 1.0, FORWARD_KL),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda given: penalty_maxima(given, 1.0, 1.0, REVERSE_KL),
+        lambda given: penalty_maxima(given, 0.0, 1.0, FORWARD_KL),
+        lambda given: penalty_maxima(crowd()[0], 1.0, 1.0, FORWARD_KL),
+    ],
+)
 def test_what_the_search_cannot_take_is_said(call):
     with pytest.raises(ValueError, match="one prompt without padding, gamma > 0, beta > 0"):
         call(prompt([0.5, 0.5], 1))

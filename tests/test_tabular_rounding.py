@@ -39,8 +39,7 @@ def exact(case: Case) -> tuple:
         whole = top + mpmath.log(sum(mpmath.exp(t - top) for t in tilted))
         log_pi = [t - whole for t in tilted]
         log_c, log_w = (
-            mpmath.log(sum(mpmath.exp(x) for x, r in zip(log_pi, right) if r == side))
-            for side in (True, False)
+            mpmath.log(sum(mpmath.exp(x) for x, r in zip(log_pi, right) if r == side)) for side in (True, False)
         )
         q = [x - log_c for x, r in zip(log_pi, right) if r]
         diversity = -sum(mpmath.exp(x) * x for x in q)
@@ -71,10 +70,7 @@ def test_the_bound_of_a_divergence_follows_its_scale(divergence):
     """Far below 1e-9: a budget that is wrong by a millionth is never within it."""
     for case in instances(60, 5):
         log_pi = optimum(
-            case.prompts,
-            entropy_reward(case.prompts, case.beta * case.strength),
-            case.beta,
-            divergence=divergence,
+            case.prompts, entropy_reward(case.prompts, case.beta * case.strength), case.beta, divergence=divergence
         )
         bound = rounding(case.prompts, log_pi, divergence).divergence[0]
         assert 0 < bound < 1e-6 * divergence(log_pi, case.prompts.log_p)[0] + 1e-20
@@ -100,8 +96,7 @@ def test_a_budget_below_the_cheapest_is_still_refused():
     """A thousandth less than the tilt costs: no optimum, as it must be."""
     case = ill_conditioned()
     target = measure(
-        case.prompts,
-        optimum(case.prompts, entropy_reward(case.prompts, case.beta * case.strength), case.beta),
+        case.prompts, optimum(case.prompts, entropy_reward(case.prompts, case.beta * case.strength), case.beta)
     )
     for share, there in ((1.0, True), (0.999, False), (1 - 1e-9, False)):
         ours = theorem.at_budget(case.prompts, share * target.divergence, 1 - case.strength, rule="ds")

@@ -19,10 +19,14 @@ needs_gym = pytest.mark.skipif(
 TASKS = [
     pytest.param("countdown", {}, id="countdown"),
     pytest.param("countdown", {"numbers": 3, "max_solutions": 1}, id="countdown, one solution"),
-    pytest.param("reasoning_gym:graph_color", {"min_num_vertices": 6, "max_num_vertices": 6, "edge_probability": 0.4},
-                 id="graph_color", marks=needs_gym),
+    pytest.param(
+        "reasoning_gym:graph_color",
+        {"min_num_vertices": 6, "max_num_vertices": 6, "edge_probability": 0.4},
+        id="graph_color",
+        marks=needs_gym,
+    ),
     pytest.param("reasoning_gym:chain_sum", {"max_terms": 3, "max_digits": 2}, id="chain_sum", marks=needs_gym),
-]  # fmt: skip
+]
 
 
 @functools.cache
@@ -41,9 +45,7 @@ class TestEveryTask:
             assert problems[:30] == make_task(name, **options).problems(30, split=split, seed=0)
             ids[split] = {task.problem_id(p) for p in problems}
             assert len({task.problem_id(p) for p in problems[:30]}) == 30
-        assert (
-            not ids["train"] & ids["dev"] and not ids["train"] & ids["test"] and not ids["dev"] & ids["test"]
-        )
+        assert not ids["train"] & ids["dev"] and not ids["train"] & ids["test"] and not ids["dev"] & ids["test"]
 
     def test_a_row_is_the_problem(self, name, options, tmp_path):
         import pandas as pd
@@ -68,12 +70,7 @@ class TestEveryTask:
         task, rng = made(name, json.dumps(options)), random.Random(0)
         problems = task.problems(8, split="train", seed=0)
         answers = [task.demonstration(p, rng) for p in problems]
-        texts = [a if i % 2 else a + "0" for i, a in enumerate(answers)] + [
-            "",
-            "<answer>",
-            "\udcff\0",
-            "9" * 10**6,
-        ]
+        texts = [a if i % 2 else a + "0" for i, a in enumerate(answers)] + ["", "<answer>", "\udcff\0", "9" * 10**6]
         asked = [*problems, *problems[:4]]
         columns = {key: [task.columns(p)[key] for p in asked] for key in task.column_names}
         rewards = task.reward(texts, prompts=texts, trainer_state=None, **columns)
@@ -88,7 +85,12 @@ class TestEveryTask:
         assert task.reward(messages, **columns) == [0.0] * 12
         whole = [[{"role": "assistant", "content": f"<answer>{text}</answer>"}] for text in texts]
         blocks = [  # as the chat formats of models that see images have it
-            [{"role": "assistant", "content": [{"type": "text", "text": f"<answer>{text}"}, {"type": "image"}, {"text": "</answer>"}]}]
+            [
+                {
+                    "role": "assistant",
+                    "content": [{"type": "text", "text": f"<answer>{text}"}, {"type": "image"}, {"text": "</answer>"}],
+                }
+            ]
             for text in texts
         ]
         assert task.reward(blocks, **columns) == task.reward(whole, **columns)
@@ -122,7 +124,7 @@ def test_countdown_behind_the_protocol_is_countdown():
     assert problems == countdown.generate(40, split="test", seed=3, numbers=3, max_number=12, targets=(1, 50))
     for p in problems:
         assert task.problem_id(p) == p.id and task.columns(p) == {"nums": list(p.nums), "target": p.target}
-        assert [task.prompt(p, chat=c) for c in (False, True)] == [countdown.prompt(p, chat=c) for c in (False, True)]  # fmt: skip
+        assert [task.prompt(p, chat=c) for c in (False, True)] == [countdown.prompt(p, chat=c) for c in (False, True)]
     assert task.reward is countdown.countdown_correct
 
 
@@ -168,11 +170,7 @@ def test_numbers_and_max_number_are_countdown_s_and_said_once():
 def test_options_are_a_mapping_or_its_json():
     assert read_options('{"max_solutions": 1}') == read_options({"max_solutions": 1}) == {"max_solutions": 1}
     assert read_options(None) is read_options({}) is read_options("{}") is None
-    for wrong, message in [
-        ("{", "cannot be read as JSON"),
-        ("[1]", "must be a mapping"),
-        (3, "must be a mapping"),
-    ]:
+    for wrong, message in [("{", "cannot be read as JSON"), ("[1]", "must be a mapping"), (3, "must be a mapping")]:
         with pytest.raises(ValueError, match=message):
             read_options(wrong)
 
@@ -185,9 +183,30 @@ def test_an_answer_is_what_the_one_pair_of_tags_holds():
 
 # --- runs and studies -----------------------------------------------------------------------------------------------------
 
-RUN = ["--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true", "--max_steps", "1",
-       "--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8",
-       "--problems", "20", "--gradient_checkpointing", "false", "--logging_steps", "1"]  # fmt: skip
+RUN = [
+    "--use_cpu",
+    "true",
+    "--bf16",
+    "false",
+    "--report_to",
+    "none",
+    "--disable_tqdm",
+    "true",
+    "--max_steps",
+    "1",
+    "--per_device_train_batch_size",
+    "8",
+    "--num_generations",
+    "4",
+    "--max_completion_length",
+    "8",
+    "--problems",
+    "20",
+    "--gradient_checkpointing",
+    "false",
+    "--logging_steps",
+    "1",
+]
 
 
 def test_a_config_names_a_task(tmp_path):
@@ -224,7 +243,10 @@ def test_an_older_study_is_still_its_own(tmp_path):
     with claim_folder(tmp_path / "study", {"evaluation": asdict(Evaluation())}):
         pass
     other = {"evaluation": asdict(Evaluation(task_options={"max_solutions": 1}))}
-    with pytest.raises(ValueError, match=r"evaluation.task_options.max_solutions"), claim_folder(tmp_path / "study", other):  # fmt: skip
+    with (
+        pytest.raises(ValueError, match=r"evaluation.task_options.max_solutions"),
+        claim_folder(tmp_path / "study", other),
+    ):
         pass
 
 
@@ -232,9 +254,7 @@ def test_a_study_s_task_is_that_of_its_training(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("common: {task_options: {max_solutions: 1}}\nmodels: {grpo: {}}\n")
     task = read_study(path).evaluation.make_task()
-    assert set(countdown.count_solutions(p.id for p in task.problems(20, split="dev", seed=0)).values()) == {
-        1
-    }
+    assert set(countdown.count_solutions(p.id for p in task.problems(20, split="dev", seed=0)).values()) == {1}
     path.write_text("models: {grpo: {}}\nevaluation: {task_options: 3}\n")
     with pytest.raises(ValueError, match=r"study.yaml: task_options must be a mapping"):
         read_study(path)
@@ -252,14 +272,7 @@ def test_another_task_from_base_to_samples(tmp_path):
     size = {"batch_size": 16, "problems": 30, "hidden": 32, "layers": 2}
     train_base(tmp_path / "base", task=task, steps=30, on_step=lambda _, loss: losses.append(loss), **size)
     assert losses[-1] < 0.7 * losses[0]
-    arguments = [
-        "--task",
-        task.name,
-        "--task_options",
-        json.dumps(options),
-        "--model",
-        str(tmp_path / "base"),
-    ]
+    arguments = ["--task", task.name, "--task_options", json.dumps(options), "--model", str(tmp_path / "base")]
     model = train(*parse_config([*RUN, *arguments, "--output_dir", str(tmp_path / "run")]))
     log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert "rewards/graph_color_correct/mean" in log[0] and log[0]["sharpening/pass_at_4"] >= 0
@@ -269,11 +282,7 @@ def test_another_task_from_base_to_samples(tmp_path):
     for row in frame.itertuples():
         problem = problems[list(dict.fromkeys(frame["prompt_id"])).index(row.prompt_id)]
         verdict = task.verify(row.completion, problem)
-        assert (row.prompt, row.correct, row.canonical) == (
-            task.prompt(problem),
-            verdict.correct,
-            verdict.canonical,
-        )
+        assert (row.prompt, row.correct, row.canonical) == (task.prompt(problem), verdict.correct, verdict.canonical)
     with pytest.raises(ValueError, match="more than the context of 5"):
         train_base(tmp_path / "short", task=task, steps=1, context=5, **size)
 
@@ -298,8 +307,16 @@ def test_run_arguments_make_their_task():
 
 @pytest.mark.parametrize(
     ("completion", "text"),
-    [("a", "a"), ([], ""), ([{"role": "assistant", "content": "a"}], "a"), ([{"role": "tool"}], ""),
-     ([{"content": [{"type": "text", "text": "a"}, {"type": "image"}]}], "a"), (None, ""), ([7], ""), ([{"content": [{"text": 3}, 4]}], "")],
-)  # fmt: skip
+    [
+        ("a", "a"),
+        ([], ""),
+        ([{"role": "assistant", "content": "a"}], "a"),
+        ([{"role": "tool"}], ""),
+        ([{"content": [{"type": "text", "text": "a"}, {"type": "image"}]}], "a"),
+        (None, ""),
+        ([7], ""),
+        ([{"content": [{"text": 3}, 4]}], ""),
+    ],
+)
 def test_completions_of_every_shape_are_text(completion, text):
     assert text_of(completion) == text

@@ -42,19 +42,40 @@ def client(tmp_path_factory):
         port = free.getsockname()[1]
     programs = Path(sys.executable).parent
     environment = {
-        **os.environ, "JAX_PLATFORMS": "cpu", "VIRTUAL_ENV": str(programs.parent), "UV_OFFLINE": "1",
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "VIRTUAL_ENV": str(programs.parent),
+        "UV_OFFLINE": "1",
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([*([str(folder)] if sys.version_info < (3, 12) else []), os.environ.get("PYTHONPATH", "")]),
-    }  # fmt: skip
+        "PYTHONPATH": os.pathsep.join(
+            [*([str(folder)] if sys.version_info < (3, 12) else []), os.environ.get("PYTHONPATH", "")]
+        ),
+    }
     # sampling requests arrive one by one: a fixed batch is compiled once
-    words = ["--base-model", str(SHIPPED_BASE), "--backend", "jax", "--host", "127.0.0.1", "--port", str(port),
-             "--backend-config", '{"max_lora_adapters": 5, "max_lora_rank": 8, "sample_max_num_sequences": 8}',
-             "--database-url", f"sqlite:///{folder}/engine.db", "--checkpoints-base", str(folder / "checkpoints")]  # fmt: skip
+    words = [
+        "--base-model",
+        str(SHIPPED_BASE),
+        "--backend",
+        "jax",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--backend-config",
+        '{"max_lora_adapters": 5, "max_lora_rank": 8, "sample_max_num_sequences": 8}',
+        "--database-url",
+        f"sqlite:///{folder}/engine.db",
+        "--checkpoints-base",
+        str(folder / "checkpoints"),
+    ]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             ["uv", "run", "--no-project", "--active", "--", "python", "-m", "skyrl.tinker.api", *words],
-            env=environment, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(server, url, folder / "log")
@@ -85,13 +106,9 @@ def tokenizer():
 def drawn(training, tokenizer, count=8):
     """A prompt and `count` samples of it."""
     prompt = tokenizer("2 3 7 8 = 24 :")["input_ids"]
-    parameters = tinker.SamplingParams(
-        max_tokens=16, temperature=1.0, seed=0, stop=[tokenizer.eos_token_id]
-    )
+    parameters = tinker.SamplingParams(max_tokens=16, temperature=1.0, seed=0, stop=[tokenizer.eos_token_id])
     sampler = loop.ready(training.save_weights_and_get_sampling_client())
-    future = sampler.sample(
-        prompt=tinker.ModelInput.from_ints(prompt), num_samples=count, sampling_params=parameters
-    )
+    future = sampler.sample(prompt=tinker.ModelInput.from_ints(prompt), num_samples=count, sampling_params=parameters)
     return prompt, future.result().sequences
 
 
@@ -100,8 +117,7 @@ def logps_of(training, data, prompt):
     outputs = training.forward(data, "importance_sampling").result().loss_fn_outputs
     cut = len(prompt) - 1
     return [
-        [torch.as_tensor(output[key].tolist())[cut:] for output in outputs]
-        for key in ("logprobs", "elementwise_loss")
+        [torch.as_tensor(output[key].tolist())[cut:] for output in outputs] for key in ("logprobs", "elementwise_loss")
     ]
 
 

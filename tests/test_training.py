@@ -13,31 +13,38 @@ import pytest
 import torch
 
 from differential_smoothing.tasks import countdown
-from differential_smoothing.training import (
-    _last_whole_checkpoint,
-    claim_folder,
-    parse_config,
-    resolve_model,
-    train,
-)
+from differential_smoothing.training import _last_whole_checkpoint, claim_folder, parse_config, resolve_model, train
 
 FLAGS = [
-    "--problems", "40", "--per_device_train_batch_size", "8", "--num_generations", "4", "--max_completion_length", "8",
-    "--use_cpu", "true", "--bf16", "false", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1",
-    "--learning_rate", "1e-2", "--gradient_checkpointing", "false",
-    "--gamma_n", "0.2",  # a random model gets every answer wrong: only this moves it
-]  # fmt: skip
+    "--problems",
+    "40",
+    "--per_device_train_batch_size",
+    "8",
+    "--num_generations",
+    "4",
+    "--max_completion_length",
+    "8",
+    "--use_cpu",
+    "true",
+    "--bf16",
+    "false",
+    "--report_to",
+    "none",
+    "--disable_tqdm",
+    "true",
+    "--logging_steps",
+    "1",
+    "--learning_rate",
+    "1e-2",
+    "--gradient_checkpointing",
+    "false",
+    "--gamma_n",
+    "0.2",  # a random model gets every answer wrong: only this moves it
+]
 
 
 def flags(model, folder, **options):
-    return [
-        *FLAGS,
-        "--model",
-        model,
-        "--output_dir",
-        str(folder),
-        *(f"--{k}={v}" for k, v in options.items()),
-    ]
+    return [*FLAGS, "--model", model, "--output_dir", str(folder), *(f"--{k}={v}" for k, v in options.items())]
 
 
 def weights(folder):
@@ -49,9 +56,7 @@ def weights(folder):
 
 def test_a_run_leaves_config_metrics_and_model(tiny_model, tmp_path):
     steps = []
-    model = train(
-        *parse_config(flags(tiny_model, tmp_path, max_steps=2)), on_step=lambda *at: steps.append(at)
-    )
+    model = train(*parse_config(flags(tiny_model, tmp_path, max_steps=2)), on_step=lambda *at: steps.append(at))
     assert model == tmp_path / "model"
     assert steps == [(1, 2), (2, 2)]
     assert not torch.equal(weights(model), weights(tiny_model))
@@ -116,9 +121,7 @@ def test_two_processes_cannot_share_a_folder(tmp_path):
             "import sys, pathlib; from differential_smoothing.training import claim_folder\n"
             "with claim_folder(pathlib.Path(sys.argv[1]), {'a': 1}): pass"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
         assert "Another process is at work in" in done.stderr
     with claim_folder(tmp_path / "run", {"a": 1}):
         pass
@@ -165,9 +168,7 @@ def test_a_folder_of_another_run_is_refused_and_untouched(tiny_model, tmp_path):
     message = str(caught.value)
     assert "belongs to another run" in message and "level is 'token' there and 'sum' here" in message
     assert "Nothing was changed" in message
-    assert [
-        (p, p.stat().st_mtime_ns) for p in sorted(p for p in tmp_path.rglob("*") if p.is_file())
-    ] == before
+    assert [(p, p.stat().st_mtime_ns) for p in sorted(p for p in tmp_path.rglob("*") if p.is_file())] == before
 
 
 def test_a_folder_with_other_things_in_it_is_refused(tiny_model, tmp_path):
@@ -230,9 +231,7 @@ def test_flags_override_the_file(tmp_path):
     assert (config.gamma_p, config.level, config.learning_rate) == (0.4, "sum", 1e-5)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_config_can_be_read(path):
     # those for a CPU must do so as they stand; the others cannot be validated on a machine without a GPU
     cpu = [] if "use_cpu: true" in path.read_text() else ["--use_cpu", "true", "--bf16", "false"]

@@ -42,14 +42,23 @@ def sometimes_silent(completions, **_):
     return [None if len(text) % 3 == 0 else float(len(text) % 2) for text in completions]
 
 
-def make(
-    trainer, config, model, folder, *, rewards=even_length, rollout=None, peft=None, dataset=None, **options
-):
+def make(trainer, config, model, folder, *, rewards=even_length, rollout=None, peft=None, dataset=None, **options):
     defaults = dict(
-        output_dir=str(folder), per_device_train_batch_size=16, num_generations=4, max_completion_length=8, max_steps=3,
-        learning_rate=1e-2, use_cpu=True, bf16=False, report_to=[], logging_steps=1, save_strategy="no", seed=3,
-        disable_tqdm=True, gradient_checkpointing=False,
-    )  # fmt: skip
+        output_dir=str(folder),
+        per_device_train_batch_size=16,
+        num_generations=4,
+        max_completion_length=8,
+        max_steps=3,
+        learning_rate=1e-2,
+        use_cpu=True,
+        bf16=False,
+        report_to=[],
+        logging_steps=1,
+        save_strategy="no",
+        seed=3,
+        disable_tqdm=True,
+        gradient_checkpointing=False,
+    )
     return trainer(
         model=model,
         args=config(**{**defaults, **options}),
@@ -98,19 +107,10 @@ def test_without_smoothing_it_trains_bit_for_bit_as_the_stock_trainer(name, tiny
     stock = weights(trained(GRPOTrainer, GRPOConfig, tiny_model, tmp_path / "stock", **options))
     for gamma in (0.0, ABSORBED):
         ours = trained(
-            DSGRPOTrainer,
-            DSGRPOConfig,
-            tiny_model,
-            tmp_path / "ours",
-            gamma_p=gamma,
-            gamma_n=gamma,
-            **named,
-            **options,
+            DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "ours", gamma_p=gamma, gamma_n=gamma, **named, **options
         )
         assert torch.equal(weights(ours), stock), f"gamma={gamma}"
-    smoothed = trained(
-        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "ds", gamma_p=0.5, **named, **options
-    )
+    smoothed = trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "ds", gamma_p=0.5, **named, **options)
     assert not torch.equal(weights(smoothed), stock)  # so the comparison above can fail
 
 
@@ -120,9 +120,7 @@ class Recording(DSGRPOTrainer):
     def _compute_loss(self, model, inputs):
         self.seen = getattr(self, "seen", [])
         loss = super()._compute_loss(model, inputs)
-        self.seen.append(
-            {k: v.detach().clone() for k, v in (self._recorded or inputs).items() if torch.is_tensor(v)}
-        )
+        self.seen.append({k: v.detach().clone() for k, v in (self._recorded or inputs).items() if torch.is_tensor(v)})
         return loss
 
     def _shape(self, inputs, logps, entropies=None):
@@ -137,9 +135,7 @@ class Recording(DSGRPOTrainer):
     _recorded = None
 
 
-@pytest.mark.parametrize(
-    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
-)
+@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
 @pytest.mark.parametrize(
     "shape",
     [
@@ -155,31 +151,33 @@ class Recording(DSGRPOTrainer):
 )
 def test_the_loss_gets_the_advantages_of_the_pure_function(shape, rollout, tiny_model, tmp_path):
     gammas = {"gamma_p": 0.3, "gamma_n": 0.1}
-    trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, rollout=rollout, **gammas, **shape
-    )
+    trainer = trained(Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, rollout=rollout, **gammas, **shape)
     (seen,) = trainer.seen
     mask, logps = seen["completion_mask"], seen["logps"]
     texts = trainer.processing_class.batch_decode(
         [ids[m.bool()] for ids, m in zip(seen["completion_ids"], mask)], skip_special_tokens=True
     )
     rewards = torch.tensor(even_length(texts))
-    prompts = [
-        "".join(map(str, ids.tolist())) for ids in seen["prompt_ids"]
-    ]  # the batch was shuffled: groups are ids
+    prompts = ["".join(map(str, ids.tolist())) for ids in seen["prompt_ids"]]  # the batch was shuffled: groups are ids
     group = torch.tensor([sorted(set(prompts)).index(p) for p in prompts])
     expected = ds_grpo_advantages(
-        rewards, logps, mask, correct=rewards > 0.5, group=group, level=shape["level"], stage=shape["stage"], center=shape.get("center", False),
-        scale=shape.get("scale_rewards", "group"), **gammas,
-    )  # fmt: skip
+        rewards,
+        logps,
+        mask,
+        correct=rewards > 0.5,
+        group=group,
+        level=shape["level"],
+        stage=shape["stage"],
+        center=shape.get("center", False),
+        scale=shape.get("scale_rewards", "group"),
+        **gammas,
+    )
     given = seen["advantages"] if seen["advantages"].dim() == 2 else seen["advantages"][:, None]
     torch.testing.assert_close(given * mask, expected, rtol=1e-5, atol=1e-6)
     assert expected.abs().max() > 0.1
 
 
-@pytest.mark.parametrize(
-    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
-)
+@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
 def test_no_forward_pass_more_than_stock(rollout, tiny_model, tmp_path):
     def passes(trainer, config, **options):
         made = make(trainer, config, tiny_model, tmp_path, rollout=rollout, **options)
@@ -193,28 +191,28 @@ def test_no_forward_pass_more_than_stock(rollout, tiny_model, tmp_path):
 
 def test_log_probs_of_the_sampler_are_those_of_the_trainer(tiny_model, tmp_path):
     trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, rollout=shared_prefix_rollout, temperature=0.7,
-        gradient_accumulation_steps=1, steps_per_generation=2, gamma_p=0.3,
-    )  # fmt: skip
-    (seen,) = (
-        trainer.seen
-    )  # steps_per_generation=2 makes the host compute old log-probs, temperature included
+        Recording,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        max_steps=1,
+        rollout=shared_prefix_rollout,
+        temperature=0.7,
+        gradient_accumulation_steps=1,
+        steps_per_generation=2,
+        gamma_p=0.3,
+    )
+    (seen,) = trainer.seen  # steps_per_generation=2 makes the host compute old log-probs, temperature included
     mask = seen["completion_mask"].bool()
     difference = seen["old_per_token_logps"][mask] - seen["sampling_per_token_logps"][mask]
     assert difference.abs().max() < 1e-5
     assert seen["sampling_per_token_logps"][mask].mean() < -0.5
 
 
-@pytest.mark.parametrize(
-    "rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"]
-)
+@pytest.mark.parametrize("rollout", [None, shared_prefix_rollout], ids=["logps of the loss", "logps of the sampler"])
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_completions_table_and_metrics_show_the_shaped_advantages(
-    rollout, accumulation, tiny_model, tmp_path
-):
-    options = dict(
-        max_steps=2, log_completions=True, num_completions_to_print=0, learning_rate=1e-9, rollout=rollout
-    )
+def test_completions_table_and_metrics_show_the_shaped_advantages(rollout, accumulation, tiny_model, tmp_path):
+    options = dict(max_steps=2, log_completions=True, num_completions_to_print=0, learning_rate=1e-9, rollout=rollout)
     options |= {"gradient_accumulation_steps": accumulation}
     tables = {}
     for name, trainer, config, gammas in (
@@ -224,9 +222,7 @@ def test_completions_table_and_metrics_show_the_shaped_advantages(
         made = trained(trainer, config, tiny_model, tmp_path / name, **gammas, **options)
         tables[name] = pd.read_parquet(tmp_path / name / "completions" / "completions_00002.parquet")
     stock, ours = tables["stock"], tables["ours"]
-    assert list(stock["completion"]) == list(
-        ours["completion"]
-    )  # same draws, since the weights have hardly moved
+    assert list(stock["completion"]) == list(ours["completion"])  # same draws, since the weights have hardly moved
     added = (ours["advantage"] - stock["advantage"]).to_numpy()
     correct = ours["even_length"].to_numpy() > 0.5
     assert (added[correct] > 0).all() and (added[~correct] < 0).all() and correct.any() and not correct.all()
@@ -238,9 +234,17 @@ def test_completions_table_and_metrics_show_the_shaped_advantages(
 
 def test_the_reward_stage_is_logged_too(tiny_model, tmp_path):
     trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, level="sum", stage="reward", max_steps=1,
-        log_completions=True, num_completions_to_print=0,
-    )  # fmt: skip
+        Recording,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        gamma_p=0.3,
+        level="sum",
+        stage="reward",
+        max_steps=1,
+        log_completions=True,
+        num_completions_to_print=0,
+    )
     (seen,) = trainer.seen
     table = pd.read_parquet(tmp_path / "completions" / "completions_00001.parquet")
     # the host shuffled the batch; ds_row says where each completion stood
@@ -250,9 +254,16 @@ def test_the_reward_stage_is_logged_too(tiny_model, tmp_path):
 
 def test_correctness_is_the_named_reward_above_the_threshold(tiny_model, tmp_path):
     trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, max_steps=1, rewards=[even_length, short],
-        correct_reward="short", correct_threshold=0.09,
-    )  # fmt: skip
+        Recording,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        gamma_p=0.3,
+        max_steps=1,
+        rewards=[even_length, short],
+        correct_reward="short",
+        correct_threshold=0.09,
+    )
     (seen,) = trainer.seen
     ids = [ids[m.bool()] for ids, m in zip(seen["completion_ids"], seen["completion_mask"])]
     texts = trainer.processing_class.batch_decode(ids, skip_special_tokens=True)
@@ -264,9 +275,16 @@ def test_the_rollout_draws_what_the_host_draws(tiny_model, tmp_path):
     tables = []
     for name, rollout in (("host", None), ("ours", shared_prefix_rollout)):
         trained(
-            GRPOTrainer, GRPOConfig, tiny_model, tmp_path / name, rollout=rollout, max_steps=1, temperature=0.7,
-            log_completions=True, num_completions_to_print=0,
-        )  # fmt: skip
+            GRPOTrainer,
+            GRPOConfig,
+            tiny_model,
+            tmp_path / name,
+            rollout=rollout,
+            max_steps=1,
+            temperature=0.7,
+            log_completions=True,
+            num_completions_to_print=0,
+        )
         tables.append(pd.read_parquet(tmp_path / name / "completions" / "completions_00001.parquet"))
     assert list(tables[0]["completion"]) == list(tables[1]["completion"])
     assert len(set(tables[0]["completion"])) > 4
@@ -282,9 +300,16 @@ def test_the_rollout_answers_every_prompt_in_place(prompts, tiny_model, tmp_path
 
 def test_evaluation_at_the_reward_stage_uses_its_own_group_size(tiny_model, tmp_path):
     trainer = make(
-        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, level="sum", stage="reward",
-        num_generations_eval=2, per_device_eval_batch_size=6,
-    )  # fmt: skip
+        DSGRPOTrainer,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        gamma_p=0.3,
+        level="sum",
+        stage="reward",
+        num_generations_eval=2,
+        per_device_eval_batch_size=6,
+    )
     trainer.model.eval()
     batch = trainer._generate_and_score_completions([row for row in rows(3).to_list() for _ in range(2)])
     pairs = batch["advantages"].view(3, 2)
@@ -294,13 +319,7 @@ def test_evaluation_at_the_reward_stage_uses_its_own_group_size(tiny_model, tmp_
 
 def test_truncated_completions_that_the_host_masks_get_nothing(tiny_model, tmp_path):
     trainer = trained(
-        Recording,
-        DSGRPOConfig,
-        tiny_model,
-        tmp_path,
-        gamma_p=0.3,
-        max_steps=1,
-        mask_truncated_completions=True,
+        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, max_steps=1, mask_truncated_completions=True
     )
     (seen,) = trainer.seen
     truncated = seen["completion_mask"].sum(1) == 0
@@ -313,9 +332,18 @@ def test_truncated_completions_are_none_to_be_compared_with(level, tiny_model, t
     """The term sums to 0 over those of a group that are trained on, as in the pure function."""
     gammas = {"gamma_p": 0.3, "gamma_n": 0.1}
     trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=1, mask_truncated_completions=True, center=True, level=level,
-        max_completion_length=64, num_generations=8, **gammas,
-    )  # fmt: skip
+        Recording,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        max_steps=1,
+        mask_truncated_completions=True,
+        center=True,
+        level=level,
+        max_completion_length=64,
+        num_generations=8,
+        **gammas,
+    )
     (seen,) = trainer.seen
     mask, correct = seen["completion_mask"], seen["ds_correct"]
     prompts = ["".join(map(str, ids.tolist())) for ids in seen["prompt_ids"]]
@@ -331,14 +359,7 @@ def test_truncated_completions_are_none_to_be_compared_with(level, tiny_model, t
 
 def test_unscored_completions_get_nothing(tiny_model, tmp_path):
     trainer = trained(
-        Recording,
-        DSGRPOConfig,
-        tiny_model,
-        tmp_path,
-        gamma_p=0.3,
-        gamma_n=0.3,
-        max_steps=1,
-        rewards=sometimes_silent,
+        Recording, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, gamma_n=0.3, max_steps=1, rewards=sometimes_silent
     )
     (seen,) = trainer.seen
     unknown = seen["ds_correct"].isnan()
@@ -347,9 +368,7 @@ def test_unscored_completions_get_nothing(tiny_model, tmp_path):
 
 
 def test_evaluate_works_and_logs_its_own_metrics(tiny_model, tmp_path):
-    trainer = make(
-        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, per_device_eval_batch_size=8
-    )
+    trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, per_device_eval_batch_size=8)
     trainer.eval_dataset = rows(8)
     metrics = trainer.evaluate()
     assert math.isfinite(metrics["eval_loss"])
@@ -368,9 +387,7 @@ def test_a_lora_adapter_trains(tiny_model, tmp_path):
 
 
 def test_resume_from_a_checkpoint_is_exact(tiny_model, tmp_path):
-    options = dict(
-        gamma_p=0.3, max_steps=4, save_strategy="steps", save_steps=2, rollout=shared_prefix_rollout
-    )
+    options = dict(gamma_p=0.3, max_steps=4, save_strategy="steps", save_steps=2, rollout=shared_prefix_rollout)
     whole = trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, **options)
     resumed = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
@@ -384,9 +401,16 @@ def test_chat_prompts_and_the_model_card(tiny_model, tmp_path):
         return even_length([messages[0]["content"] for messages in completions])
 
     trainer = make(
-        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, rewards=even_answer, dataset=dataset,
-        rollout=shared_prefix_rollout, max_steps=1,
-    )  # fmt: skip
+        DSGRPOTrainer,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        gamma_p=0.3,
+        rewards=even_answer,
+        dataset=dataset,
+        rollout=shared_prefix_rollout,
+        max_steps=1,
+    )
     trainer.processing_class.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     trainer.train()
     trainer.create_model_card(model_name="x")
@@ -399,10 +423,24 @@ def test_chat_prompts_and_the_model_card(tiny_model, tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_bit_for_bit_as_the_stock_trainer_on_two(tiny_model, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone",
-         str(Path(__file__).with_name("two_processes.py")), tiny_model, str(tmp_path)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            "2",
+            "--master_port",
+            "0",
+            "--standalone",
+            str(Path(__file__).with_name("two_processes.py")),
+            tiny_model,
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["processes"] == 2
@@ -426,10 +464,7 @@ def test_two_processes_train_bit_for_bit_as_the_stock_trainer_on_two(tiny_model,
         ({"level": "tokens"}, "level must be one of token, mean, sum; got 'tokens'"),
         ({"stage": "both"}, "stage must be one of advantage, reward"),
         ({"stage": "reward"}, "level='token' has no meaning there"),
-        (
-            {"center": True, "level": "sum", "stage": "reward"},
-            "center shifts the term at the advantage stage",
-        ),
+        ({"center": True, "level": "sum", "stage": "reward"}, "center shifts the term at the advantage stage"),
         (
             {"stage": "reward", "level": "sum", "multi_objective_aggregation": "normalize_then_sum"},
             "'sum_then_normalize'",
@@ -455,9 +490,7 @@ def test_the_stock_config_is_refused(tiny_model, tmp_path):
 
 
 def test_shared_prefix_rollout_refuses_options_it_cannot_honour(tiny_model, tmp_path):
-    trainer = make(
-        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, rollout=shared_prefix_rollout, top_p=0.9
-    )
+    trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, rollout=shared_prefix_rollout, top_p=0.9)
     with pytest.raises(ValueError, match=r"cannot do top_p=0.9"):
         trainer.train()
 

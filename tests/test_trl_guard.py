@@ -16,7 +16,9 @@ def own_loss(self, model, inputs, *args, **kwargs):
     """REINFORCE with the batch's advantages: a loss that knows neither TRL's nor ours."""
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
     mask, length = inputs["completion_mask"], inputs["completion_ids"].size(1)
-    logits = model(input_ids=ids, attention_mask=torch.cat([inputs["prompt_mask"], mask], 1)).logits[:, -length - 1 : -1]
+    logits = model(input_ids=ids, attention_mask=torch.cat([inputs["prompt_mask"], mask], 1)).logits[
+        :, -length - 1 : -1
+    ]
     logps = logits.log_softmax(-1).gather(-1, inputs["completion_ids"][..., None])[..., 0]
     advantages = inputs["advantages"]
     advantages = advantages if advantages.dim() == 2 else advantages[:, None]
@@ -48,10 +50,14 @@ def subclass(**methods):
 def test_a_subclass_that_replaces_a_method_does_not_train_as_with_gamma_0(name, tiny_model, tmp_path):
     trainer = make(subclass(**{name: REPLACED[name]}), DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3)
     before = weights(trainer).clone()
-    with pytest.raises(ValueError, match=rf"Step 1 .*without the term of gamma_p=0\.3.*The cause is Mine\.{name}: call super\(\)"):
+    with pytest.raises(
+        ValueError, match=rf"Step 1 .*without the term of gamma_p=0\.3.*The cause is Mine\.{name}: call super\(\)"
+    ):
         trainer.train()
     assert torch.equal(weights(trainer), before)  # the optimiser has not moved
-    assert not torch.equal(weights(trained(subclass(**{name: REPLACED[name]}), DSGRPOConfig, tiny_model, tmp_path)), before)
+    assert not torch.equal(
+        weights(trained(subclass(**{name: REPLACED[name]}), DSGRPOConfig, tiny_model, tmp_path)), before
+    )
 
 
 def test_a_patch_on_the_object_or_of_the_host_is_found_too(tiny_model, tmp_path, monkeypatch):
@@ -70,9 +76,13 @@ def test_the_advice_of_the_message_works(tiny_model, tmp_path):
     kind = subclass(compute_loss=own_loss)
     stock = weights(trained(kind, DSGRPOConfig, tiny_model, tmp_path))
     for options in ({"stage": "reward", "level": "mean"}, {"rollout": shared_prefix_rollout}):
-        plain = weights(trained(kind, DSGRPOConfig, tiny_model, tmp_path, **{k: v for k, v in options.items() if k == "rollout"}))
+        plain = weights(
+            trained(kind, DSGRPOConfig, tiny_model, tmp_path, **{k: v for k, v in options.items() if k == "rollout"})
+        )
         assert torch.equal(plain, stock) or "rollout" in options
-        assert not torch.equal(weights(trained(kind, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options)), plain)
+        assert not torch.equal(
+            weights(trained(kind, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options)), plain
+        )
 
 
 def test_every_part_of_an_accumulated_step_is_looked_at(tiny_model, tmp_path):
@@ -81,7 +91,11 @@ def test_every_part_of_an_accumulated_step_is_looked_at(tiny_model, tmp_path):
 
         def compute_loss(self, model, inputs, *args, **kwargs):
             self.calls += 1
-            return own_loss(self, model, inputs) if self.calls == 2 else super().compute_loss(model, inputs, *args, **kwargs)
+            return (
+                own_loss(self, model, inputs)
+                if self.calls == 2
+                else super().compute_loss(model, inputs, *args, **kwargs)
+            )
 
     options = {"gradient_accumulation_steps": 2, "gamma_p": 0.3}
     trainer = make(Second, DSGRPOConfig, tiny_model, tmp_path, **options)
@@ -97,7 +111,9 @@ def test_an_evaluation_with_the_term_does_not_speak_for_the_training(tiny_model,
                 return own_loss(self, model, inputs)
             return super().compute_loss(model, inputs, *args, **kwargs)
 
-    trainer = make(Evaluates, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, eval_on_start=True, per_device_eval_batch_size=8)
+    trainer = make(
+        Evaluates, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, eval_on_start=True, per_device_eval_batch_size=8
+    )
     trainer.eval_dataset = rows(8)
     with pytest.raises(ValueError, match=r"Step 1 .*Evaluates\.compute_loss"):
         trainer.train()
@@ -110,23 +126,32 @@ def test_an_evaluation_with_the_term_does_not_speak_for_the_training(tiny_model,
         ({"rule": "maxrl"}, r"the advantages of rule='maxrl'"),
         ({"schedule": "entropy_discrepancy", "entropy_coef": 0.1}, r"schedule='entropy_discrepancy'"),
         ({"gamma_p": 0.3, "center": True, "level": "sum"}, r"the term of gamma_p=0\.3 with center"),
-        ({"gamma_p": 0.3, "gamma_n": 0.1, "rule": "psr"}, r"the term of gamma_p=0\.3, gamma_n=0\.1 and the advantages of rule='psr'"),
+        (
+            {"gamma_p": 0.3, "gamma_n": 0.1, "rule": "psr"},
+            r"the term of gamma_p=0\.3, gamma_n=0\.1 and the advantages of rule='psr'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_rule_a_schedule_and_a_centre_are_looked_for_too(options, asked, tiny_model, tmp_path):
     name = "_generate_and_score_completions"
     with pytest.raises(ValueError, match=rf"without {asked}: .*Mine\.{name}"):
         trained(subclass(**{name: REPLACED[name]}), DSGRPOConfig, tiny_model, tmp_path, **options)
 
 
-@pytest.mark.parametrize("options", [
-    {"rewards": lambda completions, **_: [0.0] * len(completions)},  # nothing is correct, gamma_n is 0: the term is 0
-    {"rewards": lambda completions, **_: [None] * len(completions)},
-    {"rewards": sometimes_silent, "mask_truncated_completions": True},
-    {"gradient_accumulation_steps": 2, "steps_per_generation": 4, "num_iterations": 2, "max_steps": 5},
-    {"center": True},
-    {"schedule": "entropy_discrepancy"},
-], ids=["none correct", "none known", "some silent", "buffer", "centre", "schedule"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {
+            "rewards": lambda completions, **_: [0.0] * len(completions)
+        },  # nothing is correct, gamma_n is 0: the term is 0
+        {"rewards": lambda completions, **_: [None] * len(completions)},
+        {"rewards": sometimes_silent, "mask_truncated_completions": True},
+        {"gradient_accumulation_steps": 2, "steps_per_generation": 4, "num_iterations": 2, "max_steps": 5},
+        {"center": True},
+        {"schedule": "entropy_discrepancy"},
+    ],
+    ids=["none correct", "none known", "some silent", "buffer", "centre", "schedule"],
+)
 def test_a_term_that_is_0_for_good_reason_is_no_missing_one(options, tiny_model, tmp_path):
     trainer = trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options)
     assert trainer.state.global_step == options.get("max_steps", 3)
@@ -138,7 +163,9 @@ def test_gammas_that_a_callback_sets_are_followed(tiny_model, tmp_path):
             args.gamma_p = 0.3 if state.global_step in (0, 2) else 0.0
 
     for rollout in (None, shared_prefix_rollout):
-        trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, rollout=rollout, steps_per_generation=2)
+        trainer = make(
+            DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, rollout=rollout, steps_per_generation=2
+        )
         trainer.add_callback(Turns())
         trainer.train()
         assert trainer.state.global_step == 3
@@ -188,11 +215,17 @@ def test_rewards_of_an_override_without_super_are_seen(tiny_model, tmp_path):
 
 @pytest.mark.parametrize(
     ("returned", "got"),
-    [(lambda n: [1.0] * n, "got list"), (lambda n: torch.ones(n), r"got shape \(16,\)"), (lambda n: (torch.ones(n, 1), {}), "got tuple")],
-)  # fmt: skip
+    [
+        (lambda n: [1.0] * n, "got list"),
+        (lambda n: torch.ones(n), r"got shape \(16,\)"),
+        (lambda n: (torch.ones(n, 1), {}), "got tuple"),
+    ],
+)
 def test_rewards_of_another_shape_name_the_contract(returned, got, tiny_model, tmp_path):
     kind = subclass(_calculate_rewards=lambda self, inputs, prompts, completions, ids: returned(len(prompts)))
-    with pytest.raises(ValueError, match=rf"Mine\._calculate_rewards must return one tensor .*\(16, 1\).*{got}\. Call super\(\)"):
+    with pytest.raises(
+        ValueError, match=rf"Mine\._calculate_rewards must return one tensor .*\(16, 1\).*{got}\. Call super\(\)"
+    ):
         trained(kind, DSGRPOConfig, tiny_model, tmp_path)
 
 
@@ -209,7 +242,9 @@ def test_pairs_of_an_older_trl_name_the_contract(options, tiny_model, tmp_path):
         def _get_per_token_logps_and_entropies(self, *args, **kwargs):
             return super()._get_per_token_logps_and_entropies(*args, **kwargs)[:2]
 
-    with pytest.raises(ValueError, match=r"_get_per_token_logps_and_entropies must return three values.*got 2 values.*older TRL"):
+    with pytest.raises(
+        ValueError, match=r"_get_per_token_logps_and_entropies must return three values.*got 2 values.*older TRL"
+    ):
         trained(Pairs, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.0 if "rule" in options else 0.3, **options)
 
 
@@ -233,7 +268,15 @@ def test_resuming_with_other_settings_is_told_in_old_and_new_values(tiny_model, 
         same = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.3, **options)
         same.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
         assert "other settings" not in caplog.text
-        other = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, gamma_p=0.1, rule="maxrl", **{**options, "level": "token"})
+        other = make(
+            DSGRPOTrainer,
+            DSGRPOConfig,
+            tiny_model,
+            tmp_path,
+            gamma_p=0.1,
+            rule="maxrl",
+            **{**options, "level": "token"},
+        )
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     (said,) = [r.getMessage() for r in caplog.records if "other settings" in r.getMessage()]
     assert "checkpoint at step 2" in said
@@ -244,32 +287,52 @@ def test_resuming_with_other_settings_is_told_in_old_and_new_values(tiny_model, 
 
 def test_settings_that_json_cannot_hold_end_no_training(tiny_model, tmp_path):
     rule = tmp_path / "mine.py"
-    rule.write_text("def mine(rewards, logps, mask, *, correct, group, scale=1.0):\n    return rewards * float(scale)\n\nmine.needs_logps = False\n")
+    rule.write_text(
+        "def mine(rewards, logps, mask, *, correct, group, scale=1.0):\n    return rewards * float(scale)\n\nmine.needs_logps = False\n"
+    )
     trained(
-        DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "run", rule=f"{rule}:mine", rule_options={"scale": np.float32(0.5)}, max_steps=1,
-        save_strategy="steps", save_steps=1,
-    )  # fmt: skip
+        DSGRPOTrainer,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path / "run",
+        rule=f"{rule}:mine",
+        rule_options={"scale": np.float32(0.5)},
+        max_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+    )
     assert (tmp_path / "run" / "checkpoint-1" / "trainer_state.json").is_file()
 
 
 # --- one ratio per completion ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"importance_sampling_level": "sequence"}, {"rule": "gspo"}, {"rule": "gspo", "center": True}])
+@pytest.mark.parametrize(
+    "options", [{"importance_sampling_level": "sequence"}, {"rule": "gspo"}, {"rule": "gspo", "center": True}]
+)
 def test_a_term_of_tokens_is_refused_where_the_loss_averages_it(options, tmp_path):
     common = dict(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     for gammas in ({"gamma_p": 0.1}, {"gamma_n": 0.1}):
-        with pytest.raises(ValueError, match=r"level='token'.*Set level='mean', which is that, or 'sum'(, or importance_sampling_level='token')?\.$") as caught:
+        with pytest.raises(
+            ValueError,
+            match=r"level='token'.*Set level='mean', which is that, or 'sum'(, or importance_sampling_level='token')?\.$",
+        ) as caught:
             DSGRPOConfig(**common, **gammas, **options)
-        assert ("importance_sampling_level='token'" in str(caught.value)) == ("rule" not in options)  # which the preset would undo
+        assert ("importance_sampling_level='token'" in str(caught.value)) == (
+            "rule" not in options
+        )  # which the preset would undo
         for level in ("mean", "sum"):
             assert DSGRPOConfig(**common, **gammas, **options, level=level).importance_sampling_level == "sequence"
-    DSGRPOConfig(**common, **{name: value for name, value in options.items() if name != "center"})  # which has no effect without a gamma
+    DSGRPOConfig(
+        **common, **{name: value for name, value in options.items() if name != "center"}
+    )  # which has no effect without a gamma
 
 
 def test_what_is_refused_is_what_the_loss_averages(tiny_model, tmp_path):
     """With every loss that is refused, a term of tokens trains as the mean; with the others, as itself."""
-    options = dict(gamma_p=0.5, level="mean", max_steps=1, importance_sampling_level="sequence", optim="sgd", learning_rate=1.0)
+    options = dict(
+        gamma_p=0.5, level="mean", max_steps=1, importance_sampling_level="sequence", optim="sgd", learning_rate=1.0
+    )
     for loss in ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "sapo", "cispo", "vespo"):
         ends = []
         for level in ("token", "mean"):
@@ -296,4 +359,6 @@ def test_a_rule_of_tokens_is_refused_there_and_one_of_completions_is_not(tiny_mo
 
 
 def test_the_stock_trainer_is_not_touched(tiny_model, tmp_path):
-    assert trained(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, max_steps=1).state.stateful_callbacks.keys() == {"TrainerControl"}
+    assert trained(GRPOTrainer, GRPOConfig, tiny_model, tmp_path, max_steps=1).state.stateful_callbacks.keys() == {
+        "TrainerControl"
+    }

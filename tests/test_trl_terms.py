@@ -28,7 +28,16 @@ def test_the_loss_gets_the_advantages_of_the_pure_function(name, rollout, tiny_m
     term = TERMS[name]
     # two steps from one generation: in the second one the policy is no longer the base
     trainer = trained(
-        Recording, DSGRPOConfig, tiny_model, tmp_path, max_steps=2, rollout=rollout, gamma_p=0.3, gamma_n=0.1, learning_rate=0.1, **term
+        Recording,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        max_steps=2,
+        rollout=rollout,
+        gamma_p=0.3,
+        gamma_n=0.1,
+        learning_rate=0.1,
+        **term,
     )
     seen = trainer.seen[-1]
     mask, logps, base = seen["completion_mask"], seen["logps"], seen.get("ref_per_token_logps")
@@ -39,9 +48,16 @@ def test_the_loss_gets_the_advantages_of_the_pure_function(name, rollout, tiny_m
     prompts = [str(ids.tolist()) for ids in seen["prompt_ids"]]
     options = {k: v for k, v in term.items() if k != "relative_floor"} | {"floor": term.get("relative_floor", 0.2)}
     expected = ds_grpo_advantages(
-        rewards, logps, mask, correct=rewards > 0.5, group=torch.tensor([sorted(set(prompts)).index(p) for p in prompts]),
-        gamma_p=0.3, gamma_n=0.1, base_logps=base, **options,
-    )  # fmt: skip
+        rewards,
+        logps,
+        mask,
+        correct=rewards > 0.5,
+        group=torch.tensor([sorted(set(prompts)).index(p) for p in prompts]),
+        gamma_p=0.3,
+        gamma_n=0.1,
+        base_logps=base,
+        **options,
+    )
     given = seen["advantages"] if seen["advantages"].dim() == 2 else seen["advantages"][:, None]
     torch.testing.assert_close(given * mask, expected, rtol=1e-4, atol=1e-5)
     assert expected.abs().max() > 0.1
@@ -77,10 +93,14 @@ def test_options_without_effect_or_against_each_other_are_errors(options, messag
 # --- prompts read once ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"beta": 0.1}, {"gamma_p": 0.3, "center": True}, {"temperature": 0.7}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"beta": 0.1}, {"gamma_p": 0.3, "center": True}, {"temperature": 0.7}], ids=str
+)
 def test_shared_prompts_train_as_the_stock_trainer_but_for_rounding(options, tiny_model, tmp_path):
     def after(share):
-        return weights(trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / str(share), share_prompts=share, **options))
+        return weights(
+            trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / str(share), share_prompts=share, **options)
+        )
 
     before = weights(make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "before"))
     stock, shared = after(False), after(True)
@@ -89,7 +109,15 @@ def test_shared_prompts_train_as_the_stock_trainer_but_for_rounding(options, tin
 
 
 def test_shared_prompts_read_each_prompt_once(tiny_model, tmp_path):
-    trainer = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path, share_prompts=True, max_steps=1, rollout=shared_prefix_rollout)
+    trainer = make(
+        DSGRPOTrainer,
+        DSGRPOConfig,
+        tiny_model,
+        tmp_path,
+        share_prompts=True,
+        max_steps=1,
+        rollout=shared_prefix_rollout,
+    )
     tokens = []
 
     def seen(module, args, kwargs):
@@ -183,7 +211,9 @@ def test_a_step_without_a_right_answer_changes_nothing():
 def test_a_base_without_variety_gets_no_term():
     controller = VarietyTarget(0.5)
     for _ in range(20):
-        controller.observe(2, 14, -1.0)  # the correction of a rare success is more than the surprisal of a certain answer
+        controller.observe(
+            2, 14, -1.0
+        )  # the correction of a rare success is more than the surprisal of a certain answer
         controller.move(1.0)
     assert controller.gamma_p == 0
 
@@ -197,7 +227,14 @@ def test_a_target_needs_the_base_in_the_checkpoint(tiny_model, tmp_path):
 
 
 def test_a_resumed_training_has_the_same_strengths_and_weights(tiny_model, tmp_path):
-    options = dict(variety_target=0.9, max_steps=10, save_strategy="steps", save_steps=7, rollout=shared_prefix_rollout, logging_steps=1)
+    options = dict(
+        variety_target=0.9,
+        max_steps=10,
+        save_strategy="steps",
+        save_steps=7,
+        rollout=shared_prefix_rollout,
+        logging_steps=1,
+    )
     whole = trained(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "run", **options)
     again = make(DSGRPOTrainer, DSGRPOConfig, tiny_model, tmp_path / "run", **options)
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-7"))

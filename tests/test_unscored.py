@@ -19,10 +19,19 @@ def table(model: str, *, missing: int, problems: int = 8, samples: int = 8, empt
     """`missing` unscored rows of the problems in turn, and `empty` problems without any scored row."""
     random = np.random.default_rng(len(model))
     frame = pd.DataFrame(
-        {"prompt_id": np.repeat([f"p{i}" for i in range(problems)], samples), "sample": list(range(samples)) * problems,
-         "model": model, "seed": 0, "step": -1, "prompt": "", "task": "toy", "canonical": None, "completion": [f"{model} {i}" for i in range(problems * samples)],
-         "correct": random.random(problems * samples) < 0.5}
-    )  # fmt: skip
+        {
+            "prompt_id": np.repeat([f"p{i}" for i in range(problems)], samples),
+            "sample": list(range(samples)) * problems,
+            "model": model,
+            "seed": 0,
+            "step": -1,
+            "prompt": "",
+            "task": "toy",
+            "canonical": None,
+            "completion": [f"{model} {i}" for i in range(problems * samples)],
+            "correct": random.random(problems * samples) < 0.5,
+        }
+    )
     frame["correct"] = frame["correct"].astype("boolean")
     frame.loc[frame.index[-samples * empty :] if empty else [], "correct"] = pd.NA
     frame.loc[[i * samples for i in range(missing)], "correct"] = pd.NA
@@ -80,9 +89,7 @@ def test_evaluate(dsmooth, files, tmp_path):
 
 
 def test_diagnose(dsmooth, files, tmp_path):
-    status, out, err = dsmooth(
-        "diagnose", "--before", files[0], "--after", files[1], "--output", tmp_path / "d"
-    )
+    status, out, err = dsmooth("diagnose", "--before", files[0], "--after", files[1], "--output", tmp_path / "d")
     assert status == 0, err
     said = (tmp_path / "d" / "verdict.txt").read_text().splitlines()
     assert f"After, {SENTENCE}" in said and said[-1].startswith("What to do")

@@ -53,8 +53,10 @@ def unknown(config):
     stock = composed("ppo_trainer", folder=Path(verl.__file__).parent / "trainer" / "config")
     known = set(paths(OmegaConf.to_container(stock)))
     return {
-        path for path in paths(OmegaConf.to_container(config)) if path not in known and not path.startswith("algorithm.ds.")
-    }  # fmt: skip
+        path
+        for path in paths(OmegaConf.to_container(config))
+        if path not in known and not path.startswith("algorithm.ds.")
+    }
 
 
 @pytest.mark.parametrize("behind", BEHIND)
@@ -63,9 +65,7 @@ def test_every_config_is_one_of_verls(name, behind):
     config = composed(name, *BEHIND[behind])
     assert not unknown(config)
     OmegaConf.resolve(config)
-    validate_config(
-        config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
-    )
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     assert not need_critic(config)
     # sections that verl turns into dataclasses refuse keys that they do not know
     for section in ("actor_rollout_ref.actor", "actor_rollout_ref.rollout"):
@@ -95,7 +95,7 @@ def test_every_config_is_one_of_verls(name, behind):
         ("data: {max_response_len: 4096}", "data.max_response_len"),
         ("algorithm: {gamma_p: 0.2}", "algorithm.gamma_p"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_key_in_a_file_would_be_seen(text, wrong, tmp_path):
     """Hydra itself takes any key that stands in a file."""
     head = f"hydra: {{searchpath: [pkg://verl.trainer.config, 'file://{CONFIGS}']}}"
@@ -124,10 +124,17 @@ PAPER = {
     "math_qwen3_1.7b": dict(MATHS, model="Qwen/Qwen3-1.7B", lr=5e-7, response=4096),
     "math_ministral_8b": dict(MATHS, model="mistralai/Ministral-8B-Instruct-2410", lr=3e-7, response=2048),
     "countdown_qwen2.5_3b": dict(
-        model="Qwen/Qwen2.5-3B", lr=1e-6, response=1024, n=5, temperature=1.0, clip=(0.2, 0.2), kl=0.001, prompts=(128, 64),
+        model="Qwen/Qwen2.5-3B",
+        lr=1e-6,
+        response=1024,
+        n=5,
+        temperature=1.0,
+        clip=(0.2, 0.2),
+        kl=0.001,
+        prompts=(128, 64),
         gammas=(0.2, 0.0),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("behind", BEHIND)
@@ -137,11 +144,16 @@ def test_the_settings_are_the_papers(name, behind):
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     options = plugin.check_config(config)
     assert PAPER[name] == dict(
-        model=config.actor_rollout_ref.model.path, lr=actor.optim.lr, response=rollout.response_length, n=rollout.n,
-        temperature=rollout.temperature, clip=(actor.clip_ratio_low, actor.clip_ratio_high),
+        model=config.actor_rollout_ref.model.path,
+        lr=actor.optim.lr,
+        response=rollout.response_length,
+        n=rollout.n,
+        temperature=rollout.temperature,
+        clip=(actor.clip_ratio_low, actor.clip_ratio_high),
         kl=actor.kl_loss_coef if actor.use_kl_loss else None,
-        prompts=(config.data.train_batch_size, actor.ppo_mini_batch_size), gammas=(options.gamma_p, options.gamma_n),
-    )  # fmt: skip
+        prompts=(config.data.train_batch_size, actor.ppo_mini_batch_size),
+        gammas=(options.gamma_p, options.gamma_n),
+    )
     assert actor.loss_agg_mode == "token-mean" and not config.algorithm.use_kl_in_reward and actor.entropy_coeff == 0
 
 

@@ -19,12 +19,7 @@ from verl_cpu.shared import FILE, OPTIONS, in_verl, padded
 
 from differential_smoothing import ds_grpo_advantages
 from differential_smoothing.integrations.verl import estimator, plugin
-from differential_smoothing.integrations.verl.estimator import (
-    Handed,
-    correct_of,
-    final_rows,
-    shaped_advantages,
-)
+from differential_smoothing.integrations.verl.estimator import Handed, correct_of, final_rows, shaped_advantages
 from differential_smoothing.integrations.verl.options import DSOptions, read_options
 from differential_smoothing.rules import RULES, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
@@ -38,9 +33,7 @@ class Batch:
         group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.group = group[torch.randperm(len(group), generator=draw)]
         rows = len(group)
-        names = [
-            f"{(7 * g) % 11:08x}-uid" for g in range(len(sizes))
-        ]  # whose order is another than the groups'
+        names = [f"{(7 * g) % 11:08x}-uid" for g in range(len(sizes))]  # whose order is another than the groups'
         self.uid = np.array([names[g] for g in self.group], dtype=object)
         length = torch.randint(1, tokens + 1, (rows,), generator=draw)
         self.mask = (torch.arange(tokens) < length[:, None]).long()
@@ -63,15 +56,23 @@ class Batch:
     def handed(self, **given):
         rows = len(self.rewards)
         values = dict(
-            logps=self.logps, correct=self.correct, counts=torch.ones(rows, dtype=torch.bool), final=torch.arange(rows),
+            logps=self.logps,
+            correct=self.correct,
+            counts=torch.ones(rows, dtype=torch.bool),
+            final=torch.arange(rows),
             entropies=self.entropies,
-        )  # fmt: skip
+        )
         return Handed(**(values | given))
 
     def advantages(self, norm_by_std=True, extra=None, **options):
         return shaped_advantages(
-            DSOptions(**options), self.rewards, self.mask, uid=self.uid, extra=extra or self.handed(), norm_by_std=norm_by_std
-        )  # fmt: skip
+            DSOptions(**options),
+            self.rewards,
+            self.mask,
+            uid=self.uid,
+            extra=extra or self.handed(),
+            norm_by_std=norm_by_std,
+        )
 
     def expected(self, **options):
         return ds_grpo_advantages(
@@ -262,16 +263,17 @@ def test_a_session_of_several_outputs_is_one_completion_of_its_group():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_recorded_batch_that_trl_is_given_has_todays_advantages(name):
     batch = json.loads(FILE.read_text())
-    torch.testing.assert_close(
-        in_verl(batch, OPTIONS[name]), padded(batch["advantages"][name]), atol=1e-6, rtol=1e-5
-    )
+    torch.testing.assert_close(in_verl(batch, OPTIONS[name]), padded(batch["advantages"][name]), atol=1e-6, rtol=1e-5)
 
 
 class TestCorrect:
     def test_is_never_the_sign_of_the_score(self):
-        assert correct_of(torch.tensor([0.1, 1.0, -1.0, math.nan]), None, DSOptions()).nan_to_num(
-            nan=9
-        ).tolist() == [0, 1, 0, 9]
+        assert correct_of(torch.tensor([0.1, 1.0, -1.0, math.nan]), None, DSOptions()).nan_to_num(nan=9).tolist() == [
+            0,
+            1,
+            0,
+            9,
+        ]
 
     def test_is_the_key_that_was_named(self):
         infos = [{"acc": True, "format": 0}, {"acc": 0.0}, {"format": 1}, {"acc": None}, None]
@@ -311,7 +313,7 @@ class TestOptions:
             ({"relative_floor": 0.1, "gamma_p": 0.4}, "no effect without relative=true"),
             (0.2, "must hold keys and values"),
         ],
-    )  # fmt: skip
+    )
     def test_a_wrong_one_is_named(self, given, words):
         with pytest.raises(ValueError, match=words):
             read_options(given)
@@ -321,7 +323,10 @@ class TestOptions:
         (tmp_path / "ds_mine.py").write_text(
             f"def mine(rewards, logps, mask, *, correct, group, {answer}):\n    return rewards\n"
         )
-        given = {"rule": f"{tmp_path / 'ds_mine.py'}:mine", "gamma_p": 0.1}  # and it is no preset, whatever its file is called
+        given = {
+            "rule": f"{tmp_path / 'ds_mine.py'}:mine",
+            "gamma_p": 0.1,
+        }  # and it is no preset, whatever its file is called
         if refused:
             with pytest.raises(ValueError, match="asks for answer.*verl does not hand over"):
                 read_options(given)
@@ -350,8 +355,7 @@ def test_verls_own_advantage_step_calls_it():
 
     batch = Batch(9)
     data = DataProto.from_dict(
-        {"token_level_rewards": batch.token_rewards, "response_mask": batch.mask},
-        non_tensors={"uid": batch.uid},
+        {"token_level_rewards": batch.token_rewards, "response_mask": batch.mask}, non_tensors={"uid": batch.uid}
     )
     config = OmegaConf.create({"ds": {"gamma_p": 0.2}, "norm_adv_by_std_in_grpo": False})
     keys = [f"{uid}_{row}_0" for row, uid in enumerate(batch.uid)]
@@ -408,8 +412,9 @@ class TestHost:
         import verl
 
         copy = tmp_path / "verl"
-        shutil.copytree(os.path.dirname(verl.__file__), copy, copy_function=os.symlink,
-                        ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+        shutil.copytree(
+            os.path.dirname(verl.__file__), copy, copy_function=os.symlink, ignore=shutil.ignore_patterns("__pycache__")
+        )
         if wrong == "version":
             changed, text = copy / "version" / "version", "0.10.0.dev0"
         else:
@@ -421,7 +426,9 @@ class TestHost:
         done = run_trainer_of_the_name("dsmooth_sync", {"PYTHONPATH": str(tmp_path)})
         assert str(copy) in done.stdout
         assert "could not be loaded as a plug-in of verl" in done.stderr and "VERL_USE_EXTERNAL_PLUGINS" in done.stderr
-        assert ("found 0.10.0.dev0" if wrong == "version" else "_compute_advantage has another signature") in done.stderr
+        assert (
+            "found 0.10.0.dev0" if wrong == "version" else "_compute_advantage has another signature"
+        ) in done.stderr
         assert done.returncode and "Unknown trainer 'dsmooth_sync'" in done.stderr
 
     def test_a_run_without_the_plug_in_stops_before_any_worker(self):
@@ -435,6 +442,8 @@ class TestHost:
 
 def run_trainer_of_the_name(name, environment):
     """A process that imports verl, which loads the plug-in by its entry point or not, and asks verl for the trainer."""
-    code = f"import verl; print(verl.__file__); from verl.trainer.ppo.v1 import get_trainer_cls; get_trainer_cls({name!r})"
+    code = (
+        f"import verl; print(verl.__file__); from verl.trainer.ppo.v1 import get_trainer_cls; get_trainer_cls({name!r})"
+    )
     kept = {k: v for k, v in os.environ.items() if not k.startswith("VERL_USE_EXTERNAL")}
     return subprocess.run([sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True)

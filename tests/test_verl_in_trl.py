@@ -22,9 +22,7 @@ def test_trl_gives_the_advantages_of_verl(name, tmp_path):
     # the shipped tokenizer has no token for a space, so decoding would run the numbers together
     texts = [" ".join(tokenizer.convert_ids_to_tokens(ids)) for ids in BATCH["prompt_ids"]]
     problems = [countdown.read_prompt(text)[0] for text in texts]
-    rows = [
-        {"prompt": t, "nums": list(p.nums), "target": p.target} for t, p in zip(texts, problems, strict=True)
-    ]
+    rows = [{"prompt": t, "nums": list(p.nums), "target": p.target} for t, p in zip(texts, problems, strict=True)]
 
     def replayed(prompts, trainer):
         assert len(prompts) == len(texts)
@@ -37,12 +35,22 @@ def test_trl_gives_the_advantages_of_verl(name, tmp_path):
     trainer = DSGRPOTrainer(
         model=str(SHIPPED_BASE),
         args=DSGRPOConfig(
-            output_dir=str(tmp_path), per_device_train_batch_size=len(rows), num_generations=size, max_completion_length=16,
-            use_cpu=True, bf16=False, report_to=[], gradient_checkpointing=False, disable_tqdm=True, **OPTIONS[name],
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=len(rows),
+            num_generations=size,
+            max_completion_length=16,
+            use_cpu=True,
+            bf16=False,
+            report_to=[],
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+            **OPTIONS[name],
         ),
-        reward_funcs=countdown.countdown_correct, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        reward_funcs=countdown.countdown_correct,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
         rollout_func=replayed,
-    )  # fmt: skip
+    )
     trainer.model.train()
     output = trainer._generate_and_score_completions(rows)
     assert output["ds_correct"].tolist() == BATCH["correct"] and 0 < sum(BATCH["correct"]) < len(rows)

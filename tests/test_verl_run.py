@@ -79,9 +79,15 @@ def prompts(step):
 def check_advantages(step, gamma_p, gamma_n):
     """Those that the actor fetched are those of the pure function, to 1e-6, and the loss that it reports is made of them."""
     expected = ds_grpo_advantages(
-        step.rewards, step.old_log_probs, step.response_mask, correct=step.correct, group=step.group, gamma_p=gamma_p,
-        gamma_n=gamma_n, eps=1e-6,
-    )  # fmt: skip
+        step.rewards,
+        step.old_log_probs,
+        step.response_mask,
+        correct=step.correct,
+        group=step.group,
+        gamma_p=gamma_p,
+        gamma_n=gamma_n,
+        eps=1e-6,
+    )
     torch.testing.assert_close(step.advantages, expected, atol=1e-6, rtol=1e-6)
     # one update per batch: the ratio is 1 and the token-mean loss is minus the mean advantage
     loss = -(expected * step.response_mask).sum() / step.response_mask.sum()
@@ -103,14 +109,7 @@ class Step:
         self.group = torch.as_tensor(np.unique(self.uid.astype(str), return_inverse=True)[1])
         self.correct = torch.tensor(rows["acc"])
         self.metrics, self.rows = rows["metrics"], rows
-        for name in (
-            "response_mask",
-            "rm_scores",
-            "old_log_probs",
-            "rollout_log_probs",
-            "entropy",
-            "advantages",
-        ):
+        for name in ("response_mask", "rm_scores", "old_log_probs", "rollout_log_probs", "entropy", "advantages"):
             setattr(self, name, padded(rows[name]))
         self.rewards = self.rm_scores.sum(1)
 
@@ -121,9 +120,16 @@ def smoothed(folder):
     output = folder / "smoothed"
     output.mkdir()
     process = start(
-        folder, output, "+algorithm.ds.gamma_p=0.3", "+algorithm.ds.gamma_n=0.1", "+algorithm.ds.correct_key=acc",
-        mode="recording_dsmooth", estimator="dsmooth", steps=6, save_every=3,
-    )  # fmt: skip
+        folder,
+        output,
+        "+algorithm.ds.gamma_p=0.3",
+        "+algorithm.ds.gamma_n=0.1",
+        "+algorithm.ds.correct_key=acc",
+        mode="recording_dsmooth",
+        estimator="dsmooth",
+        steps=6,
+        save_every=3,
+    )
     log = finished(process, output)
     return {step: Step(rows) for step, rows in steps(output).items()}, log, output
 
@@ -172,9 +178,7 @@ def test_the_scores_are_the_tasks_and_our_reader_reads_the_dump(smoothed):
     assert len(rows) == 6 * 64
     for row in rows:
         problem = json.loads(row["gts"])
-        assert countdown.verify(row["output"], problem["nums"], problem["target"]).correct == bool(
-            row["score"]
-        )
+        assert countdown.verify(row["output"], problem["nums"], problem["target"]).correct == bool(row["score"])
     frame = load_rollouts(output / "rollouts")
     assert frame["reward"].tolist() == [row["score"] for row in rows]
     assert frame["correct"].astype(float).tolist() == frame["reward"].tolist()
@@ -185,8 +189,13 @@ def test_without_gammas_the_actor_gets_verls_own_grpo(folder):
     output = folder / "plain"
     output.mkdir()
     process = start(
-        folder, output, "actor_rollout_ref.actor.fsdp_config.fsdp_size=1", mode="recording_dsmooth", estimator="dsmooth", steps=2
-    )  # fmt: skip
+        folder,
+        output,
+        "actor_rollout_ref.actor.fsdp_config.fsdp_size=1",
+        mode="recording_dsmooth",
+        estimator="dsmooth",
+        steps=2,
+    )
     finished(process, output)
     recorded = steps(output)
     assert len(recorded) == 2
@@ -207,10 +216,17 @@ def test_colocated_and_asynchronous(folder):
     output = folder / "colocate_async"
     output.mkdir()
     process = start(
-        folder, output, "+algorithm.ds.gamma_p=0.3", "+algorithm.ds.gamma_n=0.1", "actor_rollout_ref.rollout.max_num_seqs=24",
-        "trainer.v1.colocate_async.num_warmup_batches=4", mode="recording_dsmooth_colocate_async", estimator="dsmooth", steps=4,
+        folder,
+        output,
+        "+algorithm.ds.gamma_p=0.3",
+        "+algorithm.ds.gamma_n=0.1",
+        "actor_rollout_ref.rollout.max_num_seqs=24",
+        "trainer.v1.colocate_async.num_warmup_batches=4",
+        mode="recording_dsmooth_colocate_async",
+        estimator="dsmooth",
+        steps=4,
         seconds_per_token=0.1,
-    )  # fmt: skip
+    )
     finished(process, output)
     recorded = {number: Step(rows) for number, rows in steps(output).items()}
     assert list(recorded) == [1, 2, 3, 4]

@@ -22,9 +22,7 @@ BUILD = "import sys, setuptools.build_meta as b; print(b.build_sdist(sys.argv[1]
 def build(tree: Path, out: Path, kind: str) -> Path:
     """A distribution of ``tree``, with the setuptools that is installed: no network, no environment."""
     out.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(out), kind], cwd=tree, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", BUILD, str(out), kind], cwd=tree, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return out / done.stdout.splitlines()[-1]
 
@@ -52,9 +50,7 @@ def wheel(sdist, tmp_path_factory) -> Path:
 
 def dsmooth(wheel: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "differential_smoothing", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(wheel)}, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(wheel)}, capture_output=True, text=True)
 
 
 def test_the_source_distribution_holds_what_the_tests_need(sdist):
@@ -78,9 +74,7 @@ def test_the_wheel_holds_the_package_and_what_the_pages_name(wheel):
     assert {"configs/countdown_ds_grpo.yaml", "benchmarks/sharpening.yaml", "benchmarks/arena.yaml"} <= named
     for name in named | {"configs/verl/countdown_qwen2.5_3b.yaml"}:
         assert (package / "data" / "shipped" / name).read_text() == (ROOT / name).read_text()
-    for study in (package / "data" / "shipped" / "benchmarks").glob(
-        "a*.yaml"
-    ):  # the base that it starts from
+    for study in (package / "data" / "shipped" / "benchmarks").glob("a*.yaml"):  # the base that it starts from
         model = yaml.safe_load(study.read_text())["common"]["model"]
         assert (package / "data" / "shipped" / model / "config.json").is_file()
 
@@ -110,9 +104,7 @@ def test_the_configs_are_written_and_nothing_is_overwritten(wheel, written):
     for name in ("configs/accelerate/fsdp2.yaml", "configs/verl/shared", "benchmarks/sharpening.yaml"):
         assert (written / name).exists()
     done = dsmooth(wheel, written, "--version")
-    assert done.stdout == f"dsmooth {differential_smoothing.__version__}\n" and done.returncode == 0, (
-        done.stderr
-    )
+    assert done.stdout == f"dsmooth {differential_smoothing.__version__}\n" and done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -43,17 +43,8 @@ def difference_from_one_process(trainer, rule):
         return torch.nn.functional.pad(values, (0, 8 - width)).tolist()
 
     given = batch["advantages"] if batch["advantages"].dim() == 2 else batch["advantages"][:, None] * mask
-    columns = (
-        trainer.prompts,
-        even_length(texts),
-        padded(logps),
-        padded(mask),
-        padded(given),
-        [width] * len(texts),
-    )
-    prompts, rewards, logps, mask, given, widths = zip(
-        *gather_object(list(zip(*columns, strict=True))), strict=True
-    )
+    columns = (trainer.prompts, even_length(texts), padded(logps), padded(mask), padded(given), [width] * len(texts))
+    prompts, rewards, logps, mask, given, widths = zip(*gather_object(list(zip(*columns, strict=True))), strict=True)
     rewards, mask = torch.tensor(rewards), torch.tensor(mask)
     group = torch.tensor([sorted(set(prompts)).index(p) for p in prompts])
     expected = make_rule(rule)(rewards, torch.tensor(logps), mask, correct=rewards, group=group)
@@ -80,17 +71,21 @@ def main(model: str, folder: Path) -> None:
     texts = trainer.processing_class.batch_decode(batch["completion_ids"], skip_special_tokens=True)
     sums = (batch["old_per_token_logps"] * batch["completion_mask"]).sum(1)
     everyone = gather_object(
-        list(
-            zip(trainer.prompts, even_length(texts), sums.tolist(), batch["advantages"].tolist(), strict=True)
-        )
+        list(zip(trainer.prompts, even_length(texts), sums.tolist(), batch["advantages"].tolist(), strict=True))
     )
     prompts, rewards, logps, advantages = zip(*everyone, strict=True)
     rewards = torch.tensor(rewards)
     expected = ds_grpo_advantages(
-        rewards, torch.tensor(logps)[:, None], torch.ones(len(rewards), 1), correct=rewards > 0.5,
-        group=torch.tensor([sorted(set(prompts)).index(p) for p in prompts]), gamma_p=0.3, gamma_n=0.1, level="sum",
+        rewards,
+        torch.tensor(logps)[:, None],
+        torch.ones(len(rewards), 1),
+        correct=rewards > 0.5,
+        group=torch.tensor([sorted(set(prompts)).index(p) for p in prompts]),
+        gamma_p=0.3,
+        gamma_n=0.1,
+        level="sum",
         stage="reward",
-    )[:, 0]  # fmt: skip
+    )[:, 0]
     result["reward_stage_error"] = (torch.tensor(advantages) - expected).abs().max().item()
     for rule in ("ucpo", "ds_a", "dr_grpo"):
         trainer = run(Recording, DSGRPOConfig, rule=rule, rollout=uneven)

@@ -32,8 +32,15 @@ def main(model: str, folder: Path) -> None:
     ends = []
     for watch in (False, True):
         # 6 completions a process in groups of 4: the second group lies across both processes
-        trainer = make(Keeping, GRPOConfig, model, folder / "run", per_device_train_batch_size=6, num_generations=4,
-                       rollout=shared_prefix_rollout)  # fmt: skip
+        trainer = make(
+            Keeping,
+            GRPOConfig,
+            model,
+            folder / "run",
+            per_device_train_batch_size=6,
+            num_generations=4,
+            rollout=shared_prefix_rollout,
+        )
         if watch:
             SharpeningMonitor(trainer, canonical=first_letter, warmup=20)
         trainer.train()
@@ -41,22 +48,19 @@ def main(model: str, folder: Path) -> None:
     batch = trainer.batch
     sums = (batch["sampling_per_token_logps"] * batch["completion_mask"]).sum(1)
     rows = gather_object(
-        list(
-            zip(
-                trainer.kept,
-                sums.tolist(),
-                batch["completion_mask"].sum(1).tolist(),
-                batch["advantages"].tolist(),
-            )
-        )
+        list(zip(trainer.kept, sums.tolist(), batch["completion_mask"].sum(1).tolist(), batch["advantages"].tolist()))
     )
     texts, logps, tokens, advantages = (list(column) for column in zip(*rows, strict=True))
     correct, answers, logps, tokens, advantages = (
         np.reshape(column, (-1, 4))
         for column in (
-            even_length(texts), [ord((first_letter(t) or "\0")[0]) or -1 for t in texts], logps, tokens, advantages,
+            even_length(texts),
+            [ord((first_letter(t) or "\0")[0]) or -1 for t in texts],
+            logps,
+            tokens,
+            advantages,
         )
-    )  # fmt: skip
+    )
     expected, _ = group_statistics(correct, answers, [1, 2, 4])
     expected |= likelihood_statistics(correct, logps, tokens, advantages)
     result = {

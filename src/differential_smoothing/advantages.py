@@ -71,9 +71,7 @@ def group_advantages(
     centred = torch.where(scored, values - mean[index], 0.0)
     if scale == "none":
         return centred
-    if (
-        scale == "batch"
-    ):  # around the batch's own mean, not the groups': what TRL's scale_rewards="batch" does
+    if scale == "batch":  # around the batch's own mean, not the groups': what TRL's scale_rewards="batch" does
         total = scored.sum()
         around = torch.where(scored, values - values.sum() / total.clamp(min=1), 0.0)
         variance = around.square().sum() / (total - correction).clamp(min=1)
@@ -110,12 +108,7 @@ def smoothing_coefficient(correct: Tensor, *, gamma_p: float, gamma_n: float) ->
 
 
 def smoothing_term(
-    logps: Tensor,
-    mask: Tensor,
-    *,
-    coefficient: Tensor,
-    level: Level = "token",
-    entropies: Tensor | None = None,
+    logps: Tensor, mask: Tensor, *, coefficient: Tensor, level: Level = "token", entropies: Tensor | None = None
 ) -> Tensor:
     """``coefficient * log pi_old`` on every token: what Differential Smoothing adds to the advantage.
 
@@ -338,9 +331,7 @@ def ds_grpo_advantages(
         )
     _check_rewards(rewards, group)
     if correct.shape != rewards.shape:
-        raise ValueError(
-            f"correct must have the shape of rewards, {tuple(rewards.shape)}, got {tuple(correct.shape)}."
-        )
+        raise ValueError(f"correct must have the shape of rewards, {tuple(rewards.shape)}, got {tuple(correct.shape)}.")
     with torch.no_grad():
         coefficient = smoothing_coefficient(correct.to(rewards.dtype), gamma_p=gamma_p, gamma_n=gamma_n)
         coefficient = torch.where(rewards.isnan(), 0.0, coefficient)
@@ -357,7 +348,14 @@ def ds_grpo_advantages(
             kind = torch.where(compared, correct.to(rewards.dtype), torch.nan)
             if relative:
                 term = relative_term(
-                    logps, mask, advantages=advantages, correct=kind, group=group, coefficient=coefficient, level=level, floor=floor
+                    logps,
+                    mask,
+                    advantages=advantages,
+                    correct=kind,
+                    group=group,
+                    coefficient=coefficient,
+                    level=level,
+                    floor=floor,
                 )
             else:
                 centred = centred_logps(completion_logps(logps, mask, level=level), correct=kind, group=group)
@@ -389,9 +387,7 @@ def _check_rewards(rewards: Tensor, group: Tensor) -> None:
             f"{group.dtype}. For n completions per prompt in order: torch.arange(prompts).repeat_interleave(n)."
         )
     if rewards.isinf().any():
-        raise ValueError(
-            "rewards must be finite, or NaN for unscored; got an infinite one. Clip it in the reward."
-        )
+        raise ValueError("rewards must be finite, or NaN for unscored; got an infinite one. Clip it in the reward.")
 
 
 def _check_tokens(logps: Tensor, mask: Tensor, batch: int) -> None:

@@ -52,29 +52,36 @@ def make_tokenizer(task: Task | None = None, *, context: int = 128) -> PreTraine
     core.pre_tokenizer = pre_tokenizers.Sequence([*spaces, split])
     core.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left",
-        model_max_length=context, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        padding_side="left",
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def make_model(
-    *,
-    seed: int,
-    hidden: int = 128,
-    layers: int = 4,
-    heads: int = 4,
-    vocabulary: int = 112,
-    context: int = 128,
+    *, seed: int, hidden: int = 128, layers: int = 4, heads: int = 4, vocabulary: int = 112, context: int = 128
 ) -> LlamaForCausalLM:
     """A randomly initialised Llama for ``make_tokenizer``; about 0.8M parameters at the default size."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=heads, intermediate_size=3 * hidden, max_position_embeddings=context,
-        tie_word_embeddings=False, pad_token_id=0, bos_token_id=1, eos_token_id=1,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=3 * hidden,
+        max_position_embeddings=context,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
     return LlamaForCausalLM(config)
 
 
@@ -139,9 +146,7 @@ def _batches(
                 f"{task.prompt(problems[chosen[texts.index(None)]])!r:.200}, so no base can be taught it."
             )
         answers = tokenizer(texts)["input_ids"]
-        rows = [
-            (prompts[i], [*answer, tokenizer.eos_token_id]) for i, answer in zip(chosen, answers, strict=True)
-        ]
+        rows = [(prompts[i], [*answer, tokenizer.eos_token_id]) for i, answer in zip(chosen, answers, strict=True)]
         width = max(len(prompt) + len(answer) for prompt, answer in rows)
         if width > tokenizer.model_max_length:
             raise ValueError(

@@ -230,9 +230,7 @@ class Placement:
     reference: bool = False
 
     def __post_init__(self):
-        choices = {
-            "sharding": ("ddp", "fsdp"), "host": ("trl", "verl"), "rollouts": ("vllm", "server", "model")
-        }  # fmt: skip
+        choices = {"sharding": ("ddp", "fsdp"), "host": ("trl", "verl"), "rollouts": ("vllm", "server", "model")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
@@ -298,15 +296,14 @@ def memory(shape: Shape, batch: Batch, placement: Placement, gpu: Gpu = H100) ->
     weights = placement.weight_bytes * p + (width * trained if placement.lora_rank else 0)
     gathered = Range(0, 0)
     if spread > 1:
-        gathered = (
-            Range(1, 2) * (2 * shape.layer_matrices) + Range(1, 2) * 2 * shape.vocabulary * shape.hidden
-        )
+        gathered = Range(1, 2) * (2 * shape.layer_matrices) + Range(1, 2) * 2 * shape.vocabulary * shape.hidden
     reference = placement.weight_bytes * p if placement.reference and not placement.lora_rank else 0
     length = batch.prompt + batch.completion
     tokens = batch.micro * length
     held = {
         "weights": Range(1, 1) * ((weights + reference) / spread) + gathered,
-        "gradients": Range(1, 2 if placement.sharding == "ddp" and placement.gpus > 1 else 1) * (width * trained / spread),
+        "gradients": Range(1, 2 if placement.sharding == "ddp" and placement.gpus > 1 else 1)
+        * (width * trained / spread),
         "optimizer": Range(2, 2) * (width * trained / spread),
         "activations": activations(shape, tokens, checkpointing=placement.checkpointing),
         "logits": Range(0, 1e9) + (0 if placement.lora_rank else 4 * shape.vocabulary * shape.hidden),

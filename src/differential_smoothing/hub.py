@@ -95,9 +95,7 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
             + " For a private one: hf auth login, or set HF_TOKEN."
         )
     if among(errors.HFValidationError):
-        return ValueError(
-            f"{name!r} is neither a folder nor a name on the Hub, which has the form 'owner/name'."
-        )
+        return ValueError(f"{name!r} is neither a folder nor a name on the Hub, which has the form 'owner/name'.")
     if status in (401, 403):
         return ValueError(
             f"The Hub refuses this machine's token for {name!r} (status {status}): it is wrong, expired or may not read this. Make a "
@@ -109,9 +107,7 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
             + ("too many requests (429)" if status == 429 else f"it has a fault of its own ({status})")
             + ". Nothing is known to be wrong with the name. Try again in some minutes."
         )
-    if constants.HF_HUB_OFFLINE and among(
-        errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError
-    ):
+    if constants.HF_HUB_OFFLINE and among(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
         return Unreachable(
             f"{name!r} is not in this machine's cache, and HF_HUB_OFFLINE forbids to ask the Hub. Unset it, or fetch it where there is "
             f"a network: hf download {name}."
@@ -145,7 +141,8 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
 def _of_transport(error: BaseException) -> bool:
     """Whether an HTTP library could not reach anybody. Which library it is depends on the version of huggingface_hub."""
     return any(
-        kind.__name__ in ("TransportError", "RequestException") and kind.__module__.split(".")[0] in ("httpx", "httpx2", "requests")
+        kind.__name__ in ("TransportError", "RequestException")
+        and kind.__module__.split(".")[0] in ("httpx", "httpx2", "requests")
         for kind in type(error).__mro__
     )
 

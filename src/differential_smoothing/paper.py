@@ -151,9 +151,12 @@ def costs(paper: Paper, folder: Path, gpu: Gpu) -> Iterator[tuple[str, str, int,
                 seeds = [cell for cell in trained if cell.model == name]
                 run, config = parse_config(run_arguments(seeds[0], there), elsewhere=True)
                 batch = cost.Batch(
-                    prompts=config.generation_batch_size // config.num_generations, group=config.num_generations, prompt=PROMPT,
-                    completion=config.max_completion_length, micro=config.per_device_train_batch_size,
-                )  # fmt: skip
+                    prompts=config.generation_batch_size // config.num_generations,
+                    group=config.num_generations,
+                    prompt=PROMPT,
+                    completion=config.max_completion_length,
+                    micro=config.per_device_train_batch_size,
+                )
                 updates = config.num_iterations * config.steps_per_generation / config.gradient_accumulation_steps
                 if config.max_steps <= 0:  # as many as the epochs take, which the number of problems decides
                     hours = None
@@ -167,9 +170,12 @@ def costs(paper: Paper, folder: Path, gpu: Gpu) -> Iterator[tuple[str, str, int,
         if shape is not None:
             evaluation = study.evaluation
             batch = cost.Batch(
-                prompts=evaluation.problems, group=evaluation.samples, prompt=PROMPT,
-                completion=evaluation.max_completion_length, micro=1,
-            )  # fmt: skip
+                prompts=evaluation.problems,
+                group=evaluation.samples,
+                prompt=PROMPT,
+                completion=evaluation.max_completion_length,
+                micro=1,
+            )
             alone = cost.Placement(rollouts="vllm", reserved=0.9)
             hours = cost.seconds(shape, batch, alone, gpu)["sampling"] * (len(left) / 3600)
         of_each = f"at most {study.evaluation.problems:,} problems x {study.evaluation.samples} samples"

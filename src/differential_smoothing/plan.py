@@ -47,11 +47,15 @@ class Plan:
         rows = [*self.rows, *((heading, text) for heading, texts in found for text in texts)]
         return "\n".join(
             textwrap.fill(
-                text, 118, initial_indent=f"{heading:<12}", subsequent_indent=" " * 12, break_long_words=False,
+                text,
+                118,
+                initial_indent=f"{heading:<12}",
+                subsequent_indent=" " * 12,
+                break_long_words=False,
                 break_on_hyphens=False,
             )
             for heading, text in rows
-        )  # fmt: skip
+        )
 
 
 def make_plan(run: RunArguments, config: DSGRPOConfig, *, here: bool, gpu: cost.Gpu = cost.H100) -> Plan:
@@ -196,9 +200,11 @@ def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: A
         bare, prompt, whole = (
             _rendered(tokenizer, config, messages, generate)
             for messages, generate in (
-                (probe, False), (probe, True), ([*probe, {"role": "assistant", "content": answer}], False)
+                (probe, False),
+                (probe, True),
+                ([*probe, {"role": "assistant", "content": answer}], False),
             )
-        )  # fmt: skip
+        )
     except Exception as error:
         plan.mistakes.append(f"The chat template of {run.model!r} fails on a plain question: {_said(error)}")
         return False
@@ -223,9 +229,7 @@ def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: A
 
 def _rendered(tokenizer: Any, config: DSGRPOConfig, messages: Any, generate: bool = True) -> str:
     options = config.chat_template_kwargs or {}
-    return tokenizer.apply_chat_template(
-        messages, add_generation_prompt=generate, tokenize=False, **options
-    )
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=generate, tokenize=False, **options)
 
 
 def _said(error: BaseException) -> str:
@@ -279,7 +283,12 @@ def _problems(
 
 
 def _short(options: dict[str, Any]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in options.items()).replace("'", "").replace("[", "").replace("]", "")
+    return (
+        ", ".join(f"{key}: {value}" for key, value in options.items())
+        .replace("'", "")
+        .replace("[", "")
+        .replace("]", "")
+    )
 
 
 def _lengths(plan: Plan, config: DSGRPOConfig, context: int | None, lengths: Sequence[int]) -> None:
@@ -323,13 +332,18 @@ def _steps(plan: Plan, run: RunArguments, config: DSGRPOConfig, count: int | Non
             )
             return None
         batches = count // prompts * config.num_iterations * config.steps_per_generation  # incomplete ones are left out
-        per_epoch = max(1, batches // config.gradient_accumulation_steps + (batches % config.gradient_accumulation_steps > 0))
+        per_epoch = max(
+            1, batches // config.gradient_accumulation_steps + (batches % config.gradient_accumulation_steps > 0)
+        )
         steps = config.max_steps if config.max_steps > 0 else ceil(config.num_train_epochs * per_epoch)
         plan.rows.append(
-            ("Training", f"{steps:,} steps, {steps / per_epoch:.3g} times through the problems ({per_epoch:,} steps each); learning "
-             f"rate {config.learning_rate:g}, {getattr(config.lr_scheduler_type, 'value', config.lr_scheduler_type)}; loss {config.loss_type}, "
-             f"clip {config.epsilon:g}/{config.epsilon if config.epsilon_high is None else config.epsilon_high:g}, KL {config.beta:g}.")
-        )  # fmt: skip
+            (
+                "Training",
+                f"{steps:,} steps, {steps / per_epoch:.3g} times through the problems ({per_epoch:,} steps each); learning "
+                f"rate {config.learning_rate:g}, {getattr(config.lr_scheduler_type, 'value', config.lr_scheduler_type)}; loss {config.loss_type}, "
+                f"clip {config.epsilon:g}/{config.epsilon if config.epsilon_high is None else config.epsilon_high:g}, KL {config.beta:g}.",
+            )
+        )
     return steps
 
 
@@ -343,9 +357,14 @@ def _engine(run: RunArguments, config: DSGRPOConfig) -> str:
 
 
 def _cost(
-    plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Shape, lengths: Sequence[int], steps: int | None,
+    plan: Plan,
+    run: RunArguments,
+    config: DSGRPOConfig,
+    shape: cost.Shape,
+    lengths: Sequence[int],
+    steps: int | None,
     gpu: cost.Gpu,
-) -> None:  # fmt: skip
+) -> None:
     known = [n for n in lengths if n]
     assumed = 0 if known else min(512, max(0, shape.context - config.max_completion_length))
     mean, longest = (sum(known) / len(known), max(known)) if known else (assumed, assumed)
@@ -359,13 +378,20 @@ def _cost(
     placement = placement_of(run, config)
     held = cost.memory(shape, batch, placement, gpu)
     batch = replace(batch, prompt=round(mean))
-    tokens = batch.tokens * (1 / (config.num_iterations * config.steps_per_generation / config.gradient_accumulation_steps))
+    tokens = batch.tokens * (
+        1 / (config.num_iterations * config.steps_per_generation / config.gradient_accumulation_steps)
+    )
     if not known:
         plan.notes.append(f"Prompts are taken to have {assumed} tokens, since theirs are not known.")
     plan.rows.append(
-        ("Tokens", f"{_count(tokens)} a step" + (f", {_count(tokens * steps)} in all" if steps else "") + ", if completions are on "
-         f"average {batch.written.low:.0%} to {batch.written.high:.0%} as long as they may be.")
-    )  # fmt: skip
+        (
+            "Tokens",
+            f"{_count(tokens)} a step"
+            + (f", {_count(tokens * steps)} in all" if steps else "")
+            + ", if completions are on "
+            f"average {batch.written.low:.0%} to {batch.written.high:.0%} as long as they may be.",
+        )
+    )
     parts = ", ".join(f"{name} {_gb(value)}" for name, value in held.items() if name != "peak" and value.high)
     where = "in all" if config.use_cpu else f"per GPU, {placement.sharding.upper()} over {placement.gpus}"
     plan.rows.append(("Memory", f"{_gb(held['peak'])} GB {where}: {parts}."))
@@ -389,17 +415,23 @@ def _cost(
     step = parts.pop("step")
     in_all = f", {_hours(step * steps)} in all" if steps else ""
     plan.rows.append(
-        ("Time", f"{step.low:.0f} to {step.high:.0f} s a generation on {placement.gpus} x {gpu.name}{in_all}: "
-         + ", ".join(f"{name} {value.low:.0f} to {value.high:.0f} s" for name, value in parts.items() if value.high)
-         + f". From the data sheet, {_percent(cost.Share().compute)} of its operations, {_percent(cost.Share().bandwidth)} of its bandwidth; no "
-         f"measurement." + (f" vLLM has room for {room:.0f} completions of full length at once." if 1 <= room < 1e6 else ""))
-    )  # fmt: skip
+        (
+            "Time",
+            f"{step.low:.0f} to {step.high:.0f} s a generation on {placement.gpus} x {gpu.name}{in_all}: "
+            + ", ".join(f"{name} {value.low:.0f} to {value.high:.0f} s" for name, value in parts.items() if value.high)
+            + f". From the data sheet, {_percent(cost.Share().compute)} of its operations, {_percent(cost.Share().bandwidth)} of its bandwidth; no "
+            f"measurement."
+            + (f" vLLM has room for {room:.0f} completions of full length at once." if 1 <= room < 1e6 else ""),
+        )
+    )
 
 
 def placement_of(run: RunArguments, config: DSGRPOConfig) -> cost.Placement:
     """Where and how the configured training runs, as ``cost`` counts it."""
     dtype = str((config.model_init_kwargs or {}).get("dtype", "float32"))
-    native = (config.model_init_kwargs or {}).get("distributed_config") or {}  # transformers' own FSDP2, as configs/README.md has it
+    native = (config.model_init_kwargs or {}).get(
+        "distributed_config"
+    ) or {}  # transformers' own FSDP2, as configs/README.md has it
     native = native if isinstance(native, dict) else vars(native)
     sharded = bool(config.fsdp or config.deepspeed) or os.environ.get("ACCELERATE_USE_FSDP") == "true"
     sharded = sharded or (native.get("fsdp_size") or 1) > 1
@@ -454,9 +486,12 @@ def _output(plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Sha
     command += ["--max-new-tokens", str(config.max_completion_length), "--temperature", f"{config.temperature:g}"]
     command += ["--output", f"{folder}.parquet"]
     plan.rows.append(
-        ("Evaluated", f"While training: the reward of each step and sharpening/... from its groups. Afterwards{named}, not by itself: "
-         f"{shlex.join(command)}")
-    )  # fmt: skip
+        (
+            "Evaluated",
+            f"While training: the reward of each step and sharpening/... from its groups. Afterwards{named}, not by itself: "
+            f"{shlex.join(command)}",
+        )
+    )
 
 
 def _gb(value: cost.Range) -> str:

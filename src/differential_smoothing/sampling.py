@@ -52,9 +52,7 @@ def sample(
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0 to sample, got {temperature}.")
     if num_samples < 1 or max_new_tokens < 1:
-        raise ValueError(
-            f"num_samples and max_new_tokens must be at least 1, got {num_samples} and {max_new_tokens}."
-        )
+        raise ValueError(f"num_samples and max_new_tokens must be at least 1, got {num_samples} and {max_new_tokens}.")
     if not prompt_ids or not all(len(ids) for ids in prompt_ids):
         raise ValueError(
             "Every prompt must have at least one token; got an empty prompt. Check the tokenizer's output."
@@ -63,15 +61,11 @@ def sample(
     width = max(map(len, prompt_ids))
     ids = torch.full((len(prompt_ids), width), pad_token_id, device=device)
     attention = torch.zeros_like(ids)
-    for row, prompt in enumerate(
-        prompt_ids
-    ):  # padded on the left, so that all prompts end in the same column
+    for row, prompt in enumerate(prompt_ids):  # padded on the left, so that all prompts end in the same column
         ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
         attention[row, width - len(prompt) :] = 1
     position = (attention.cumsum(1) - 1).clamp(min=0)
-    output = model(
-        input_ids=ids, attention_mask=attention, position_ids=position, use_cache=True, logits_to_keep=1
-    )
+    output = model(input_ids=ids, attention_mask=attention, position_ids=position, use_cache=True, logits_to_keep=1)
     cache = output.past_key_values
     cache.batch_repeat_interleave(num_samples)
     logits = output.logits[:, -1].repeat_interleave(num_samples, 0)

@@ -119,19 +119,10 @@ class Evaluation:
                 raise ValueError(f"evaluation: {f.name} must be of type {f.type}, got {value!r}.")
         if self.split not in ("train", "dev", "test"):
             raise ValueError(f"evaluation: split must be train, dev or test, got {self.split!r}.")
-        least = {
-            "problems": 1,
-            "samples": 1,
-            "seed": 0,
-            "numbers": 1,
-            "max_number": 1,
-            "max_completion_length": 1,
-        }
+        least = {"problems": 1, "samples": 1, "seed": 0, "numbers": 1, "max_number": 1, "max_completion_length": 1}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
-                raise ValueError(
-                    f"evaluation: {name} must be at least {smallest}, got {getattr(self, name)}."
-                )
+                raise ValueError(f"evaluation: {name} must be at least {smallest}, got {getattr(self, name)}.")
         if not self.temperature > 0:
             raise ValueError(f"evaluation: temperature must be above 0, got {self.temperature}.")
         if not 0 < self.top_p <= 1:
@@ -217,20 +208,14 @@ def make_study(path: Path, content: Any, **changes: Any) -> Study:
             raise ValueError(f"{path}: {name} must be a {kind.__name__}, got {content[name]!r}.")
     for name, options in content["models"].items():
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-            raise ValueError(
-                f"{path}: a model's name is letters, digits and _ . + -, and names folders; got {name!r}."
-            )
+            raise ValueError(f"{path}: a model's name is letters, digits and _ . + -, and names folders; got {name!r}.")
         if not (options is None or isinstance(options, dict)):
-            raise ValueError(
-                f"{path}: {name} needs a mapping of options ({{}} for none) or null; got {options!r}."
-            )
+            raise ValueError(f"{path}: {name} needs a mapping of options ({{}} for none) or null; got {options!r}.")
     seeds = check_seeds(path, content.get("seeds", [0]))
     settings = make_evaluation(path, "evaluation", content.get("evaluation", {}), content.get("common", {}))
     study = Study(**{**content, "seeds": seeds, "evaluation": settings})
     if study.baseline not in study.models:
-        raise ValueError(
-            f"{path}: baseline {study.baseline!r} is not one of the models {', '.join(study.models)}."
-        )
+        raise ValueError(f"{path}: baseline {study.baseline!r} is not one of the models {', '.join(study.models)}.")
     return study
 
 
@@ -239,9 +224,7 @@ def read_yaml(path: Path) -> Any:
     import yaml
 
     if not path.is_file():
-        raise ValueError(
-            f"There is no study file {str(path)!r}. benchmarks/ and the package's data/ hold examples."
-        )
+        raise ValueError(f"There is no study file {str(path)!r}. benchmarks/ and the package's data/ hold examples.")
     try:
         return yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -255,14 +238,20 @@ def check_seeds(path: Path, seeds: list) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def make_evaluation(
-    path: Path, name: str, options: Mapping[str, Any], training: Mapping[str, Any]
-) -> Evaluation:
+def make_evaluation(path: Path, name: str, options: Mapping[str, Any], training: Mapping[str, Any]) -> Evaluation:
     """The entry ``name`` of a study file, with the problem settings of the ``training`` options where it has none."""
     known = [f.name for f in fields(Evaluation)]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"{path}: {name} has an unknown entry {unknown[0]!r}. It knows {', '.join(known)}.")
-    inherited = ("task", "task_options", "numbers", "max_number", "max_completion_length", "chat", "chat_template_kwargs")
+    inherited = (
+        "task",
+        "task_options",
+        "numbers",
+        "max_number",
+        "max_completion_length",
+        "chat",
+        "chat_template_kwargs",
+    )
     try:
         return Evaluation(**{k: training[k] for k in inherited if k in training} | dict(options))
     except ValueError as error:
@@ -298,7 +287,10 @@ def run_study(
     slots = _slots(study, jobs)
     sampled = any(study.result(folder, cells[0]).parent.glob("*"))  # the cells' results lie in one folder
     with claim_folder(
-        folder, study.definition(), open_to_change=() if sampled else ("evaluation.", "by_task."), may_grow=("by_task.",)
+        folder,
+        study.definition(),
+        open_to_change=() if sampled else ("evaluation.", "by_task."),
+        may_grow=("by_task.",),
     ):
         _run_cells(cells, study, folder, slots, on_progress)
     return [study.result(folder, cell) for cell in cells]
@@ -312,7 +304,9 @@ def _slots(study: Study, jobs: int) -> list[list[str]]:
     if not gpus:
         return [[] for _ in range(jobs or min(2, os.cpu_count() or 1))]
     if most > len(gpus):
-        raise ValueError(f"{largest} needs {most} GPUs, for its processes or tensor_parallel_size, and this machine shows {len(gpus)}.")
+        raise ValueError(
+            f"{largest} needs {most} GPUs, for its processes or tensor_parallel_size, and this machine shows {len(gpus)}."
+        )
     jobs = jobs or len(gpus) // most
     if most > 1 and jobs * most > len(gpus):
         raise ValueError(
@@ -326,7 +320,11 @@ def _on_the_cpu(study: Study) -> bool:
     """Whether nothing in the study is made for a GPU: small models, which may share one while they are sampled."""
     cells = study.cells()
     trained = [cell.options.get("use_cpu", False) for cell in cells if cell.options is not None]
-    return bool(trained) and all(trained) and all(e.engine != "vllm" for cell in cells for e in study.evaluations(cell).values())
+    return (
+        bool(trained)
+        and all(trained)
+        and all(e.engine != "vllm" for cell in cells for e in study.evaluations(cell).values())
+    )
 
 
 def _visible_gpus() -> list[str]:
@@ -366,7 +364,11 @@ def _run_cells(
                 cell = waiting.pop(0)
                 try:
                     process, said = _start(cell, study, folder, gpus[: _gpus_of(cell, study)])
-                except (OSError, RuntimeError, EOFError) as error:  # EOFError: interrupted while the server of processes starts
+                except (
+                    OSError,
+                    RuntimeError,
+                    EOFError,
+                ) as error:  # EOFError: interrupted while the server of processes starts
                     failures.append(f"{cell.name} could not be started: {error}.")
                     return
                 running.append(process)
@@ -418,9 +420,7 @@ def _processes() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["differential_smoothing.integrations.trl", "differential_smoothing.training"]
-    )
+    context.set_forkserver_preload(["differential_smoothing.integrations.trl", "differential_smoothing.training"])
     return context
 
 
@@ -428,11 +428,7 @@ def _start(cell: Cell, study: Study, folder: Path, gpus: list[str]) -> tuple[Bas
     context = _processes()
     said, says = context.Pipe(duplex=False)
     _log(folder, cell).parent.mkdir(parents=True, exist_ok=True)
-    process = context.Process(
-        target=_work_on,
-        args=(cell, study, folder, gpus, says),
-        name=f"dsmooth {cell.name}",
-    )
+    process = context.Process(target=_work_on, args=(cell, study, folder, gpus, says), name=f"dsmooth {cell.name}")
     # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
     with _environment(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", PYTHONUNBUFFERED="1"):
         process.start()
@@ -495,7 +491,9 @@ def _launch(cell: Cell, folder: Path, steps: Sequence[int], says: Connection) ->
     if finished.is_dir():
         return finished
     number, command = int(cell.options.get("processes") or 1), []
-    if number > 1 and cell.options.get("use_cpu"):  # where accelerate launch starts one process; standalone: a free port for each study
+    if number > 1 and cell.options.get(
+        "use_cpu"
+    ):  # where accelerate launch starts one process; standalone: a free port for each study
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number)]
     elif number > 1:
         command = ["-m", "accelerate.commands.launch", "--num_processes", str(number)]
@@ -511,7 +509,9 @@ def _launch(cell: Cell, folder: Path, steps: Sequence[int], says: Connection) ->
         process.wait()
         raise
     if status != 0 or not finished.is_dir():
-        raise RuntimeError(f"The training of {cell.name} in {number} process(es) of its own ended with status {status}.")
+        raise RuntimeError(
+            f"The training of {cell.name} in {number} process(es) of its own ended with status {status}."
+        )
     return finished
 
 
@@ -542,7 +542,9 @@ def _work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Conn
     result, steps = study.result(folder, cell), study.steps(cell)
     model, last = resolve_model(study.base_of(cell)), 0
     if cell.options is not None:
-        if _launched(cell) or (gpus and not cell.options.get("use_cpu")):  # its end gives the GPU's memory back before sampling
+        if _launched(cell) or (
+            gpus and not cell.options.get("use_cpu")
+        ):  # its end gives the GPU's memory back before sampling
             model = str(_launch(cell, folder, steps, says))
         else:
             run, config = parse_config(run_arguments(cell, folder, steps))
@@ -589,9 +591,19 @@ def _sample(cell: Cell, model: str, evaluation: Evaluation, table: Path, says: C
         says.send(("sample", done, total))
 
     job = Job(
-        model, problems, num_samples=evaluation.samples, seed=evaluation.seed + 1 + cell.seed, name=cell.model, task=task,
-        training_seed=cell.seed, temperature=evaluation.temperature, top_p=evaluation.top_p, chat=evaluation.chat,
-        max_new_tokens=evaluation.max_completion_length, engine=evaluation.engine, engine_options=evaluation.engine_options,
+        model,
+        problems,
+        num_samples=evaluation.samples,
+        seed=evaluation.seed + 1 + cell.seed,
+        name=cell.model,
+        task=task,
+        training_seed=cell.seed,
+        temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+        chat=evaluation.chat,
+        max_new_tokens=evaluation.max_completion_length,
+        engine=evaluation.engine,
+        engine_options=evaluation.engine_options,
         chat_template_kwargs=evaluation.chat_template_kwargs,
-    )  # fmt: skip
+    )
     sample_to_file(job, table, on_problems=sampled)

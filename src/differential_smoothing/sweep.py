@@ -34,25 +34,41 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from differential_smoothing.study import (
-    Cell,
-    Evaluation,
-    Study,
-    check_seeds,
-    make_evaluation,
-)
+from differential_smoothing.study import Cell, Evaluation, Study, check_seeds, make_evaluation
 from differential_smoothing.tasks import read_options
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COUNTS", "Point", "Sweep", "make_sweep", "read_costs", "read_counts", "read_logs", "write_counts", "write_table"]
+__all__ = [
+    "COUNTS",
+    "Point",
+    "Sweep",
+    "make_sweep",
+    "read_costs",
+    "read_counts",
+    "read_logs",
+    "write_counts",
+    "write_table",
+]
 
 #: What is kept of a training's log: from it a study tells in which regime it was.
 LOGGED = (
-    "step", "learning_rate", "reward", "frac_reward_zero_std", "entropy", "ds/correct", "ds/groups_all_correct", "ds/groups_all_wrong",
-    "ds/logp_correct", "ds/logp_incorrect", "ds/term_correct", "ds/term_incorrect", "ds/gamma_p", "ds/variety",
-)  # fmt: skip
+    "step",
+    "learning_rate",
+    "reward",
+    "frac_reward_zero_std",
+    "entropy",
+    "ds/correct",
+    "ds/groups_all_correct",
+    "ds/groups_all_wrong",
+    "ds/logp_correct",
+    "ds/logp_incorrect",
+    "ds/term_correct",
+    "ds/term_incorrect",
+    "ds/gamma_p",
+    "ds/variety",
+)
 
 #: What is known of a problem after sampling: samples, correct ones, distinct correct answers, chance that two correct ones differ.
 COUNTS = ("n", "c", "distinct", "differ")
@@ -155,9 +171,17 @@ class Sweep(Study):
 def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     """A sweep from what its file holds. ValueError says what is wrong with it."""
     kinds = {
-        "common": dict, "rules": dict, "learning_rates": list, "tasks": dict, "seeds": list, "baseline": str,
-        "selection": dict, "evaluation": dict, "checkpoints": list, "leads_over": list,
-    }  # fmt: skip
+        "common": dict,
+        "rules": dict,
+        "learning_rates": list,
+        "tasks": dict,
+        "seeds": list,
+        "baseline": str,
+        "selection": dict,
+        "evaluation": dict,
+        "checkpoints": list,
+        "leads_over": list,
+    }
     unknown = sorted(set(content) - set(kinds))
     if unknown:
         raise ValueError(f"{path} has an unknown entry {unknown[0]!r}. A sweep knows {', '.join(kinds)}.")
@@ -188,13 +212,13 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
             options = {key: value for key, value in options.items() if key not in own}
             for strength, chosen in _strengths(path, rule, options):
                 if wrong := {"learning_rate", "seed"} & set(chosen):
-                    raise ValueError(f"{path}: {rule} has {wrong.pop()}, which the sweep sets. Give the rule learning_rates or seeds, as lists.")
+                    raise ValueError(
+                        f"{path}: {rule} has {wrong.pop()}, which the sweep sets. Give the rule learning_rates or seeds, as lists."
+                    )
                 for rate in rates:
                     point = Point(rule, strength, float(rate), task)
                     if point.name in models:
-                        raise ValueError(
-                            f"{path}: two points are called {point.name}. Rename a rule or a task."
-                        )
+                        raise ValueError(f"{path}: two points are called {point.name}. Rename a rule or a task.")
                     points[point.name] = point
                     seeds_of[point.name] = seeds
                     models[point.name] = {**(changed or {}), **chosen, "learning_rate": float(rate)}
@@ -203,9 +227,7 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
             points[base.name], models[base.name] = base, None
     baseline = content.get("baseline", "grpo")
     if baseline not in content["rules"]:
-        raise ValueError(
-            f"{path}: baseline {baseline!r} is not one of the rules {', '.join(content['rules'])}."
-        )
+        raise ValueError(f"{path}: baseline {baseline!r} is not one of the rules {', '.join(content['rules'])}.")
     by_task = {
         task: {
             name: make_evaluation(path, name, {"split": split} | content[name], {**common, **(changed or {})})
@@ -227,10 +249,17 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
             f"{path}: leads_over must name different rules of {', '.join(content['rules'])}, got {list(leads_over)!r}."
         )
     return Sweep(
-        models=models, common=common, seeds=check_seeds(path, content.get("seeds", [0])), baseline=baseline,
-        evaluation=by_task[next(iter(by_task))]["evaluation"], points=points, by_task=by_task,
-        checkpoints=checkpoints, seeds_of=seeds_of, leads_over=leads_over,
-    )  # fmt: skip
+        models=models,
+        common=common,
+        seeds=check_seeds(path, content.get("seeds", [0])),
+        baseline=baseline,
+        evaluation=by_task[next(iter(by_task))]["evaluation"],
+        points=points,
+        by_task=by_task,
+        checkpoints=checkpoints,
+        seeds_of=seeds_of,
+        leads_over=leads_over,
+    )
 
 
 def _check_rates(path: Path, rates: Any) -> list[float]:
@@ -248,15 +277,15 @@ def _checkpoints(path: Path, steps: list, common: Mapping[str, Any]) -> tuple[in
     if steps and type(common.get("max_steps")) is not int:
         raise ValueError(f"{path}: with checkpoints, common needs max_steps: the number of steps of every run.")
     if steps and steps[0] >= common["max_steps"]:
-        raise ValueError(f"{path}: no checkpoint lies before the last step, {common['max_steps']}, which is sampled anyway; got {steps!r}.")
+        raise ValueError(
+            f"{path}: no checkpoint lies before the last step, {common['max_steps']}, which is sampled anyway; got {steps!r}."
+        )
     return tuple(steps)
 
 
 def _check_name(path: Path, what: str, name: Any) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+]*", name):
-        raise ValueError(
-            f"{path}: a {what}'s name is letters, digits and _ . +, and names folders; got {name!r}."
-        )
+        raise ValueError(f"{path}: a {what}'s name is letters, digits and _ . +, and names folders; got {name!r}.")
 
 
 def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -275,13 +304,13 @@ def _strengths(path: Path, rule: str, options: Mapping[str, Any]) -> Iterator[tu
     where, key = swept[0]
     values = (inner if where else options)[key]
     if not values:
-        raise ValueError(f"{path}: {key} of {rule} is an empty list, so the rule has no strength. Give it one, or no list.")
+        raise ValueError(
+            f"{path}: {key} of {rule} is an empty list, so the rule has no strength. Give it one, or no list."
+        )
     for value in values:
         text = f"{value:g}" if isinstance(value, float) else str(value)
         if not re.fullmatch(r"[A-Za-z0-9_.+-]+", text):
-            raise ValueError(
-                f"{path}: the values of {key} in {rule} must be numbers or short words, got {value!r}."
-            )
+            raise ValueError(f"{path}: the values of {key} in {rule} must be numbers or short words, got {value!r}.")
         yield text, {**options, "rule_options": {**inner, key: value}} if where else {**options, key: value}
 
 
@@ -291,7 +320,9 @@ def write_counts(frames: Mapping[str, pd.DataFrame], path: Path, *, step: int) -
 
     from differential_smoothing.evaluation import counts
 
-    table = pd.concat([counts(frame).assign(evaluation=name, step=step) for name, frame in frames.items()], ignore_index=True)
+    table = pd.concat(
+        [counts(frame).assign(evaluation=name, step=step) for name, frame in frames.items()], ignore_index=True
+    )
     write_table(table[["model", "seed", "step", "evaluation", "prompt_id", *COUNTS]], path)
 
 
@@ -324,7 +355,9 @@ def write_log(metrics: Path, result: Path, *, cell: str, seconds: float) -> None
             numbers = {key: float(value) for key, value in entry.items() if _is_number(value)}
             if "reward" in numbers:  # the last entry is the host's summary
                 log.append({key: float(f"{numbers[key]:.6g}") for key in sorted(numbers) if key in LOGGED})
-    result.with_suffix(".cost.json").write_text(json.dumps(cost) + "\n")  # the cell's table comes last and says that all is there
+    result.with_suffix(".cost.json").write_text(
+        json.dumps(cost) + "\n"
+    )  # the cell's table comes last and says that all is there
     result.with_suffix(".log.json").write_text(json.dumps(log) + "\n")
 
 

@@ -34,15 +34,16 @@ class RunArguments:
 
     model: str = field(
         default="base",
-        metadata={"help": "'base' or 'base:graph_color' (the shipped bases of Countdown and graph colouring), a checkpoint folder, or a Hub name."},
+        metadata={
+            "help": "'base' or 'base:graph_color' (the shipped bases of Countdown and graph colouring), a checkpoint folder, or a Hub name."
+        },
     )
     task: str = field(
         default="countdown",
         metadata={"help": "'countdown', 'math', or 'reasoning_gym:NAME' for a generator of reasoning-gym."},
     )
     task_options: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "Options of the task, a mapping or JSON such as '{\"max_solutions\": 1}'."},
+        default=None, metadata={"help": "Options of the task, a mapping or JSON such as '{\"max_solutions\": 1}'."}
     )
     data_file: str | None = field(
         default=None,
@@ -56,18 +57,12 @@ class RunArguments:
     )
     numbers: int = field(default=4, metadata={"help": "Countdown: how many numbers a generated problem has."})
     max_number: int = field(default=10, metadata={"help": "Countdown: numbers are drawn from 1 to this."})
-    chat: bool = field(
-        default=False, metadata={"help": "Chat prompts with tagged answers, for language models."}
-    )
+    chat: bool = field(default=False, metadata={"help": "Chat prompts with tagged answers, for language models."})
     rollout: str = field(
         default="shared_prefix",
-        metadata={
-            "help": "'shared_prefix': our sampler for small models. 'host': TRL's own generation, or vLLM."
-        },
+        metadata={"help": "'shared_prefix': our sampler for small models. 'host': TRL's own generation, or vLLM."},
     )
-    lora_r: int = field(
-        default=0, metadata={"help": "Rank of a LoRA adapter on all linear layers; 0 trains all."}
-    )
+    lora_r: int = field(default=0, metadata={"help": "Rank of a LoRA adapter on all linear layers; 0 trains all."})
     processes: int = field(
         default=0,
         metadata={
@@ -76,14 +71,14 @@ class RunArguments:
     )
     monitor: bool = field(
         default=True,
-        metadata={
-            "help": "Log sharpening/... from the training groups and warn of a collapse. Changes no weight."
-        },
+        metadata={"help": "Log sharpening/... from the training groups and warn of a collapse. Changes no weight."},
     )
 
     snapshots: list[int] | None = field(
         default=None,
-        metadata={"help": "Steps after which the weights are also kept, in snapshot-N/. Changes nothing in the training."},
+        metadata={
+            "help": "Steps after which the weights are also kept, in snapshot-N/. Changes nothing in the training."
+        },
     )
 
     def __post_init__(self):
@@ -105,9 +100,7 @@ class RunArguments:
         return task.problems(self.problems, split="train", seed=self.problems_seed)
 
 
-def parse_config(
-    arguments: Sequence[str], *, elsewhere: bool = False
-) -> tuple[RunArguments, DSGRPOConfig]:
+def parse_config(arguments: Sequence[str], *, elsewhere: bool = False) -> tuple[RunArguments, DSGRPOConfig]:
     """``["--config", "x.yaml", "--gamma_p", "0.3", ...]`` -> both argument groups; flags override the file.
 
     Every option of TRL's GRPOConfig is one, under its own name. ValueError names an unknown or unreadable option and
@@ -125,13 +118,9 @@ def parse_config(
             raise ValueError(f"The options of the run cannot be read: {message}.")
 
     arguments = [part for argument in arguments for part in _split_config_flag(argument)]
-    given = {
-        argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")
-    }
+    given = {argument[2:].split("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
     if arguments and not arguments[0].startswith("--"):
-        raise ValueError(
-            f"Options start with --, got {arguments[0]!r}. Did you mean --config {arguments[0]}?"
-        )
+        raise ValueError(f"Options start with --, got {arguments[0]!r}. Did you mean --config {arguments[0]}?")
     for name in sorted(given - {"config"}):
         if name.removeprefix("no_") not in known:
             raise ValueError(f"Unknown option {'--' + name!r}.{_nearest(name, known)}")
@@ -139,22 +128,16 @@ def parse_config(
     if "--config" in arguments:
         at = arguments.index("--config")
         if at + 1 == len(arguments):
-            raise ValueError(
-                "--config needs the path of a YAML file, for example configs/countdown_ds_grpo.yaml."
-            )
+            raise ValueError("--config needs the path of a YAML file, for example configs/countdown_ds_grpo.yaml.")
         file = _config_file(Path(arguments[at + 1]), known)
         given |= set(file)
     if "output_dir" not in given:
-        raise ValueError(
-            "Say where the run should live: --output_dir runs/mine, or output_dir in the config file."
-        )
+        raise ValueError("Say where the run should live: --output_dir runs/mine, or output_dir in the config file.")
     kind = _elsewhere(DSGRPOConfig, _processes(arguments, file)) if elsewhere else DSGRPOConfig
     try:
         run, config = Parser((RunArguments, kind)).parse_args_and_config(arguments)
     except TypeError as error:
-        raise ValueError(
-            f"The options of the run cannot be read: a value has the wrong type ({error})."
-        ) from None
+        raise ValueError(f"The options of the run cannot be read: a value has the wrong type ({error}).") from None
     except ValueError as error:
         if "divisible by" not in str(error):
             raise
@@ -211,9 +194,7 @@ def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{path} has an unknown option {key!r}.{_nearest(str(key), known)}")
         if value is None:
             raise ValueError(f"{path}: {key} has no value. Give it one or remove the line.")
-        if (key in text and not isinstance(value, str)) or (
-            key in numbers and isinstance(value, (list, dict))
-        ):
+        if (key in text and not isinstance(value, str)) or (key in numbers and isinstance(value, (list, dict))):
             raise ValueError(f"{path}: {key} must be {'text' if key in text else 'a number'}, got {value!r}.")
         if key == "task_options" and not isinstance(value, dict):
             raise ValueError(f"{path}: task_options must be a mapping, got {value!r}.")
@@ -222,11 +203,7 @@ def _config_file(path: Path, known: Sequence[str]) -> dict[str, Any]:
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return (
-        f" Did you mean {close[0]!r}?"
-        if close
-        else " Options are those of RunArguments, DSGRPOConfig, GRPOConfig."
-    )
+    return f" Did you mean {close[0]!r}?" if close else " Options are those of RunArguments, DSGRPOConfig, GRPOConfig."
 
 
 def resolve_model(model: str) -> str:
@@ -234,25 +211,17 @@ def resolve_model(model: str) -> str:
     if model in SHIPPED_BASES:
         return str(SHIPPED_BASES[model])
     folder = Path(model)
-    if (
-        folder.is_dir()
-        and not (folder / "config.json").is_file()
-        and not (folder / "adapter_config.json").is_file()
-    ):
+    if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ValueError(
             f"{model!r} is a folder without config.json, so it holds no model. A run's trained model is in its "
             f"'model' folder, its checkpoints in 'checkpoint-N'."
         )
     if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") > 1):
-        raise ValueError(
-            f"There is no model folder {model!r}. Give a folder, 'base', or a Hub name 'owner/model'."
-        )
+        raise ValueError(f"There is no model folder {model!r}. Give a folder, 'base', or a Hub name 'owner/model'.")
     return model
 
 
-def train(
-    run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, int], None] | None = None
-) -> Path:
+def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, int], None] | None = None) -> Path:
     """Train, or continue training, into ``config.output_dir``; returns the folder of the trained model.
 
     ``on_step(step, max_steps)`` is called after each optimiser step. ValueError if the folder belongs to another run.
@@ -291,7 +260,9 @@ def train(
             SharpeningMonitor(trainer, canonical=task.canonical)
         checkpoint = _last_whole_checkpoint(folder)
         if checkpoint is not None and 0 < config.max_steps <= int(checkpoint.rpartition("-")[2]):
-            trainer._load_from_checkpoint(checkpoint)  # stopped after its last step: to resume would train one step more
+            trainer._load_from_checkpoint(
+                checkpoint
+            )  # stopped after its last step: to resume would train one step more
         else:
             trainer.train(resume_from_checkpoint=checkpoint)
         unfinished = folder / "model.unfinished"
@@ -306,13 +277,26 @@ def train(
 #: Options that older versions did not know, with the default that means what those versions did. At their default they
 #: are no part of what a run or a study is, so its old folder is still its own.
 ADDED_LATER = [
-    ("task", "countdown"), ("task_options", None), ("rule", "grpo"), ("rule_options", None), ("schedule", "constant"),
-    ("relative", False), ("relative_floor", 0.2), ("density", "old"), ("base_weight", 1.0), ("variety_target", None),
-    ("share_prompts", False), ("processes", 0), ("engine", "shared_prefix"), ("engine_options", None),
+    ("task", "countdown"),
+    ("task_options", None),
+    ("rule", "grpo"),
+    ("rule_options", None),
+    ("schedule", "constant"),
+    ("relative", False),
+    ("relative_floor", 0.2),
+    ("density", "old"),
+    ("base_weight", 1.0),
+    ("variety_target", None),
+    ("share_prompts", False),
+    ("processes", 0),
+    ("engine", "shared_prefix"),
+    ("engine_options", None),
     # a run has options of these names, TRL's, that always were part of it
-    ("evaluation.top_p", 1.0), ("selection.top_p", 1.0), ("evaluation.chat_template_kwargs", None),
+    ("evaluation.top_p", 1.0),
+    ("selection.top_p", 1.0),
+    ("evaluation.chat_template_kwargs", None),
     ("selection.chat_template_kwargs", None),
-]  # fmt: skip
+]
 
 
 @contextmanager
@@ -387,11 +371,7 @@ def _flat(definition: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """``{"models": {"grpo": {"level": "sum"}}}`` -> ``{"models.grpo.level": "sum"}``: a difference has a short name."""
     flat: dict[str, Any] = {}
     for key, value in definition.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.")
-            if isinstance(value, dict) and value
-            else {f"{prefix}{key}": value}
-        )
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return flat
 
 
@@ -405,11 +385,25 @@ def write_atomically(path: Path, text: str) -> None:
 def _definition(run: RunArguments, config: DSGRPOConfig) -> dict[str, Any]:
     """What makes two runs the same: all options but those that say where things are put or how often reported."""
     incidental = {
-        "output_dir", "logging_dir", "run_name", "report_to", "disable_tqdm", "logging_steps", "log_level",
-        "save_steps", "save_total_limit", "save_strategy", "logging_strategy", "log_completions", "hub_token",
-        "num_completions_to_print", "resume_from_checkpoint", "dataloader_num_workers",
-        "monitor", "snapshots",
-    }  # fmt: skip
+        "output_dir",
+        "logging_dir",
+        "run_name",
+        "report_to",
+        "disable_tqdm",
+        "logging_steps",
+        "log_level",
+        "save_steps",
+        "save_total_limit",
+        "save_strategy",
+        "logging_strategy",
+        "log_completions",
+        "hub_token",
+        "num_completions_to_print",
+        "resume_from_checkpoint",
+        "dataloader_num_workers",
+        "monitor",
+        "snapshots",
+    }
     return {k: v for k, v in {**config.to_dict(), **asdict(run)}.items() if k not in incidental}
 
 

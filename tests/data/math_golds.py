@@ -13,10 +13,62 @@ from pathlib import Path
 
 #: Answers that say nothing: none of them may be paid for a gold answer that is not itself one of these numbers or letters.
 CONSTANTS = (
-    "NAME=77,78", "x=77,78", "k=77,78", "0=0", "x=x", "1=1", "0", "1", "-1", "x", "y", "a", "n", "", "{}", "\\{\\}", "()", "(,)", ",", "=", "x=", "=5", "\\text{}", "\\emptyset",
-    "\\mathbb{R}", "(0,0)", "(x,y)", "(x,y)=(77,78)", "(x,y)=77", "77,78", "\\{77,78\\}", "x\\in\\mathbb{R}", "x>77", "77<x<78", "[77,78]", "\\infty", "e", "i", "\\pi", "yes", "no", "True",
-    "NAME", "\\text{answer}", "?", "...", "1,2,3,4,5,6,7,8,9,10", "A, B, C, D", "\\frac{0}{0}", "0\\cdot x", "f(x)", "f(x)=77", "y=77", "77:78", "\\begin{pmatrix}77\\\\78\\end{pmatrix}",
-)  # fmt: skip
+    "NAME=77,78",
+    "x=77,78",
+    "k=77,78",
+    "0=0",
+    "x=x",
+    "1=1",
+    "0",
+    "1",
+    "-1",
+    "x",
+    "y",
+    "a",
+    "n",
+    "",
+    "{}",
+    "\\{\\}",
+    "()",
+    "(,)",
+    ",",
+    "=",
+    "x=",
+    "=5",
+    "\\text{}",
+    "\\emptyset",
+    "\\mathbb{R}",
+    "(0,0)",
+    "(x,y)",
+    "(x,y)=(77,78)",
+    "(x,y)=77",
+    "77,78",
+    "\\{77,78\\}",
+    "x\\in\\mathbb{R}",
+    "x>77",
+    "77<x<78",
+    "[77,78]",
+    "\\infty",
+    "e",
+    "i",
+    "\\pi",
+    "yes",
+    "no",
+    "True",
+    "NAME",
+    "\\text{answer}",
+    "?",
+    "...",
+    "1,2,3,4,5,6,7,8,9,10",
+    "A, B, C, D",
+    "\\frac{0}{0}",
+    "0\\cdot x",
+    "f(x)",
+    "f(x)=77",
+    "y=77",
+    "77:78",
+    "\\begin{pmatrix}77\\\\78\\end{pmatrix}",
+)
 
 
 def golds() -> list[str]:
@@ -27,9 +79,9 @@ def golds() -> list[str]:
 
 def bare(gold: str) -> str:
     """Without what is only spelling: dollars, spaces, braces around one sign, the sign of display style."""
-    text = re.sub(
-        r"\+(?=\\infty)|\\left|\\right|\\[dt](?=frac)|\\[,!;:]|[\s$]|\\text\{(and|or)\}", "", gold
-    ).rstrip(".")
+    text = re.sub(r"\+(?=\\infty)|\\left|\\right|\\[dt](?=frac)|\\[,!;:]|[\s$]|\\text\{(and|or)\}", "", gold).rstrip(
+        "."
+    )
     return re.sub(r"\{([^{}\\])\}", r"\1", re.sub(r"(?<=\d)\.0$", "", text))
 
 
@@ -57,8 +109,17 @@ def alike(number: int, seed: int = 0) -> list[tuple[str, str]]:
     return found
 
 
-_UNITS = (("^{\\circ}", "\\text{ degrees}"), ("^\\circ", "\\text{ degrees}"), ("\\%", "\\text{ percent}"), ("\\mathrm{~cm}", "\\text{ centimeters}"), ("\\mathrm{~m}", "\\text{ meters}"),
-          ("\\mathrm{~min}", "\\text{ minutes}"), ("\\mathrm{ft}", "\\text{ feet}"), ("\\mathrm{~ft}", "\\text{ feet}"), ("\\mathrm{mph}", "\\text{ miles per hour}"))  # fmt: skip
+_UNITS = (
+    ("^{\\circ}", "\\text{ degrees}"),
+    ("^\\circ", "\\text{ degrees}"),
+    ("\\%", "\\text{ percent}"),
+    ("\\mathrm{~cm}", "\\text{ centimeters}"),
+    ("\\mathrm{~m}", "\\text{ meters}"),
+    ("\\mathrm{~min}", "\\text{ minutes}"),
+    ("\\mathrm{ft}", "\\text{ feet}"),
+    ("\\mathrm{~ft}", "\\text{ feet}"),
+    ("\\mathrm{mph}", "\\text{ miles per hour}"),
+)
 
 
 def respelled(gold: str) -> dict[str, str]:
@@ -73,9 +134,7 @@ def respelled(gold: str) -> dict[str, str]:
         )
     found["dfrac"] = re.sub(r"\\frac(?![a-z])", r"\\dfrac", gold)
     found["le"] = (
-        re.sub(r"\\([lg])eq(?![a-z])", r"\\\1e", gold)
-        .replace("\\leqslant", "\\le")
-        .replace("\\geqslant", "\\ge")
+        re.sub(r"\\([lg])eq(?![a-z])", r"\\\1e", gold).replace("\\leqslant", "\\le").replace("\\geqslant", "\\ge")
     )
     terms = inside.split("+")
     if (
@@ -106,7 +165,7 @@ def edits(gold: str, rng: random.Random) -> dict[str, str]:
         ("sign", r"(?<![\^{])[+-]", lambda s: "-" if s == "+" else "+"),
         ("digit", r"\d", lambda s: str((int(s) + rng.randint(1, 9)) % 10)),
         ("case", r"(?<![\\A-Za-z{])[A-Za-z](?![A-Za-z])", str.swapcase),
-    ):  # fmt: skip
+    ):
         places = list(re.finditer(pattern, gold))
         if places:
             place = rng.choice(places)
@@ -131,11 +190,7 @@ _UNIT_WORDS = re.compile(
 def excused(gold: str, answer: str) -> bool:
     """Whether two answers are the same for a look at their letters and digits: spelling, a unit that is left out, the same words, or the same value listed below."""
     one, other = bare(gold), bare(answer)
-    if (
-        one == other
-        or one.lower().rstrip(".!") == other.lower().rstrip(".!")
-        or frozenset((gold, answer)) in _SAME
-    ):
+    if one == other or one.lower().rstrip(".!") == other.lower().rstrip(".!") or frozenset((gold, answer)) in _SAME:
         return True
     parts = [sorted(re.split(r",|or", re.sub(r"[{}()\[\]]|x=", "", t))) for t in (one, other)]
     if parts[0] == parts[1]:
@@ -152,21 +207,29 @@ def excused(gold: str, answer: str) -> bool:
 
 
 #: pairs of different texts of one value, looked at one by one
-_SAME = {frozenset(pair) for pair in (
-    ("$x^{\\sin (x)}(\\cos (x) \\ln (x)+\\sin (x) / x)$", "$x^{\\sin x}\\left(\\cos x \\ln x+\\frac{\\sin x}{x}\\right)$"),
-    ("$i$", "$i^{117}=\\left(i^{4}\\right)^{29} \\cdot i=1 \\cdot i=i$"), ("$i$", "$i^{5}=i^{4} \\cdot i=1 \\cdot i=i$"),
-    ("$-2$", "-2,-2"), ("-2", "-2,-2"), ("- 2", "-2,-2"), ("$1,1,2,3$", "$1,2,3$"),  # a root that is written twice counts once
-    ("$x=-1, x=0$ or $x=1$", "$x=-1,0,1$"),
-)}  # fmt: skip
+_SAME = {
+    frozenset(pair)
+    for pair in (
+        (
+            "$x^{\\sin (x)}(\\cos (x) \\ln (x)+\\sin (x) / x)$",
+            "$x^{\\sin x}\\left(\\cos x \\ln x+\\frac{\\sin x}{x}\\right)$",
+        ),
+        ("$i$", "$i^{117}=\\left(i^{4}\\right)^{29} \\cdot i=1 \\cdot i=i$"),
+        ("$i$", "$i^{5}=i^{4} \\cdot i=1 \\cdot i=i$"),
+        ("$-2$", "-2,-2"),
+        ("-2", "-2,-2"),
+        ("- 2", "-2,-2"),
+        ("$1,1,2,3$", "$1,2,3$"),  # a root that is written twice counts once
+        ("$x=-1, x=0$ or $x=1$", "$x=-1,0,1$"),
+    )
+}
 
 
 def constant_is_right(gold: str, constant: str) -> bool:
     """Whether a constant is the answer: the gold answer is this number, letter, word or set, or a name = it."""
     value = bare(gold).split("=")[-1].rstrip(".")
     value = re.sub(r"\^\{?\\circ\}?|\\mathrm\{.*|(?<=\d)in$", "", value)
-    same = {"0=0": "0", "1=1": "1", "0\\cdot x": "0", "x\\in\\mathbb{R}": "\\mathbb{R}"}.get(
-        constant, constant
-    )
+    same = {"0=0": "0", "1=1": "1", "0\\cdot x": "0", "x\\in\\mathbb{R}": "\\mathbb{R}"}.get(constant, constant)
     known = {"allrealnumbers": "\\mathbb{R}", "(-\\infty,\\infty)": "\\mathbb{R}", "180": "\\pi"}
     return value == same or value.lower() == same.lower() or known.get(value.lower()) == same
 
@@ -191,5 +254,5 @@ _EDITS = {
     (
         "$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x+C$",
         "$1 /\\left(2 \\cos ^{2} x\\right)=(1 / 2) \\sec ^{2} x-C$",
-    ),
+    )
 }

@@ -41,9 +41,7 @@ class Writes:
         rows["versions"] = [(tag["min_global_steps"], tag["max_global_steps"]) for tag in batch.tags]
         rows["padding"] = [bool(tag.get("is_padding", False)) for tag in batch.tags]
         batch = super()._update_actor(batch, metrics)
-        rows["metrics"] = {
-            name: float(value) for name, value in metrics.items() if isinstance(value, int | float)
-        }
+        rows["metrics"] = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
         torch.save(rows, Path(os.environ["RECORD"]) / f"{self.global_steps}.pt")
         return batch
 

@@ -22,7 +22,7 @@ OPTIONS = {
     "unlikeliness": {"rule": "unlikeliness"},
     "maxrl, sum": {"rule": "maxrl", "gamma_p": 0.02, "level": "sum"},
     "pkpo, centred mean": {"rule": "pkpo", "rule_options": {"k": 2}, "gamma_p": 0.2, "level": "mean", "center": True},
-}  # fmt: skip
+}
 
 
 def padded(rows: list) -> torch.Tensor:
@@ -48,9 +48,7 @@ def in_verl(batch: dict, options: dict) -> torch.Tensor:
 def write(recorded: Path) -> None:
     rows = torch.load(recorded, weights_only=False)
     assert not any(rows["padding"])
-    order = np.argsort(
-        np.array(rows["uid"], dtype=str), kind="stable"
-    ).tolist()  # TRL's groups are neighbours
+    order = np.argsort(np.array(rows["uid"], dtype=str), kind="stable").tolist()  # TRL's groups are neighbours
     batch = {
         "uid": [str(rows["uid"][i]) for i in order],
         "prompt_ids": [rows["prompts"][i].tolist() for i in order],

@@ -14,18 +14,14 @@ from .training import TASK, TASK_OPTIONS
 @app.command()
 def data(
     output: Annotated[Path, typer.Option(help="Folder for train, val and test files.")],
-    format: Annotated[
-        str, typer.Option(help="verl (Parquet), trl (Parquet) or jsonl (for --data-file).")
-    ] = "verl",
+    format: Annotated[str, typer.Option(help="verl (Parquet), trl (Parquet) or jsonl (for --data-file).")] = "verl",
     task: Annotated[str, typer.Option(help=TASK)] = "countdown",
     task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
     train: Annotated[int, typer.Option(help="How many problems to train on.")] = 20_000,
     val: Annotated[int, typer.Option(help="How many of the dev split; 0 for no file.")] = 1_024,
     test: Annotated[int, typer.Option(help="How many of the test split; 0 for no file.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
-    chat: Annotated[
-        bool, typer.Option(help="Chat prompts with tagged answers; else the compact form.")
-    ] = True,
+    chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers; else the compact form.")] = True,
 ) -> None:
     """Problems of a task as a data set for verl or TRL. The splits share no problem.
 
@@ -39,7 +35,12 @@ def data(
     if wrong := [name for name, count in counts.items() if count < 0]:
         raise ValueError(f"--{wrong[0]} must be 0 or more, got {counts[wrong[0]]}.")
     files = write_problems(
-        make_task(task, **options), output, format=format, sizes={n: c for n, c in counts.items() if c}, seed=seed, chat=chat,
+        make_task(task, **options),
+        output,
+        format=format,
+        sizes={n: c for n, c in counts.items() if c},
+        seed=seed,
+        chat=chat,
         options=options,
-    )  # fmt: skip
+    )
     print("Written: " + ", ".join(map(str, files)))

@@ -16,26 +16,24 @@ Files = Annotated[
     list[str],
     typer.Argument(
         help="Rollouts of one or more models: ours, TRL's, verl's, lm-evaluation-harness's, inspect_ai's, another tool's or plain JSON "
-        "lines; a file or a folder of them. name=PATH names the model, name@1=PATH its training seed too.",
+        "lines; a file or a folder of them. name=PATH names the model, name@1=PATH its training seed too."
     ),
 ]
 Correct = Annotated[
     str | None,
     typer.Option(
         help="The column that says correct, for files that have several; or 'verify': judge each completion by the file's right "
-        "answers to mathematical problems.",
+        "answers to mathematical problems."
     ),
 ]
 Threshold = Annotated[float, typer.Option(help="Correct means that this column is above it.")]
 Step = Annotated[int | None, typer.Option(help="Of rollouts logged in training, read this step's.")]
-SkipBadRows = Annotated[
-    bool, typer.Option("--skip-bad-rows", help="Leave out and count rows that cannot be read.")
-]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out and count rows that cannot be read.")]
 Form = Annotated[
     str,
     typer.Option(
         help="What tells correct answers apart, where no verifier of ours does: the file's canonical forms, the "
-        "solution that was extracted, or the whole completion.",
+        "solution that was extracted, or the whole completion."
     ),
 ]
 
@@ -43,9 +41,7 @@ Form = Annotated[
 @app.command()
 def evaluate(
     rollouts: Files,
-    baseline: Annotated[
-        str, typer.Option(help="Compare the other models to this one, on the same problems.")
-    ] = "",
+    baseline: Annotated[str, typer.Option(help="Compare the other models to this one, on the same problems.")] = "",
     output: Annotated[Path | None, typer.Option(help="Folder for the tables and the figure.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
     correct: Correct = None,
@@ -57,9 +53,14 @@ def evaluate(
     """Pass@k with intervals, distinct correct answers, and paired differences, from rollouts of any tool."""
     results.folder(output)
     frame = results.load(
-        rollouts, text=False, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        rollouts,
+        text=False,
+        correct=correct,
+        threshold=threshold,
+        step=step,
+        canonical=canonical,
         skip_bad_rows=skip_bad_rows,
-    )  # fmt: skip
+    )
     results.report(frame, baseline, output, seed=seed)
 
 
@@ -82,9 +83,14 @@ def convert(
     if output.exists():
         raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
     frame = results.load(
-        rollouts, text=text, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        rollouts,
+        text=text,
+        correct=correct,
+        threshold=threshold,
+        step=step,
+        canonical=canonical,
         skip_bad_rows=skip_bad_rows,
-    )  # fmt: skip
+    )
     write_rollouts(frame, output)
     missing = int(frame["correct"].isna().sum())
     print(f"{len(frame)} completions{f', {missing} of them unscored,' * bool(missing)} in {output}")
@@ -94,19 +100,13 @@ def convert(
 def diagnose(
     before: Annotated[
         list[str],
-        typer.Option(
-            help="Rollouts of the model before training: PATH, name=PATH or name@seed=PATH, any tool's."
-        ),
+        typer.Option(help="Rollouts of the model before training: PATH, name=PATH or name@seed=PATH, any tool's."),
     ],
     after: Annotated[
         list[str],
-        typer.Option(
-            help="Rollouts of the trained model on the same problems; once per file, one per training seed."
-        ),
+        typer.Option(help="Rollouts of the trained model on the same problems; once per file, one per training seed."),
     ],
-    output: Annotated[
-        Path | None, typer.Option(help="Folder for the tables behind the verdict, CSV.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the tables behind the verdict, CSV.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random halves and the resampling.")] = 0,
     correct: Correct = None,
     threshold: Threshold = 0.5,
@@ -123,12 +123,7 @@ def diagnose(
     results.folder(output)
     both = [
         results.load(
-            paths,
-            correct=correct,
-            threshold=threshold,
-            step=step,
-            canonical=canonical,
-            skip_bad_rows=skip_bad_rows,
+            paths, correct=correct, threshold=threshold, step=step, canonical=canonical, skip_bad_rows=skip_bad_rows
         )
         for paths in (before, after)
     ]
@@ -162,19 +157,13 @@ def regime(
 def report(
     rollouts: Files,
     output: Annotated[Path, typer.Option(help="The page, .html; its figures go beside it.")],
-    baseline: Annotated[
-        str, typer.Option(help="Compare the other models to this one, on the same problems.")
-    ] = "",
+    baseline: Annotated[str, typer.Option(help="Compare the other models to this one, on the same problems.")] = "",
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Pass@k and variety",
     problems: Annotated[int, typer.Option(help="The page holds completions of so many problems.")] = 200,
     each: Annotated[int, typer.Option(help="Correct completions, and others, per problem and model.")] = 4,
     characters: Annotated[int, typer.Option(help="Longer completions are cut here.")] = 20_000,
-    before: Annotated[
-        str, typer.Option(help="Diagnose the way from this model. Default: the one named base.")
-    ] = "",
-    after: Annotated[
-        str, typer.Option(help="... to this one. Default: the baseline, else the only other.")
-    ] = "",
+    before: Annotated[str, typer.Option(help="Diagnose the way from this model. Default: the one named base.")] = "",
+    after: Annotated[str, typer.Option(help="... to this one. Default: the baseline, else the only other.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
     correct: Correct = None,
     threshold: Threshold = 0.5,
@@ -194,20 +183,19 @@ def report(
             raise ValueError(f"--{name} must be at least 1, got {value}.")
     results.folder(output.parent)
     frame = results.load(
-        rollouts,
-        correct=correct,
-        threshold=threshold,
-        step=step,
-        canonical=canonical,
-        skip_bad_rows=skip_bad_rows,
+        rollouts, correct=correct, threshold=threshold, step=step, canonical=canonical, skip_bad_rows=skip_bad_rows
     )
     summary, differences = results.measure(frame, baseline, seed=seed)
     written = write_page(
-        output, frame, summary, differences, title=title,
+        output,
+        frame,
+        summary,
+        differences,
+        title=title,
         diagnosis=results.diagnosis(frame, baseline, before, after, seed=seed),
         limits=Limits(problems=problems, each=each, characters=characters),
         figures=("svg", "png") if find_spec("matplotlib") else ("svg",),
-    )  # fmt: skip
+    )
     print(f"The page is {output}; beside it: {', '.join(path.name for path in written[1:])}")
 
 
@@ -215,12 +203,8 @@ def report(
 def card(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/x/model.")],
     rollouts: Files,
-    baseline: Annotated[
-        str, typer.Option(help="Compare the other models to this one, on the same problems.")
-    ] = "",
-    name: Annotated[
-        str, typer.Option(help="What the rollouts call the model. Default: the name of its run.")
-    ] = "",
+    baseline: Annotated[str, typer.Option(help="Compare the other models to this one, on the same problems.")] = "",
+    name: Annotated[str, typer.Option(help="What the rollouts call the model. Default: the name of its run.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
     correct: Correct = None,
     threshold: Threshold = 0.5,
@@ -234,16 +218,26 @@ def card(
     from differential_smoothing.integrations.card import add_evaluation
 
     if not any((model / file).is_file() for file in ("config.json", "adapter_config.json")):
-        raise ValueError(f"{model} is no folder of a model: it has no config.json. A run's is RUN/model, once it is finished.")
+        raise ValueError(
+            f"{model} is no folder of a model: it has no config.json. A run's is RUN/model, once it is finished."
+        )
     frame = results.load(
-        rollouts, text=False, correct=correct, threshold=threshold, step=step, canonical=canonical,
+        rollouts,
+        text=False,
+        correct=correct,
+        threshold=threshold,
+        step=step,
+        canonical=canonical,
         skip_bad_rows=skip_bad_rows,
-    )  # fmt: skip
+    )
     summary, differences = results.measure(frame, baseline, seed=seed)
     add_evaluation(
-        model / "README.md", "\n".join([report.to_markdown(summary, differences), *unscored(frame), ""]), summary,
-        model=name or results.model_name(model), task=", ".join(sorted(frame["task"].unique())),
-    )  # fmt: skip
+        model / "README.md",
+        "\n".join([report.to_markdown(summary, differences), *unscored(frame), ""]),
+        summary,
+        model=name or results.model_name(model),
+        task=", ".join(sorted(frame["task"].unique())),
+    )
     print(f"The evaluation is in {model / 'README.md'}. To publish the folder: hf upload OWNER/NAME {model}")
 
 
@@ -262,14 +256,13 @@ def tabular(
     from differential_smoothing.tabular.figures import draw_all, page_section
 
     if instances < 1 or not 0 <= seed < 2**31:
-        raise ValueError(
-            f"--instances must be at least 1 and --seed from 0 to 2147483647, got {instances} and {seed}."
-        )
+        raise ValueError(f"--instances must be at least 1 and --seed from 0 to 2147483647, got {instances} and {seed}.")
     draws = importlib.util.find_spec("matplotlib") is not None
     results.folder(output)
     with bars() as advance:
-        claims = check_claims(instances, seed, on_progress=lambda name, done, total: advance(
-            "claims", "check", done, total))  # fmt: skip
+        claims = check_claims(
+            instances, seed, on_progress=lambda name, done, total: advance("claims", "check", done, total)
+        )
     for claim in claims:
         print(f"{claim.verdict:15}  {claim.name}: {claim.statement}.")
         exceptions = round((1 - claim.held) * claim.instances)

@@ -20,19 +20,26 @@ def reproduce(
     what: Annotated[str, typer.Argument(help="'paper': Gai et al. 2025, arXiv 2511.19942.")],
     table: Annotated[str, typer.Option(help="Which of its tables: math or countdown.")],
     output: Annotated[
-        Path | None, typer.Option(help="Run folder; the same command continues what is in it. Default: runs/paper-TABLE.")
+        Path | None,
+        typer.Option(help="Run folder; the same command continues what is in it. Default: runs/paper-TABLE."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="Only this one of its models; or another, a folder or Hub name, in their place.")
     ] = "",
-    scale: Annotated[str, typer.Option(help="'tiny': the same protocol for a small local model, in minutes on a CPU.")] = "",
+    scale: Annotated[
+        str, typer.Option(help="'tiny': the same protocol for a small local model, in minutes on a CPU.")
+    ] = "",
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value, as in max_steps=4, evaluation.samples=16, models.ds_grpo.gamma_p=0.1, seeds=[0]."),
+        typer.Option(
+            "--set", help="key=value, as in max_steps=4, evaluation.samples=16, models.ds_grpo.gamma_p=0.1, seeds=[0]."
+        ),
     ] = None,
     gpu: Annotated[str, typer.Option(help="What the cost is estimated for: a100, h100 or h200.")] = "h100",
     jobs: Jobs = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done and its cost, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done and its cost, and stop.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
 ) -> None:
     """The protocol of a paper's table, as one study that can be stopped and continued: what it costs first, then the table.
@@ -79,7 +86,9 @@ def reproduce(
     claimed = "\n".join(f"* {claim}" for claim in paper.claims)
     heading = f"# {table}: the protocol of {CLAIMED}, run {'at scale ' + scale if scale else 'as the study says'}"
     text = "\n".join([heading, "", *blocks, f"{claimed}\n  ({CLAIMED}; the numbers above are this run's.)", ""])
-    report = output / (f"report-{'-'.join(paper.studies)}.md" if model else "report.md")  # that of all bases is not overwritten
+    report = output / (
+        f"report-{'-'.join(paper.studies)}.md" if model else "report.md"
+    )  # that of all bases is not overwritten
     report.write_text(text)
     print(text)
     print(f"The table is {report}; beside it a folder per base with report.html.")
@@ -126,6 +135,11 @@ def _write_pages(frame, baseline: str, folder: Path, title: str) -> None:
         summary, differences = results.measure(part, baseline, seed=0)
         page = folder / ("report.html" if not name else f"report-{name.replace(os.sep, '-')}.html")
         write_page(
-            page, part, summary, differences, title=" ".join(filter(None, [title, name])), figures=(),
+            page,
+            part,
+            summary,
+            differences,
+            title=" ".join(filter(None, [title, name])),
+            figures=(),
             diagnosis=results.diagnosis(part, baseline, "", "", seed=0),
-        )  # fmt: skip
+        )

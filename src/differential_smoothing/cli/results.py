@@ -36,9 +36,7 @@ def load(arguments: list[str], **options):
             seed = int(number) if stem and number.isdecimal() and len(number) < 10 else None
             name = name if seed is None else stem
             frames.append(load_rollouts(path, model=name or None, seed=seed, **options))
-    print(
-        *(f"dsmooth: {warning.message}" for warning in said), sep="\n", end="\n" * bool(said), file=sys.stderr
-    )
+    print(*(f"dsmooth: {warning.message}" for warning in said), sep="\n", end="\n" * bool(said), file=sys.stderr)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -190,10 +188,7 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
     best = frontiers.best_points(final, baseline)
     paired = frontiers.paired_points(final, best, baseline, seed=seed)
     dominance = pd.concat(
-        [
-            frontiers.dominated_by(final, point).assign(of=point["rule"])
-            for _, point in best.iterrows()
-        ],
+        [frontiers.dominated_by(final, point).assign(of=point["rule"]) for _, point in best.iterrows()],
         ignore_index=True,
     )
     text = shown.arena_markdown(best, means, paired, dominance, baseline)
@@ -207,10 +202,16 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
             figures.append(f"![{stem}]({file.with_suffix('.svg').name})")
     said = regimes(logs or {})
     over = [one for one in leads_over or [baseline] if _has_paths(counts, one)]
-    said += [f"There are no leads over {one}: they need several points of it and one of another rule on every task." for one in leads_over if one not in over]
+    said += [
+        f"There are no leads over {one}: they need several points of it and one of another rule on every task."
+        for one in leads_over
+        if one not in over
+    ]
     if over and (leads_over or ("step" in counts and counts["step"].nunique() > 1)):
         walked = paths.path_means(counts)
-        found = pd.concat([paths.leads(counts, paths.chosen_points(counts, one), one, seed=seed) for one in over], ignore_index=True)
+        found = pd.concat(
+            [paths.leads(counts, paths.chosen_points(counts, one), one, seed=seed) for one in over], ignore_index=True
+        )
         ranges = pd.concat([paths.usable_range(counts, one).assign(baseline=one) for one in over], ignore_index=True)
         tables |= {"leads": found, "paths": walked, "range": ranges}
         for one in over:
@@ -218,7 +219,9 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
                 for measure, stem in (("pass@k", "paths"), ("distinct", "paths-distinct")):
                     name = "-".join(part for part in (task, stem, one if one != over[0] else "") if part)
                     for suffix in ("svg", "png"):
-                        shown.paths_figure(walked, found, output / f"{name}.{suffix}", baseline=one, task=task, measure=measure)
+                        shown.paths_figure(
+                            walked, found, output / f"{name}.{suffix}", baseline=one, task=task, measure=measure
+                        )
                     figures.append(f"![{stem}]({name}.svg)")
         text += "\n" + shown.leads_markdown(found)
         said += shown.leads_sentences(found)
@@ -237,7 +240,11 @@ def _has_paths(counts, baseline: str) -> bool:
     if "step" in counts:
         counts = counts[(counts["step"] != 0) | (counts["rule"] != "base")]
     of_base = counts["rule"] == baseline
-    points = counts[of_base].groupby("task")[[c for c in ("strength", "learning_rate", "step") if c in counts]].apply(lambda p: len(p.drop_duplicates()))
+    points = (
+        counts[of_base]
+        .groupby("task")[[c for c in ("strength", "learning_rate", "step") if c in counts]]
+        .apply(lambda p: len(p.drop_duplicates()))
+    )
     return bool((points > 1).all()) and len(points) == counts["task"].nunique() and counts["rule"].nunique() > 1
 
 

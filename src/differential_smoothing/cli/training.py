@@ -19,9 +19,9 @@ TASK_OPTIONS = "Options of the task as JSON, such as '{\"max_solutions\": 1}'."
 
 @app.command()
 def quickstart(
-    output: Annotated[
-        Path, typer.Option(help="Run folder; the same command continues what is in it.")
-    ] = Path("runs/quickstart"),
+    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")] = Path(
+        "runs/quickstart"
+    ),
     seed: Annotated[int, typer.Option(help="Training seed of all runs.")] = 0,
     jobs: Jobs = 0,
 ) -> None:
@@ -35,9 +35,7 @@ def quickstart(
 def compare(
     study: Annotated[
         Path,
-        typer.Argument(
-            help="A study file, such as benchmarks/sharpening.yaml, or a sweep, benchmarks/arena.yaml."
-        ),
+        typer.Argument(help="A study file, such as benchmarks/sharpening.yaml, or a sweep, benchmarks/arena.yaml."),
     ],
     output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")],
     jobs: Jobs = 0,
@@ -82,15 +80,7 @@ def _compare(study, output: Path, jobs: int) -> None:
     with (output / "report.md").open("a") as file:
         file.write("".join(f"\n{sentence}\n" for sentence in said))
     diagnosis = results.diagnosis(frame, study.baseline, "", "", seed=0)
-    write_page(
-        output / "report.html",
-        frame,
-        summary,
-        differences,
-        diagnosis=diagnosis,
-        title=output.name,
-        figures=(),
-    )
+    write_page(output / "report.html", frame, summary, differences, diagnosis=diagnosis, title=output.name, figures=())
     print(f"All of it on one page: {output / 'report.html'}")
 
 
@@ -98,7 +88,11 @@ def _logs(study, output: Path) -> dict[str, list]:
     """The training logs of the baseline's runs that have one."""
     from differential_smoothing.evaluation.regime import read_log
 
-    files = [output / cell.name / "metrics.jsonl" for cell in study.cells() if cell.model == study.baseline and cell.options is not None]
+    files = [
+        output / cell.name / "metrics.jsonl"
+        for cell in study.cells()
+        if cell.model == study.baseline and cell.options is not None
+    ]
     runs = [read_log(file) for file in files if file.is_file()]
     return {study.baseline: runs} if runs else {}
 
@@ -152,9 +146,7 @@ def train(
 def sample(
     model: Annotated[str, typer.Option(help="'base', a checkpoint folder, or a Hub name.")],
     output: Annotated[Path, typer.Option(help="The rollouts table to write, .parquet.")],
-    name: Annotated[
-        str, typer.Option(help="What the table calls the model. Default: its folder's name.")
-    ] = "",
+    name: Annotated[str, typer.Option(help="What the table calls the model. Default: its folder's name.")] = "",
     task: Annotated[str, typer.Option(help=TASK)] = "countdown",
     task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
     data_file: Annotated[
@@ -162,18 +154,18 @@ def sample(
     ] = None,
     split: Annotated[str, typer.Option(help="Generated problems: train, dev or test.")] = "test",
     problems: Annotated[
-        int | None, typer.Option(help="How many problems. Default: 500 where they are generated, else all of the data sets.")
+        int | None,
+        typer.Option(help="How many problems. Default: 500 where they are generated, else all of the data sets."),
     ] = None,
     numbers: Annotated[int, typer.Option(help="How many numbers a generated problem has.")] = 4,
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
     samples: Annotated[int, typer.Option(help="Completions per problem.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the problems and the draws.")] = 0,
-    training_seed: Annotated[
-        int, typer.Option(help="The seed the model was trained from, for the table.")
-    ] = 0,
+    training_seed: Annotated[int, typer.Option(help="The seed the model was trained from, for the table.")] = 0,
     temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Longest completion, in tokens. Default: 24 for tasks that generate their problems.")
+        int | None,
+        typer.Option(help="Longest completion, in tokens. Default: 24 for tasks that generate their problems."),
     ] = None,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
     chat_template_kwargs: Annotated[
@@ -184,7 +176,7 @@ def sample(
         str, typer.Option(help="What draws: shared_prefix (small models), transformers, vllm, or vllm_server.")
     ] = "shared_prefix",
     engine_options: Annotated[
-        str, typer.Option(help="Options of the engine as JSON, such as '{\"url\": \"http://host:8000\"}'.")
+        str, typer.Option(help='Options of the engine as JSON, such as \'{"url": "http://host:8000"}\'.')
     ] = "",
     shard: Annotated[
         str, typer.Option(help="i/n: draw every n-th part only, for n machines that share the output's folder.")
@@ -212,7 +204,9 @@ def sample(
     asked = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
     if max_new_tokens is None:
         if not asked.generated:
-            raise ValueError(f"Completions of {task} have no usual length. Say how many tokens they may have: --max-new-tokens 3072.")
+            raise ValueError(
+                f"Completions of {task} have no usual length. Say how many tokens they may have: --max-new-tokens 3072."
+            )
         max_new_tokens = 24
     if data_file is not None:
         chosen = asked.read_problems(data_file)
@@ -232,11 +226,21 @@ def sample(
             raise ValueError(str(error)) from None
     name = name or results.model_name(model)
     job = Job(
-        folder, chosen, num_samples=samples, seed=seed + 1 + training_seed, name=name, task=asked, training_seed=training_seed,
-        temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, chat=chat, engine=engine,
+        folder,
+        chosen,
+        num_samples=samples,
+        seed=seed + 1 + training_seed,
+        name=name,
+        task=asked,
+        training_seed=training_seed,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        chat=chat,
+        engine=engine,
         engine_options=read_options(engine_options or None, "engine_options"),
         chat_template_kwargs=read_options(chat_template_kwargs or None, "chat_template_kwargs"),
-    )  # fmt: skip
+    )
     with bars() as advance:
         whole = sample_to_file(
             job, output, shard=part_of_many, on_problems=lambda done: advance(name, "sample", done, len(chosen))
@@ -280,8 +284,16 @@ def base(
     chosen = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
     with bars() as advance:
         train_base(
-            output, task=chosen, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed,
-            problems=problems, hidden=hidden, layers=layers, context=context,
+            output,
+            task=chosen,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            problems=problems,
+            hidden=hidden,
+            layers=layers,
+            context=context,
             on_step=lambda step, loss: advance(f"base, loss {loss:.3f}", "train", step, steps),
-        )  # fmt: skip
+        )
     print(f"The base model is in {output}")

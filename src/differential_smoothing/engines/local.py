@@ -66,10 +66,15 @@ class SharedPrefix(_Local):
         """See ``Engine.draw``."""
         self.check(top_p=top_p)
         groups = sample(
-            self.network, prompt_ids, num_samples=num_samples, max_new_tokens=max_new_tokens, temperature=temperature,
-            eos_token_ids=self.ends, pad_token_id=self.padding,
+            self.network,
+            prompt_ids,
+            num_samples=num_samples,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            eos_token_ids=self.ends,
+            pad_token_id=self.padding,
             generator=torch.Generator(self.network.device).manual_seed(seed),
-        )  # fmt: skip
+        )
         return [[Draw(s.completion_ids, sum(s.logps)) for s in group] for group in groups]
 
 
@@ -96,7 +101,9 @@ class Transformers(_Local):
         self.batch_size, self.continuous_options = batch_size, continuous_options or {}
         self.continuous = torch.cuda.is_available() if continuous is None else bool(continuous)
         if self.continuous:
-            self.rows_at_once = 8192  # a part ends with a few long completions alone on the device: the fewer parts, the better
+            self.rows_at_once = (
+                8192  # a part ends with a few long completions alone on the device: the fewer parts, the better
+            )
 
     def identity(self):
         """The kind of device, which of the two ways, and the batch size of ``generate``."""
@@ -109,9 +116,18 @@ class Transformers(_Local):
 
         # Explicit, because whatever is left out here comes from the model's own file: top_k 20, a repetition penalty, ...
         config = GenerationConfig(
-            do_sample=True, temperature=1.0, top_p=1.0, top_k=0, min_p=None, repetition_penalty=1.0, num_beams=1,
-            max_new_tokens=max_new_tokens, eos_token_id=self.ends, pad_token_id=self.padding, use_cache=True,
-        )  # fmt: skip
+            do_sample=True,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            min_p=None,
+            repetition_penalty=1.0,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=self.ends,
+            pad_token_id=self.padding,
+            use_cache=True,
+        )
         with self._own(config):
             if self.continuous:
                 return self._continuous(prompt_ids, config, num_samples, seed, temperature, top_p)
@@ -157,7 +173,9 @@ class Transformers(_Local):
         found = self.network.generate_batch(
             rows,
             generation_config=config,
-            continuous_batching_config=ContinuousBatchingConfig(return_logprobs=True, seed=seed, **self.continuous_options),
+            continuous_batching_config=ContinuousBatchingConfig(
+                return_logprobs=True, seed=seed, **self.continuous_options
+            ),
         )
         outputs = list(found.values())
         wrong = [output.error for output in outputs if output.error]

@@ -57,7 +57,11 @@ class VLLMServer(Engine):
         self.url = str(url).rstrip("/").removesuffix("/v1")
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url must be that of a server, such as http://127.0.0.1:8000; got {url!r}.")
-        for name, value, least in (("timeout", timeout, 0.001), ("retries", retries, 0), ("concurrency", concurrency, 1)):
+        for name, value, least in (
+            ("timeout", timeout, 0.001),
+            ("retries", retries, 0),
+            ("concurrency", concurrency, 1),
+        ):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
                 raise ValueError(f"{name} must be a number of at least {least}, got {value!r}.")
         self.timeout, self.retries, self.concurrency, self.logp = timeout, int(retries), int(concurrency), logp
@@ -125,10 +129,18 @@ class VLLMServer(Engine):
     def _complete(self, prompt: list[int], *, n: int, **settings: Any) -> list[Draw]:
         # what is not said comes from the model's generation_config.json, so everything that shapes the distribution is said
         body = {
-            "model": self.served, "prompt": prompt, "n": n, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
-            "presence_penalty": 0.0, "frequency_penalty": 0.0, "logprobs": 0 if self.logp else None,
-            "return_token_ids": True, **settings,
-        }  # fmt: skip
+            "model": self.served,
+            "prompt": prompt,
+            "n": n,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "logprobs": 0 if self.logp else None,
+            "return_token_ids": True,
+            **settings,
+        }
         answer = self._ask("/v1/completions", body)
         try:
             choices = sorted(answer["choices"], key=lambda choice: choice["index"])
@@ -157,10 +169,21 @@ class VLLMServer(Engine):
             return
         tops = []
         for temperature in (1.0, 2.0):
-            answer = self._ask("/v1/completions", {
-                "model": self.served, "prompt": prompt, "max_tokens": 1, "temperature": temperature, "top_p": 1.0, "top_k": 0,
-                "min_p": 0.0, "repetition_penalty": 1.0, "logprobs": TOP, "seed": 0,
-            })  # fmt: skip
+            answer = self._ask(
+                "/v1/completions",
+                {
+                    "model": self.served,
+                    "prompt": prompt,
+                    "max_tokens": 1,
+                    "temperature": temperature,
+                    "top_p": 1.0,
+                    "top_k": 0,
+                    "min_p": 0.0,
+                    "repetition_penalty": 1.0,
+                    "logprobs": TOP,
+                    "seed": 0,
+                },
+            )
             tops.append(answer["choices"][0]["logprobs"]["top_logprobs"][0])
         both = set(tops[0]) & set(tops[1])
         if both and all(abs(tops[0][token] - tops[1][token]) < 1e-4 for token in both):
@@ -217,4 +240,3 @@ def _message(error: urllib.error.HTTPError) -> str:
     except ValueError:
         message = text
     return " ".join(str(message).split())[:500] or "(no message)"
-

@@ -18,10 +18,21 @@ _MISSING = "The engine 'vllm' needs vLLM, which is not installed ({}). pip insta
 
 #: Options of vLLM that machines of one job may differ in: they change the batches, and so rounding, but not the distribution.
 PLACEMENT = (
-    "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "distributed_executor_backend", "gpu_memory_utilization",
-    "kv_cache_memory_bytes", "cpu_offload_gb", "swap_space", "max_num_seqs", "max_num_batched_tokens", "enforce_eager",
-    "enable_prefix_caching", "download_dir", "disable_log_stats",
-)  # fmt: skip
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "distributed_executor_backend",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "cpu_offload_gb",
+    "swap_space",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "enforce_eager",
+    "enable_prefix_caching",
+    "download_dir",
+    "disable_log_stats",
+)
 
 
 class VLLM(Engine):
@@ -72,12 +83,16 @@ class VLLM(Engine):
 
         params = [
             SamplingParams(
-                n=num_samples, seed=spread(seed, index), temperature=temperature, top_p=top_p, max_tokens=max_new_tokens,
+                n=num_samples,
+                seed=spread(seed, index),
+                temperature=temperature,
+                top_p=top_p,
+                max_tokens=max_new_tokens,
                 logprobs=0,  # that of the drawn token, and no others
                 detokenize=False,
             )
             for index in range(len(prompt_ids))
-        ]  # fmt: skip
+        ]
         outputs = llm.generate([{"prompt_token_ids": list(ids)} for ids in prompt_ids], params, use_tqdm=False)
         return [[_draw(completion) for completion in output.outputs] for output in outputs]
 

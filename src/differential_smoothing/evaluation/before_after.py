@@ -70,9 +70,7 @@ class Pair:
                 "completion": frame["completion"].to_numpy(dtype=object)
                 if "completion" in frame
                 else np.full(len(frame), "", dtype=object),
-                "logp": frame["logp"].to_numpy(np.float64)
-                if "logp" in frame
-                else np.full(len(frame), np.nan),
+                "logp": frame["logp"].to_numpy(np.float64) if "logp" in frame else np.full(len(frame), np.nan),
             }
         )
 
@@ -101,9 +99,7 @@ class Pair:
             else:
                 parts.append(grouped.size().rename("after").to_frame())
         units = parts[0].join(parts[1], how="outer")
-        filled = {
-            name: units[name].fillna(0).astype(np.int64) for name in ("before", "half0", "half1", "after")
-        }
+        filled = {name: units[name].fillna(0).astype(np.int64) for name in ("before", "half0", "half1", "after")}
         return units.assign(**filled).reset_index()
 
     def _known(self, which: str, by: str, correct: bool) -> NDArray[np.bool_]:
@@ -187,13 +183,9 @@ class Pair:
             weight = 1 / np.bincount(group, weights=seen[f"half{half}"].to_numpy(np.float64))
             for column, s in enumerate(SLOPES):
                 h = tilt(s) / 2
-                h -= (np.bincount(group, weights=h) / size)[
-                    group
-                ]  # only differences matter; keeps the powers small
+                h -= (np.bincount(group, weights=h) / size)[group]  # only differences matter; keeps the powers small
                 fall, rise = np.exp(-h), np.exp(h)
-                sums = [
-                    np.bincount(group, weights=v) for v in (a * z * fall, b * rise, a * fall, b * z * rise)
-                ]
+                sums = [np.bincount(group, weights=v) for v in (a * z * fall, b * rise, a * fall, b * z * rise)]
                 result[places, column] += weight * (sums[0] * sums[1] - sums[2] * sums[3])
         return result.reshape(*self._shape, len(SLOPES))
 
@@ -251,26 +243,35 @@ class Pair:
             low, high = seen_range[value]
             total = ones.sum()
             table.append(
-                (str(low) if low == high else f"{low}-{high}", share.sum() / total, before.sum() / total,
-                 after.sum() / total, finding.estimate, finding.low, finding.high, round(total / 2), problems)
-            )  # fmt: skip
+                (
+                    str(low) if low == high else f"{low}-{high}",
+                    share.sum() / total,
+                    before.sum() / total,
+                    after.sum() / total,
+                    finding.estimate,
+                    finding.low,
+                    finding.high,
+                    round(total / 2),
+                    problems,
+                )
+            )
         names = ["seen", "share", "before", "after", "change", "low", "high", "answers", "problems"]
         return pd.DataFrame(table, columns=names)
 
     def modes_frame(self) -> pd.DataFrame:
-        units = (
-            self._cached("canonical", True)
-            .groupby(["column", "canonical"], sort=True)[["before", "after"]]
-            .sum()
-        )
+        units = self._cached("canonical", True).groupby(["column", "canonical"], sort=True)[["before", "after"]].sum()
         units = units.reset_index()
         column = units["column"].to_numpy(dtype=np.int64)
         return pd.DataFrame(
             {
-                "prompt_id": self.prompt_ids[column], "canonical": units["canonical"], "before": units["before"],
-                "after": units["after"], "n_before": self.n_before.sum(0)[column], "n_after": self.n_after.sum(0)[column],
+                "prompt_id": self.prompt_ids[column],
+                "canonical": units["canonical"],
+                "before": units["before"],
+                "after": units["after"],
+                "n_before": self.n_before.sum(0)[column],
+                "n_after": self.n_after.sum(0)[column],
             }
-        )  # fmt: skip
+        )
 
     def problems_frame(self) -> pd.DataFrame:
         modes = self.modes_frame()
@@ -324,9 +325,7 @@ def _refuse_same_samples(before: pd.DataFrame, after: pd.DataFrame) -> None:
     """One file given twice would be compared with itself: the halves before are then not independent of what is after."""
     named = [name for name in ("completion", "logp") if name in before and name in after]
     keys = ["prompt_id", "sample", "correct", *named]
-    told = (
-        before[(before["completion"] != "") & before["logp"].notna()] if len(named) == 2 else before.iloc[:0]
-    )
+    told = before[(before["completion"] != "") & before["logp"].notna()] if len(named) == 2 else before.iloc[:0]
     if len(told) and len(told[keys].merge(after[keys].drop_duplicates(), on=keys)) > len(told) / 2:
         raise ValueError(_SAME.format("completions, log-probabilities and places agree"))
     if len(told):
@@ -335,5 +334,9 @@ def _refuse_same_samples(before: pd.DataFrame, after: pd.DataFrame) -> None:
     places = ["prompt_id", "sample"]
     said = [name for name in ("correct", "canonical", "completion") if name in before and name in after]
     one, other = (frame.groupby(places).first()[said] for frame in (before, after))
-    if one.index.equals(other.index) and one.equals(other) and (one.groupby("prompt_id").nunique(dropna=False) > 1).any(axis=1).mean() > 0.1:
+    if (
+        one.index.equals(other.index)
+        and one.equals(other)
+        and (one.groupby("prompt_id").nunique(dropna=False) > 1).any(axis=1).mean() > 0.1
+    ):
         raise ValueError(_SAME.format("verdicts, answers and places all agree"))

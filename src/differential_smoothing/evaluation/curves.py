@@ -44,14 +44,11 @@ def simultaneous_band(
     reach = np.quantile(furthest, level) * spread
     reach *= np.sqrt(problems / np.maximum(problems - 1, 1))
     return [
-        Interval(float(mid), float(mid - half), float(mid + half))
-        for mid, half in zip(estimates, reach, strict=True)
+        Interval(float(mid), float(mid - half), float(mid + half)) for mid, half in zip(estimates, reach, strict=True)
     ]
 
 
-def crossing(
-    a: ArrayLike, b: ArrayLike, *, seed: int, replications: int = 10_000, level: float = 0.95
-) -> Interval:
+def crossing(a: ArrayLike, b: ArrayLike, *, seed: int, replications: int = 10_000, level: float = 0.95) -> Interval:
     """Smallest k from which the curve that was behind at the smallest ks is ahead: where mean(a) - mean(b) turns sign.
 
     Whichever curve leads at k = 1 (or at the first k where they differ) leads in the data; the estimate is the smallest
@@ -116,10 +113,7 @@ def samples_to_reach(
     if not enough(both)[0]:
         return [Interval(float(estimate), np.nan, np.nan) for estimate in estimates]
     draws = np.concatenate([_invert(means, top) for means in resampled_means(both, seed, replications)])
-    return [
-        Interval(float(estimate), *ends(of_k, level))
-        for estimate, of_k in zip(estimates, draws.T, strict=True)
-    ]
+    return [Interval(float(estimate), *ends(of_k, level)) for estimate, of_k in zip(estimates, draws.T, strict=True)]
 
 
 def _invert(means: NDArray[np.float64], top: int) -> NDArray[np.float64]:

@@ -98,7 +98,9 @@ def envelope_at(at: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
     return y[rows, left] - slope * np.where(free, 0.0, at - x[rows, left])
 
 
-def _slope(x: Array, y: Array, rows: NDArray[np.intp], left: NDArray[np.intp], right: NDArray[np.intp], free: NDArray[np.bool_]) -> Array:
+def _slope(
+    x: Array, y: Array, rows: NDArray[np.intp], left: NDArray[np.intp], right: NDArray[np.intp], free: NDArray[np.bool_]
+) -> Array:
     """How far the line from ``left`` down to ``right`` falls per unit of x; 0 where it is not needed."""
     span = x[rows, right] - x[rows, left]
     needed = ~free & (span > 0)

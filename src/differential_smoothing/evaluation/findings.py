@@ -49,13 +49,8 @@ class Bootstrap:
     """Resampled problems (and training seeds, crossed with them), the same for every quantity."""
 
     def __init__(self, seeds: int, problems: int, replications: int, rng: np.random.Generator):
-        self._problems = (
-            np.concatenate(  # in blocks: the draws themselves are eight times as large as the weights
-                [
-                    draw_weights(rng, min(200, replications - at), problems)
-                    for at in range(0, replications, 200)
-                ]
-            )
+        self._problems = np.concatenate(  # in blocks: the draws themselves are eight times as large as the weights
+            [draw_weights(rng, min(200, replications - at), problems) for at in range(0, replications, 200)]
         )
         self._seeds = draw_weights(rng, replications, seeds)
 
@@ -71,9 +66,7 @@ class Bootstrap:
         defined = ~np.isnan(values)
         return self.ratio(np.where(defined, values, 0.0), defined.astype(np.float64), unit, meaning)
 
-    def ratio(
-        self, top: NDArray[np.float64], bottom: NDArray[np.float64], unit: str, meaning: str
-    ) -> Finding:
+    def ratio(self, top: NDArray[np.float64], bottom: NDArray[np.float64], unit: str, meaning: str) -> Finding:
         problems = int((bottom > 0).any(axis=0).sum())
         if not problems:
             return Finding.undefined(unit, meaning)

@@ -24,11 +24,7 @@ __all__ = ["Job", "sample_rollouts"]
 
 
 def sample_rollouts(
-    model: str,
-    problems: Sequence[Any],
-    *,
-    on_problems: Callable[[int], None] = lambda done: None,
-    **options: Any,
+    model: str, problems: Sequence[Any], *, on_problems: Callable[[int], None] = lambda done: None, **options: Any
 ) -> pd.DataFrame:
     """Draw ``num_samples`` completions per problem and verify them, all in memory; ``options`` as in ``Job``.
 
@@ -143,17 +139,28 @@ class Job:
         """What makes two jobs the same: plain values, equal on every machine that has the same model and problems."""
         problems = hashlib.sha256()
         for problem, name, text in zip(self.problems, self.prompt_ids, self.texts, strict=True):
-            columns = json.dumps(self.task.columns(problem), sort_keys=True)  # the right answer, where the prompt does not give it
+            columns = json.dumps(
+                self.task.columns(problem), sort_keys=True
+            )  # the right answer, where the prompt does not give it
             problems.update(f"{len(name)} {len(text)} {len(columns)}\n{name}{text}{columns}".encode())
         return {
-            "name": self.name, "training_seed": self.training_seed, "weights": weights_of(self.model), "task": self.task.name,
-            "problems": len(self.problems), "problems_sha256": problems.hexdigest(), "samples": self.num_samples,
-            "seed": self.seed, "temperature": float(self.temperature), "top_p": float(self.top_p),
-            "max_new_tokens": self.max_new_tokens, "chat": self.chat, "engine": self.engine,
+            "name": self.name,
+            "training_seed": self.training_seed,
+            "weights": weights_of(self.model),
+            "task": self.task.name,
+            "problems": len(self.problems),
+            "problems_sha256": problems.hexdigest(),
+            "samples": self.num_samples,
+            "seed": self.seed,
+            "temperature": float(self.temperature),
+            "top_p": float(self.top_p),
+            "max_new_tokens": self.max_new_tokens,
+            "chat": self.chat,
+            "engine": self.engine,
             "problems_per_part": self.step,
             **{f"task_{key}": value for key, value in self.task.identity().items()},
             **{f"engine_{key}": value for key, value in self._drawer.identity().items()},
-        }  # fmt: skip
+        }
 
     def part(self, index: int) -> pd.DataFrame:
         """The rollouts table of part ``index``, drawn and verified."""
@@ -163,25 +170,41 @@ class Job:
         problems, texts = self.problems[start : start + self.step], self.texts[start : start + self.step]
         n, drawer = self.num_samples, self._drawer
         groups = drawer.draw(
-            self._tokenizer(texts, add_special_tokens=not self.chat)["input_ids"], num_samples=n,
-            seed=self.seed * 1_000_003 + start, temperature=self.temperature, top_p=self.top_p,
+            self._tokenizer(texts, add_special_tokens=not self.chat)["input_ids"],
+            num_samples=n,
+            seed=self.seed * 1_000_003 + start,
+            temperature=self.temperature,
+            top_p=self.top_p,
             max_new_tokens=self.max_new_tokens,
-        )  # fmt: skip
+        )
         draws = [draw for group in groups for draw in group]
         completions = self._tokenizer.batch_decode([d.completion_ids for d in draws], skip_special_tokens=True)
         asked = [problem for problem in problems for _ in range(n)]
         verdicts = self.task.verify_all(completions, asked, chat=self.chat)
         columns = ["prompt_id", "sample", "prompt", "completion", "correct", "canonical", "logp", "num_tokens"]
         rows = [
-            (self.prompt_ids[start + row // n], row % n, texts[row // n], completion, verdict.correct, verdict.canonical,
-             draw.logp, len(draw.completion_ids))
+            (
+                self.prompt_ids[start + row // n],
+                row % n,
+                texts[row // n],
+                completion,
+                verdict.correct,
+                verdict.canonical,
+                draw.logp,
+                len(draw.completion_ids),
+            )
             for row, (draw, completion, verdict) in enumerate(zip(draws, completions, verdicts, strict=True))
-        ]  # fmt: skip
+        ]
         frame = pd.DataFrame(rows, columns=columns)
         return frame.assign(
-            task=self.task.name, model=self.name, seed=self.training_seed, step=-1, solution=None,
-            reward=frame["correct"].astype(float), advantage=float("nan"),
-        )  # fmt: skip
+            task=self.task.name,
+            model=self.name,
+            seed=self.training_seed,
+            step=-1,
+            solution=None,
+            reward=frame["correct"].astype(float),
+            advantage=float("nan"),
+        )
 
 
 def weights_of(model: str) -> str:

@@ -58,9 +58,7 @@ def group_statistics(
     return {name: _mean(values) for name, values in by_group.items()}, by_group
 
 
-def likelihood_statistics(
-    correct: Floats, logps: Floats, tokens: Floats, advantages: Floats
-) -> dict[str, float]:
+def likelihood_statistics(correct: Floats, logps: Floats, tokens: Floats, advantages: Floats) -> dict[str, float]:
     """What the log-probs of the sampling policy say. All arrays are (groups, n).
 
     Args:

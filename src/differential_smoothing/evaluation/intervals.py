@@ -32,12 +32,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean(
-    values: ArrayLike,
-    *,
-    seed: int,
-    replications: int = 10_000,
-    level: float = 0.95,
-    method: str = "percentile",
+    values: ArrayLike, *, seed: int, replications: int = 10_000, level: float = 0.95, method: str = "percentile"
 ) -> Interval:
     """Mean of `values`, (problems,) or (training_seeds, problems), with its bootstrap interval.
 
@@ -100,12 +95,7 @@ def paired_ratio(
 
 
 def bootstrap_curve(
-    values: ArrayLike,
-    *,
-    seed: int,
-    replications: int = 10_000,
-    level: float = 0.95,
-    method: str = "percentile",
+    values: ArrayLike, *, seed: int, replications: int = 10_000, level: float = 0.95, method: str = "percentile"
 ) -> list[Interval]:
     """One interval per metric, such as Pass@k for many k: `values` is (training_seeds, problems, metrics).
 
@@ -130,9 +120,7 @@ def bootstrap_curve(
             estimate = float(estimates[start + metric])
             low = high = np.nan
             if defined[start + metric]:
-                low, high = ends(
-                    of_metric, level, method, estimate, [found[:, metric] for found in jackknife]
-                )
+                low, high = ends(of_metric, level, method, estimate, [found[:, metric] for found in jackknife])
             intervals.append(Interval(estimate, low, high))
     return intervals
 

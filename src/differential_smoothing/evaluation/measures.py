@@ -69,8 +69,11 @@ def measure(
     """The values of `metrics` (see `summarise` and `compare`), of which only those `allowed` are known here."""
     if metrics is None:
         metrics = ["pass@k", "distinct"] + (["coverage"] if num_solutions is not None else [])
-    absent = [name for name, given in (("coverage", num_solutions is not None), ("reward", "reward" in frame))
-              if name in metrics and not given]  # fmt: skip
+    absent = [
+        name
+        for name, given in (("coverage", num_solutions is not None), ("reward", "reward" in frame))
+        if name in metrics and not given
+    ]
     wrong = [name for name in metrics if name not in allowed]
     if isinstance(metrics, str) or not metrics or wrong or absent or len(set(metrics)) < len(metrics):
         raise ValueError(

@@ -23,11 +23,7 @@ __all__ = ["read_shard", "sample_to_file"]
 
 
 def sample_to_file(
-    job: Job,
-    output: Path,
-    *,
-    shard: tuple[int, int] = (1, 1),
-    on_problems: Callable[[int], None] = lambda done: None,
+    job: Job, output: Path, *, shard: tuple[int, int] = (1, 1), on_problems: Callable[[int], None] = lambda done: None
 ) -> bool:
     """Draw what is missing of ``job`` into parts beside ``output``, and join them into it once all are there.
 
@@ -109,7 +105,9 @@ def _check_parts(folder: Path, files: list[Path], identity: dict[str, Any]) -> N
         if not differing and file.name not in known:
             raise ValueError(f"{file} is no part of this job, which has {len(files)}. Move it away.")
         if differing or note.get("part") != int(file.stem):
-            said = ", ".join(f"{key} is {found.get(key)!r} there and {identity.get(key)!r} here" for key in differing[:3])
+            said = ", ".join(
+                f"{key} is {found.get(key)!r} there and {identity.get(key)!r} here" for key in differing[:3]
+            )
             raise ValueError(
                 f"{file} belongs to another job: {said or 'it says it is another part'}. Nothing was changed. Choose another "
                 f"--output, or delete {folder} to start over."

@@ -96,9 +96,7 @@ def _whole(who: str, name: str, value: ArrayLike, least: int) -> NDArray[np.int6
     array = np.asarray(value)
     wrong = "{} got {} = {!r}, expected whole numbers, at least {}. "
     if array.dtype.kind not in "iuf":
-        raise ValueError(
-            wrong.format(who, name, value, least) + f"Give integers instead of {array.dtype} values."
-        )
+        raise ValueError(wrong.format(who, name, value, least) + f"Give integers instead of {array.dtype} values.")
     if not np.all((array >= least) & (array == np.floor(array)) & (array < 2**53)):
         raise ValueError(wrong.format(who, name, value, least) + "Leave out problems without a count.")
     return array.astype(np.int64)

@@ -31,7 +31,9 @@ def with_steps(counts: pd.DataFrame) -> pd.DataFrame:
     """The counts with a whole ``step``; -1, the end of training, where the sweep has no checkpoints."""
     steps = counts["step"].fillna(-1).astype(int) if "step" in counts else -1
     # the base has no strength and no learning rate, and NaN is equal to nothing
-    return counts.assign(step=steps, strength=counts["strength"].fillna(""), learning_rate=counts["learning_rate"].fillna(0.0))
+    return counts.assign(
+        step=steps, strength=counts["strength"].fillna(""), learning_rate=counts["learning_rate"].fillna(0.0)
+    )
 
 
 def final_counts(counts: pd.DataFrame) -> pd.DataFrame:
@@ -47,9 +49,7 @@ def path_means(counts: pd.DataFrame) -> pd.DataFrame:
     for evaluation, of_evaluation in with_steps(counts).groupby("evaluation", sort=False):
         for table in _tables(of_evaluation):
             for place, values in table.points.items():
-                rows.append(
-                    (*place, evaluation, *_mean(values.values()), table.k, len(table.problems), len(values))
-                )
+                rows.append((*place, evaluation, *_mean(values.values()), table.k, len(table.problems), len(values)))
     columns = [*PLACE, "evaluation", *MEASURES, "k", "problems", "training_seeds"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -82,7 +82,13 @@ def chosen_points(counts: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def leads(
-    counts: pd.DataFrame, points: pd.DataFrame, baseline: str, *, seed: int, replications: int = 1000, level: float = 0.95
+    counts: pd.DataFrame,
+    points: pd.DataFrame,
+    baseline: str,
+    *,
+    seed: int,
+    replications: int = 1000,
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """The lead of each of ``points`` (of ``chosen_points``) over the baseline's envelope on the ``evaluation`` problems.
 
@@ -116,12 +122,46 @@ def leads(
             if column and value <= there[:, column].max():
                 reached = envelope_at([value], there[None, :, column], there[None, :, 0])[0]
             rows.append(
-                (*place, point["criterion"], baseline, measure, table.k if measure == "pass@k" else np.nan, value, value - found.plain,
-                 found.estimate, *found.interval(level), found.error, found.dof, found.p, reached, len(seeds), len(table.problems),
-                 len(others), left_out)
-            )  # fmt: skip
-    columns = [*PLACE, "criterion", "baseline", "measure", "k", "value", "reference", "estimate", "low", "high", "error", "dof", "p",
-               "reached_at", "training_seeds", "problems", "baseline_points", "left_out"]  # fmt: skip
+                (
+                    *place,
+                    point["criterion"],
+                    baseline,
+                    measure,
+                    table.k if measure == "pass@k" else np.nan,
+                    value,
+                    value - found.plain,
+                    found.estimate,
+                    *found.interval(level),
+                    found.error,
+                    found.dof,
+                    found.p,
+                    reached,
+                    len(seeds),
+                    len(table.problems),
+                    len(others),
+                    left_out,
+                )
+            )
+    columns = [
+        *PLACE,
+        "criterion",
+        "baseline",
+        "measure",
+        "k",
+        "value",
+        "reference",
+        "estimate",
+        "low",
+        "high",
+        "error",
+        "dof",
+        "p",
+        "reached_at",
+        "training_seeds",
+        "problems",
+        "baseline_points",
+        "left_out",
+    ]
     found = pd.DataFrame(rows, columns=columns)
     found["p_holm"] = found.groupby(["task", "training_seeds"])["p"].transform(lambda p: holm(p.to_numpy()))
     return _for_all(found, level)
@@ -225,7 +265,11 @@ class _Table:
         mine = set(self.points[place])
         shared = [mine & set(self.points[other]) for other in theirs]
         # as many runs of the baseline as possible: neither one point with more seeds nor one seed with more points is an envelope
-        seeds = max((s for s in shared if s), key=lambda s: len(s) * sum(s <= set(self.points[o]) for o in theirs), default=set())
+        seeds = max(
+            (s for s in shared if s),
+            key=lambda s: len(s) * sum(s <= set(self.points[o]) for o in theirs),
+            default=set(),
+        )
         if not seeds:
             raise ValueError(
                 f"{' '.join(map(str, place[1:]))} and {baseline} have no training seed in common on task {self.task!r}, so nothing can be paired. Run more cells."
@@ -237,7 +281,10 @@ class _Table:
     def values(self, places: Sequence[tuple], seeds: Sequence[int]) -> NDArray[np.float64]:
         """(places, seeds, problems, measures). The base is one model whatever the seed: where one is missing, another's samples stand in."""
         return np.stack(
-            [np.stack([self.points[place].get(s, next(iter(self.points[place].values()))) for s in seeds]) for place in places]
+            [
+                np.stack([self.points[place].get(s, next(iter(self.points[place].values()))) for s in seeds])
+                for place in places
+            ]
         )
 
     def mean(self, place: tuple, seeds: Sequence[int]) -> NDArray[np.float64]:

@@ -67,20 +67,28 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
             f"{path} holds no training log that can be read ({type(error).__name__}). Expected a run's folder, its metrics.jsonl, or a trainer_state.json."
         ) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"{path} is no training log: expected a list of entries, each with its step, as TRL's log_history is.")
+        raise ValueError(
+            f"{path} is no training log: expected a list of entries, each with its step, as TRL's log_history is."
+        )
     return entries
 
 
 def regime_of(log: Sequence[Mapping[str, Any]]) -> Regime:
     """The regime of one run from its log's entries. ValueError if none of them has a step and a reward or a share of groups."""
-    entries = [entry for entry in log if _number(entry.get("step")) and any(_number(entry.get(name)) for name in ("reward", *_SHARES.values()))]
+    entries = [
+        entry
+        for entry in log
+        if _number(entry.get("step")) and any(_number(entry.get(name)) for name in ("reward", *_SHARES.values()))
+    ]
     if not entries:
         raise ValueError(
             f"The log of {len(log)} entries has none with a step and one of reward, {', '.join(_SHARES.values())}. It is not the log of a GRPO run."
         )
     entries = sorted(entries, key=lambda entry: entry["step"])
     part = max(1, len(entries) // 10)
-    start, end = ({name: _mean(some, key) for name, key in _SHARES.items()} for some in (entries[:part], entries[-part:]))
+    start, end = (
+        {name: _mean(some, key) for name, key in _SHARES.items()} for some in (entries[:part], entries[-part:])
+    )
     return Regime(start, end, int(entries[-1]["step"]), _rise(entries[-max(4, len(entries) // 5) :]))
 
 
@@ -89,7 +97,9 @@ def regime_sentences(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) 
     lines = []
     for name, runs in logs.items():
         regimes = [regime_of(log) for log in runs]
-        start, end = ({key: _average([getattr(r, when)[key] for r in regimes]) for key in _SHARES} for when in ("start", "end"))
+        start, end = (
+            {key: _average([getattr(r, when)[key] for r in regimes]) for key in _SHARES} for when in ("start", "end")
+        )
         together = Regime(start, end, max(r.steps for r in regimes), _average([r.rise for r in regimes]))
         lines.append(f"{name}: {_say(together)}")
     return lines
@@ -97,7 +107,9 @@ def regime_sentences(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) 
 
 def _say(regime: Regime) -> str:
     if regime.verdict == "unknown":
-        return "the log has no share of groups without reward variance (frac_reward_zero_std), so the regime is not known."
+        return (
+            "the log has no share of groups without reward variance (frac_reward_zero_std), so the regime is not known."
+        )
     text = f"{_percent(regime.start['decided'])} of the groups were decided at the start, {_percent(regime.end['decided'])} at the end"
     if not math.isnan(regime.end["all_right"]):
         text += f" ({_percent(regime.end['all_right'])} all right, {_percent(regime.end['all_wrong'])} all wrong)"
@@ -106,7 +118,11 @@ def _say(regime: Regime) -> str:
         text += f"; the mean reward changed by {regime.rise:+.1f} points per 100 steps at the end"
     if regime.verdict == "decided":
         return f"decided: {text}. Rules differ here" + (", and it still learns." if rising else ".")
-    advice = "Train longer or at a higher learning rate" if rising else "Train longer, at a higher learning rate, or on easier problems"
+    advice = (
+        "Train longer or at a higher learning rate"
+        if rising
+        else "Train longer, at a higher learning rate, or on easier problems"
+    )
     return f"undecided: {text}. Rules can hardly differ here. {advice} before comparing them."
 
 

@@ -50,9 +50,7 @@ def check_values(who: str, values: ArrayLike) -> NDArray[np.float64]:
 def check_options(seed: int, replications: int, level: float, method: str = "percentile") -> None:
     """ValueError for options that no bootstrap here can take."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(
-            f"The bootstrap got seed = {seed!r}, expected a whole number >= 0. Choose one and report it."
-        )
+        raise ValueError(f"The bootstrap got seed = {seed!r}, expected a whole number >= 0. Choose one and report it.")
     if replications < 100 or not 0 < level < 1:
         raise ValueError(
             f"The bootstrap got replications = {replications} and level = {level}, expected at least 100 "
@@ -74,9 +72,7 @@ def enough(array: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (~np.isnan(array)).any(axis=0).sum(axis=0) > 1
 
 
-def resampled_means(
-    array: NDArray[np.float64], seed: int, replications: int
-) -> Iterator[NDArray[np.float64]]:
+def resampled_means(array: NDArray[np.float64], seed: int, replications: int) -> Iterator[NDArray[np.float64]]:
     """Blocks (rows, metrics) of resampled means of (training_seeds, problems, metrics), `replications` rows in all.
 
     NaN where a resample by chance holds no defined value. A block takes some ten megabytes, whatever is asked.
@@ -169,8 +165,7 @@ def ends(
     else:
         draws = np.sort(draws)
         low, high = (
-            draws[int(round_(tail * (draws.size - 1)))]
-            for tail, round_ in zip(tails, (np.floor, np.ceil), strict=True)
+            draws[int(round_(tail * (draws.size - 1)))] for tail, round_ in zip(tails, (np.floor, np.ceil), strict=True)
         )
     return float(low), float(high)
 

@@ -120,8 +120,7 @@ class DropTest:
         for name in self._STATE:
             setattr(self, name, np.asarray(state[name], dtype=np.float64))
 
-    _STATE = ("_block", "_reference", "_recent", "_blocks", "_bound", "_time", "_wealth", "_below",
-              "_since")  # fmt: skip
+    _STATE = ("_block", "_reference", "_recent", "_blocks", "_bound", "_time", "_wealth", "_below", "_since")
 
     def _bet(self, x: NDArray, known: NDArray, bets: NDArray, at: float) -> None:
         bound = np.where(bets, self._bound, 0.0)

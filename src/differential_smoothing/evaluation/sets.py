@@ -79,7 +79,12 @@ def _values(part: pd.DataFrame, ks: Sequence[int]) -> dict[str, NDArray[np.float
 
 
 def _average(
-    label: str, of_sets: list[pd.DataFrame], sets: list[NDArray[np.float64]], ks: Sequence[int], seed: int, replications: int
+    label: str,
+    of_sets: list[pd.DataFrame],
+    sets: list[NDArray[np.float64]],
+    ks: Sequence[int],
+    seed: int,
+    replications: int,
 ) -> pd.DataFrame:
     """The rows of "average" for one model or difference; ``of_sets`` has the rows of its sets among others."""
     estimates = np.mean([np.nanmean(values, axis=(0, 1)) for values in sets], axis=0)
@@ -92,7 +97,9 @@ def _average(
     single = pd.concat(of_sets)
     single = single[(single["model"] == label) & (single["k"] == ks[0])]
     return table.assign(
-        problems=single["problems"].sum(), training_seeds=single["training_seeds"].max(), samples=single["samples"].sum()
+        problems=single["problems"].sum(),
+        training_seeds=single["training_seeds"].max(),
+        samples=single["samples"].sum(),
     )
 
 

@@ -80,9 +80,7 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
     a whole number >= 0.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(
-            f"diagnose got seed = {seed!r}, expected a whole number >= 0. Choose one and report it."
-        )
+        raise ValueError(f"diagnose got seed = {seed!r}, expected a whole number >= 0. Choose one and report it.")
     if replications < 200:
         raise ValueError(f"diagnose got replications = {replications}, expected at least 200.")
     rng = np.random.default_rng(seed)
@@ -96,12 +94,15 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
         findings[name] = boot.mean(change, "points", f"Change of Pass@{at}, after minus before.")
     differ_before, differ_after = pair.differ("before"), pair.differ("after")
     findings["variety"] = boot.mean(
-        differ_after - differ_before, "share",
+        differ_after - differ_before,
+        "share",
         "Change of the chance that two random correct answers to a problem differ.",
-    )  # fmt: skip
+    )
     findings["reinforcement slope"] = boot.slope(
-        pair.slope_terms(), "", "How fast the gain in log-probability among correct answers grows with log-probability before (ends at -1 and 10 stand for anything beyond).",
-    )  # fmt: skip
+        pair.slope_terms(),
+        "",
+        "How fast the gain in log-probability among correct answers grows with log-probability before (ends at -1 and 10 stand for anything beyond).",
+    )
     survival = pair.survival(boot)
     plenty = survival[survival["problems"] >= FEWEST_PROBLEMS]
     rare, common = (plenty.iloc[at] if len(plenty) > 1 else None for at in (0, -1))
@@ -114,44 +115,58 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
         ("survival of common answers", common, "The same for correct answers that were most common before."),
     ):
         findings[name] = (
-            Finding.undefined("share", meaning) if row is None
+            Finding.undefined("share", meaning)
+            if row is None
             else Finding(row["change"], row["low"], row["high"], "share", int(row["problems"]), meaning, None)
-        )  # fmt: skip
+        )
     top, bottom, by_chance = pair.given_up_terms()
     given_up = boot.ratio(
-        top, bottom, "share",
+        top,
+        bottom,
+        "share",
         "Problems solved before and never after, out of those solved before, minus what chance alone gives.",
-    )  # fmt: skip
+    )
     if by_chance < 5 and given_up.problems:
         # So few losses by chance were seen that resampling them shows no spread: the rule of three bounds their share.
         given_up = replace(given_up, low=given_up.low - 3 / given_up.problems)
     findings["given up"] = given_up
     for kind, name in ((True, "correct"), (False, "incorrect")):
         findings[f"surprisal of {name}"] = boot.mean(
-            pair.surprisal("after", kind) - pair.surprisal("before", kind), "nats",
+            pair.surprisal("after", kind) - pair.surprisal("before", kind),
+            "nats",
             f"Change of the mean negative log-probability of {name} completions, each under its own model.",
-        )  # fmt: skip
+        )
     findings["entropy discrepancy"] = boot.mean(
         (pair.surprisal("after", True) - pair.surprisal("after", False))
-        - (pair.surprisal("before", True) - pair.surprisal("before", False)), "nats",
+        - (pair.surprisal("before", True) - pair.surprisal("before", False)),
+        "nats",
         "Change of surprisal of correct minus surprisal of incorrect completions.",
-    )  # fmt: skip
+    )
     findings["variety of incorrect"] = boot.mean(
-        pair.differ("after", correct=False) - pair.differ("before", correct=False), "share",
+        pair.differ("after", correct=False) - pair.differ("before", correct=False),
+        "share",
         "Change of the chance that two random incorrect completions of a problem differ.",
-    )  # fmt: skip
+    )
     # Turned from the mean, since one problem whose answers all differ would have infinitely many.
-    findings["solution multiplicity"] = boot.mean(differ_before, "answers", (
-        "Effective number of correct answers to a problem before, 1 / (1 - mean chance that two differ)."
-    )).turned(lambda differ: 1 / (1 - np.minimum(differ, 1 - 1e-12)))  # fmt: skip
+    findings["solution multiplicity"] = boot.mean(
+        differ_before,
+        "answers",
+        ("Effective number of correct answers to a problem before, 1 / (1 - mean chance that two differ)."),
+    ).turned(lambda differ: 1 / (1 - np.minimum(differ, 1 - 1e-12)))
     verdict, sentences = judge(pair.num_problems, findings, k)
     sides = zip(("Before", "After"), (before, after), strict=True)
     missing = [f"{side}, {sentence}" for side, frame in sides for sentence in unscored(frame)]
     sentences = (*sentences[:-1], *missing, sentences[-1])
     return Diagnosis(
-        pair.names[0], pair.names[1], verdict, sentences, _frame(findings), survival.drop(columns="problems"),
-        pair.modes_frame(), pair.problems_frame(),
-    )  # fmt: skip
+        pair.names[0],
+        pair.names[1],
+        verdict,
+        sentences,
+        _frame(findings),
+        survival.drop(columns="problems"),
+        pair.modes_frame(),
+        pair.problems_frame(),
+    )
 
 
 def _frame(findings: dict[str, Finding]) -> pd.DataFrame:

@@ -187,9 +187,7 @@ def _rows(
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _row(
-    label: str, metric: str, k: float, interval: Interval, defined: NDArray[np.bool_], samples: NDArray
-) -> tuple:
+def _row(label: str, metric: str, k: float, interval: Interval, defined: NDArray[np.bool_], samples: NDArray) -> tuple:
     total = round(samples[defined].sum())
     return (label, metric, k, *interval, defined.any(axis=0).sum(), len(defined), total)
 

@@ -19,8 +19,6 @@ def unscored(frame: pd.DataFrame) -> list[str]:
         sentence = f"{model}: {missing.sum()} of {len(part)} completions are unscored and enter no average"
         if empty.any():
             problems = "problems" if part["seed"].nunique() == 1 else "problems of its training seeds"
-            sentence += (
-                f"; {empty.sum()} of {len(empty)} {problems} have no scored completion and are left out"
-            )
+            sentence += f"; {empty.sum()} of {len(empty)} {problems} have no scored completion and are left out"
         sentences.append(f"{sentence}.")
     return sentences

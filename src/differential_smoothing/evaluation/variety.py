@@ -137,9 +137,7 @@ def distinct_at_k(counted: Tally, k: int, *, of_correct: bool) -> NDArray[np.flo
 
 def mode_agreement(counted: Tally) -> NDArray[np.float64]:
     """`gini_simpson` of every problem of a tally: (P,), NaN below two correct samples and where forms are not known."""
-    agree = np.bincount(
-        counted.owner, weights=counted.repeats * (counted.repeats - 1.0), minlength=len(counted.n)
-    )
+    agree = np.bincount(counted.owner, weights=counted.repeats * (counted.repeats - 1.0), minlength=len(counted.n))
     pairs = counted.c * (counted.c - 1.0)
     return np.where(counted.known & (pairs > 0), 1.0 - agree / np.maximum(pairs, 1), np.nan)
 

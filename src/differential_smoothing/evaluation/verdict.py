@@ -23,7 +23,7 @@ def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str,
         (slope, 1, MARGIN["slope"], f"reinforcement slope {_say(slope)}"),
         (variety, -1, MARGIN["variety"], f"two correct answers differ less often, by {_say(variety, -100)} points"),
         (last, -1, MARGIN["pass@k"], f"Pass@{k} down by {_say(last, -100)} points"),
-    ]  # fmt: skip
+    ]
     enough = num_problems >= FEWEST_PROBLEMS
     clear: dict[str, str] = {}
     harmless = []
@@ -67,9 +67,7 @@ def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str,
                 f"and common ones by {_say(common, -100)} points; no clear difference between the two."
             )
         else:
-            sentences.append(
-                f"Selection: no sign that rare correct answers are dropped, {_say(rare, 100)} points."
-            )
+            sentences.append(f"Selection: no sign that rare correct answers are dropped, {_say(rare, 100)} points.")
     if np.isfinite(given_up.low):
         share = f"{_say(given_up, 100)}% of the problems solved before beyond what chance gives"
         sentences.append(f"Given up: {share}." if given_up.low > 0 else f"Given up: no clear sign, {share}.")
@@ -84,16 +82,18 @@ def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str,
             f"A problem has {multiplicity.estimate:.1f} effective correct answers before"
             + (": little variety to lose." if multiplicity.estimate < 1.3 else ".")
         )
-    causes = [cause for finding, cause in (
-        (slope, "likely correct answers were reinforced more than unlikely ones"),
-        (variety, "correct answers became more alike"),
-        (last, f"fewer problems are solved at k = {k}"),
-    ) if finding.meaning in clear]  # fmt: skip
+    causes = [
+        cause
+        for finding, cause in (
+            (slope, "likely correct answers were reinforced more than unlikely ones"),
+            (variety, "correct answers became more alike"),
+            (last, f"fewer problems are solved at k = {k}"),
+        )
+        if finding.meaning in clear
+    ]
     if given_up.low > 0:
         causes.append("problems were given up")
-    sentences.append(
-        _advice(verdict, moved, causes, given_up, multiplicity, slope.problems >= FEWEST_PROBLEMS)
-    )
+    sentences.append(_advice(verdict, moved, causes, given_up, multiplicity, slope.problems >= FEWEST_PROBLEMS))
     return verdict, tuple(sentences)
 
 
@@ -110,12 +110,14 @@ def _advice(
         )
     if verdict == "not sharpened":
         return "What to do: " + (
-            "no change for the sake of variety, but look at the problems that were given up." if given_up.low > 0 else
-            "no change for the sake of variety; training may go on." if moved == "up" else
-            "no change for the sake of variety. If Pass@1 should rise, look at the learning rate and the number of steps."
-            if not moved else
-            "Pass@1 fell without sharpening: look at the reward and the learning rate first."
-        )  # fmt: skip
+            "no change for the sake of variety, but look at the problems that were given up."
+            if given_up.low > 0
+            else "no change for the sake of variety; training may go on."
+            if moved == "up"
+            else "no change for the sake of variety. If Pass@1 should rise, look at the learning rate and the number of steps."
+            if not moved
+            else "Pass@1 fell without sharpening: look at the reward and the learning rate first."
+        )
     because = "; ".join(causes)
     first = (
         f"raise gamma_p or lower the learning rate, because {because}"

@@ -41,8 +41,9 @@ class Answers:
                 _log.warning(
                     "canonical failed on a correct completion (%s: %s). Such completions are left out: they have no answer that is "
                     "compared. It must take the text and the row's columns (**columns) and return text or None.",
-                    type(error).__name__, error,
-                )  # fmt: skip
+                    type(error).__name__,
+                    error,
+                )
             self._failed = True
             return None
         return answer

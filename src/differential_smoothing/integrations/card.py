@@ -24,7 +24,12 @@ _log = logging.getLogger(__name__)
 
 _VERSIONS = "\n### Framework versions"  # of the host's card: what stands above it is about the training
 
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)  # what the Hub's library raises of metadata, besides YAML's own
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)  # what the Hub's library raises of metadata, besides YAML's own
 
 _BY = "dsmooth"  # in the metadata of a result: put in by us, and replaced by the next evaluation
 
@@ -35,10 +40,30 @@ _LEVELS = {
 }
 _DENSITIES = {"old": "log pi_old", "base": "log pi_base", "ratio": "(log pi_old - {weight} log pi_base)"}
 _SETTINGS = (
-    "rule", "rule_options", "gamma_p", "gamma_n", "level", "stage", "center", "relative", "relative_floor", "density", "base_weight",
-    "variety_target", "schedule", "learning_rate", "num_generations",
-    "generation_batch_size", "max_completion_length", "temperature", "beta", "epsilon", "epsilon_high", "loss_type", "seed",
-)  # fmt: skip
+    "rule",
+    "rule_options",
+    "gamma_p",
+    "gamma_n",
+    "level",
+    "stage",
+    "center",
+    "relative",
+    "relative_floor",
+    "density",
+    "base_weight",
+    "variety_target",
+    "schedule",
+    "learning_rate",
+    "num_generations",
+    "generation_batch_size",
+    "max_completion_length",
+    "temperature",
+    "beta",
+    "epsilon",
+    "epsilon_high",
+    "loss_type",
+    "seed",
+)
 
 
 def in_words(config: DSGRPOConfig) -> str:
@@ -53,12 +78,22 @@ def in_words(config: DSGRPOConfig) -> str:
         base = f"The advantages of the rule {config.rule}"
     if not config.smooths:
         return f"{base}; both gammas are 0, so nothing is added to them."
-    term = _LEVELS[config.level].replace("log pi_old", _DENSITIES[config.density].format(weight=f"{config.base_weight:g}"))
+    term = _LEVELS[config.level].replace(
+        "log pi_old", _DENSITIES[config.density].format(weight=f"{config.base_weight:g}")
+    )
     term += ", relative to its average," if config.center else ""
-    term += ", relative to the group's completions of the same correctness and times the advantage's size," if config.relative else ""
+    term += (
+        ", relative to the group's completions of the same correctness and times the advantage's size,"
+        if config.relative
+        else ""
+    )
     where = " to the reward, before the group's mean is taken off" if config.stage == "reward" else ""
     target = config.variety_target
-    strength = config.gamma_p and f"{config.gamma_p:g}" if target is None else f"a strength that keeps {target:.0%} of the base's variety"
+    strength = (
+        config.gamma_p and f"{config.gamma_p:g}"
+        if target is None
+        else f"a strength that keeps {target:.0%} of the base's variety"
+    )
     parts = [
         f"{sign}{gamma} x {term} added{where} for {kind} completions ({effect})"
         if gamma
@@ -115,11 +150,15 @@ def add_evaluation(card: Path, markdown: str, summary: pd.DataFrame, *, model: s
         interval = {"interval_95": [round(float(row.low), 6), round(float(row.high), 6)]} if known else {}
         results.append(
             EvalResult(
-                task_type="text-generation", dataset_type=task, dataset_name=task, metric_type=name, metric_name=name,
+                task_type="text-generation",
+                dataset_type=task,
+                dataset_name=task,
+                metric_type=name,
+                metric_name=name,
                 metric_value=round(float(row.estimate), 6),
                 metric_args={"by": _BY, **interval},
             )
-        )  # fmt: skip
+        )
     kept = [result for result in whole.data.eval_results or [] if not _ours(result)]
     whole.text = _placed(whole.text, "evaluation", f"## Evaluation\n\n{markdown.strip()}\n")
     whole.data.model_name, whole.data.eval_results = whole.data.model_name or model, kept + results
@@ -141,8 +180,10 @@ def keep_evaluation(old: str, card: Path) -> None:
         except (yaml.YAMLError, *_UNREADABLE) as error:
             _log.warning(
                 "The evaluation's tables were kept in %s. Its results for the Hub's search were not: the metadata at the head of the "
-                "old card cannot be read (%.300s). dsmooth card puts them in again.", card, " ".join(str(error).split()),
-            )  # fmt: skip
+                "old card cannot be read (%.300s). dsmooth card puts them in again.",
+                card,
+                " ".join(str(error).split()),
+            )
             return
         whole.data.model_name, whole.data.eval_results = before.data.model_name, before.data.eval_results
         whole.save(card)

@@ -24,6 +24,7 @@ from typing import Any
 
 # isort: off
 from differential_smoothing.integrations.trl import DSGRPOTrainer  # before its host: it says what to install
+
 # isort: on
 import numpy as np
 import torch
@@ -34,20 +35,15 @@ from trl import GRPOTrainer
 from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
 from differential_smoothing.evaluation.sequential import DropTest
 from differential_smoothing.integrations.answers import Answers
-from differential_smoothing.integrations.correctness import (
-    CorrectnessWatch,
-    correct_columns,
-    correctness,
-    plain_number,
-)
+from differential_smoothing.integrations.correctness import CorrectnessWatch, correct_columns, correctness, plain_number
 from differential_smoothing.integrations.trl.batch import loss_mask, old_logps
 
 __all__ = ["SharpeningMonitor"]
 
-_KEY = (
-    "sharpening_monitor"  # of the trainer's state; not our class's name, by which the host would re-create us
+_KEY = "sharpening_monitor"  # of the trainer's state; not our class's name, by which the host would re-create us
+_HOW = (
+    "Make the trainer first, without the monitor in callbacks=[...], then SharpeningMonitor(trainer): it adds itself."
 )
-_HOW = "Make the trainer first, without the monitor in callbacks=[...], then SharpeningMonitor(trainer): it adds itself."
 _log = logging.getLogger(__name__)
 
 
@@ -160,9 +156,7 @@ class SharpeningMonitor(TrainerCallback):
         if mode == "train" and self._watch is not None:
             self._say(self._watch.update(rewards, size))
         correct = correct.cpu().double().numpy().reshape(-1, size)
-        values, by_group = group_statistics(
-            correct, answers.cpu().numpy().reshape(-1, size), _powers_of_two(size)
-        )
+        values, by_group = group_statistics(correct, answers.cpu().numpy().reshape(-1, size), _powers_of_two(size))
         self._pending[mode] = _Batch(correct, len(prompts), rewards.device)
         if mode == "train":
             for name, test in self._tests.items():
@@ -177,8 +171,12 @@ class SharpeningMonitor(TrainerCallback):
         batch, logps = self._pending.get(self._mode), old_logps(output)
         if batch is None:
             if not self._blind:
-                self._say(["SharpeningMonitor has seen no rewards of this trainer and logs nothing: a method of it was replaced by one that "
-                           "does not call self._calculate_rewards. Make the monitor after the last change to the trainer."])  # fmt: skip
+                self._say(
+                    [
+                        "SharpeningMonitor has seen no rewards of this trainer and logs nothing: a method of it was replaced by one that "
+                        "does not call self._calculate_rewards. Make the monitor after the last change to the trainer."
+                    ]
+                )
             self._blind = True
             return output
         # the host shuffles and splits what it buffers, so a completion's place travels with it
@@ -230,9 +228,7 @@ class SharpeningMonitor(TrainerCallback):
         mode = self._mode
         del self._pending[mode]
         logps, tokens = self._trainer.accelerator.gather(batch.logps).cpu().double().numpy().T
-        advantages = list(self._trainer._logs["advantages"])[
-            -len(logps) :
-        ]  # those in effect, of all processes
+        advantages = list(self._trainer._logs["advantages"])[-len(logps) :]  # those in effect, of all processes
         shape = batch.correct.shape
         if len(advantages) < len(logps):  # an evaluation batch that is larger than the host's log
             advantages = np.full(len(logps), np.nan)
@@ -265,9 +261,15 @@ class SharpeningMonitor(TrainerCallback):
                 "same throughout). If the model did not merely begin to solve problems with fewer answers, lower the "
                 "learning rate first; what then remains, raise gamma_p of DSGRPOTrainer. Checkpoints from before step %d still have "
                 "what was lost.%s",
-                step, self._tested[name], drop.since, _written(drop.recent), _written(drop.reference),
-                self._settings["alpha"], drop.since, " Training stops here, as stop=True asks." if self._stop else "",
-            )  # fmt: skip
+                step,
+                self._tested[name],
+                drop.since,
+                _written(drop.recent),
+                _written(drop.reference),
+                self._settings["alpha"],
+                drop.since,
+                " Training stops here, as stop=True asks." if self._stop else "",
+            )
 
     # --- the callback -----------------------------------------------------------------------------------------------
 
@@ -293,8 +295,11 @@ class SharpeningMonitor(TrainerCallback):
             _log.warning(
                 "The checkpoint's SharpeningMonitor was set to %s for %s, this one to %s for %s: it takes the first "
                 "batches from here on for the start of training. Set it as it was to go on.",
-                saved["settings"], ", ".join(saved["tests"]), self._settings, ", ".join(self._tests),
-            )  # fmt: skip
+                saved["settings"],
+                ", ".join(saved["tests"]),
+                self._settings,
+                ", ".join(self._tests),
+            )
             return
         self._starts, self._alarms = saved["starts"], saved["alarms"]
         for name, test in self._tests.items():

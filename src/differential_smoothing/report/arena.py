@@ -59,8 +59,7 @@ def frontier_figure(
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
         rates = sorted(shown["learning_rate"].unique())
         base = [
-            (x[key], y[key])
-            for key in sorted((key for key in x.index if key[1] == baseline), key=lambda key: key[3])
+            (x[key], y[key]) for key in sorted((key for key in x.index if key[1] == baseline), key=lambda key: key[3])
         ]
         # a run that broke down would press all others into a corner
         least = [0.6 * min(values) for values in zip(*base, strict=True)]
@@ -76,17 +75,19 @@ def frontier_figure(
                 axes.text(0.03, 0.03, f"{gone} broke down", transform=axes.transAxes, fontsize=7, color="#5A5A5A")
             ours = rule.startswith("ds")
             colour = PALETTE["m1" if ours else "m2"][0]
-            axes.plot(
-                *zip(*base, strict=True), color="#9A9A9A", linewidth=1.2, marker="o", markersize=3.2, zorder=2
-            )
+            axes.plot(*zip(*base, strict=True), color="#9A9A9A", linewidth=1.2, marker="o", markersize=3.2, zorder=2)
             for number, rate in enumerate(rates):
-                keys = [
-                    key for key in x.index if key[1] == rule and key[3] == rate and (x[key], y[key]) in inside
-                ]
+                keys = [key for key in x.index if key[1] == rule and key[3] == rate and (x[key], y[key]) in inside]
                 axes.plot(
-                    [x[key] for key in keys], [y[key] for key in keys], color=colour, linewidth=1.0, marker="o",
-                    markersize=3.4, alpha=1 - 0.65 * number / max(1, len(rates) - 1), zorder=3,
-                )  # fmt: skip
+                    [x[key] for key in keys],
+                    [y[key] for key in keys],
+                    color=colour,
+                    linewidth=1.0,
+                    marker="o",
+                    markersize=3.4,
+                    alpha=1 - 0.65 * number / max(1, len(rates) - 1),
+                    zorder=3,
+                )
             for who, ring in ((rule, colour), (baseline, "#5A5A5A")):
                 chosen = best[(best["task"] == task) & (best["rule"] == who)]
                 for _, point in chosen.iterrows():
@@ -111,9 +112,17 @@ def _cross(axes, place: dict[str, pd.DataFrame], key: tuple, measure: str, colou
         unit = _UNITS[name]
         ends.append(np.array([[row["estimate"] - row["low"]], [row["high"] - row["estimate"]]]) * unit)
     axes.errorbar(
-        across["estimate"] * _UNITS["pass@1"], up["estimate"] * _UNITS[measure], xerr=ends[0], yerr=ends[1], fmt="o",
-        markersize=7, markerfacecolor="none", color=colour, linewidth=0.9, zorder=4,
-    )  # fmt: skip
+        across["estimate"] * _UNITS["pass@1"],
+        up["estimate"] * _UNITS[measure],
+        xerr=ends[0],
+        yerr=ends[1],
+        fmt="o",
+        markersize=7,
+        markerfacecolor="none",
+        color=colour,
+        linewidth=0.9,
+        zorder=4,
+    )
 
 
 def arena_markdown(
@@ -149,9 +158,7 @@ def arena_markdown(
             if point["rule"] == baseline:
                 cells += [""] * 4
             else:
-                rows = paired[(paired["task"] == task) & (paired["rule"] == point["rule"])].set_index(
-                    "measure"
-                )
+                rows = paired[(paired["task"] == task) & (paired["rule"] == point["rule"])].set_index("measure")
                 cells += [_difference(rows.loc[name], name) for name in names]
             against = dominance[(dominance["task"] == task) & (dominance["of"] == point["rule"])]
             sure = against[against["p_dominates"] < 0.05]

@@ -99,9 +99,7 @@ class Drawing:
         if len(kept) > 2:
             self._shapes.append(_Shape("path", kept, fill=role, opacity=opacity))
 
-    def mark(
-        self, x: float, y: float, role: str, shape: int = 0, radius: float = 3.6, hollow: bool = False
-    ) -> None:
+    def mark(self, x: float, y: float, role: str, shape: int = 0, radius: float = 3.6, hollow: bool = False) -> None:
         """The mark of a model, with a thin edge of paper around it; hollow, an edge of its colour around paper."""
         if math.isnan(x) or math.isnan(y):
             return
@@ -113,17 +111,19 @@ class Drawing:
             self._shapes.append(_Shape("path", corners, stroke, fill, width))
 
     def text(
-        self, x: float, y: float, text: str, role: str = "muted", anchor: str = "start", size: float = 12,
+        self,
+        x: float,
+        y: float,
+        text: str,
+        role: str = "muted",
+        anchor: str = "start",
+        size: float = 12,
         bold: bool = False,
-    ) -> None:  # fmt: skip
-        """Text with its baseline at y; anchor is start, middle or end."""
-        self._shapes.append(
-            _Shape("text", [(x, y)], "", role, text=legal(text), anchor=anchor, size=size, bold=bold)
-        )
-
-    def hit(
-        self, x: float, y: float, width: float, height: float, says: str, guide: float | None = None
     ) -> None:
+        """Text with its baseline at y; anchor is start, middle or end."""
+        self._shapes.append(_Shape("text", [(x, y)], "", role, text=legal(text), anchor=anchor, size=size, bold=bold))
+
+    def hit(self, x: float, y: float, width: float, height: float, says: str, guide: float | None = None) -> None:
         """A place that says its values under the pointer or the arrow keys of the page; `guide`: x of a line there."""
         self._hits.append(((x, y, width, height), legal(says), guide))
 
@@ -138,9 +138,7 @@ class Drawing:
             x, y = shape.points[0]
             paint = f'fill="{colour(shape.fill)}"'
             if shape.stroke:
-                paint += (
-                    f' stroke="{colour(shape.stroke)}" stroke-width="{shape.width:g}" stroke-linejoin="round"'
-                )
+                paint += f' stroke="{colour(shape.stroke)}" stroke-width="{shape.width:g}" stroke-linejoin="round"'
             if shape.opacity != 1:
                 paint += f' fill-opacity="{shape.opacity:.3g}"'
             if shape.kind == "text":
@@ -211,15 +209,19 @@ class Drawing:
                 if shape.kind == "text":
                     side = {"start": "left", "middle": "center", "end": "right"}[shape.anchor]
                     axes.text(
-                        *shape.points[0], shape.text, color=PALETTE[shape.fill][0], ha=side, va="baseline", zorder=order,
-                        fontsize=shape.size * point, fontweight="bold" if shape.bold else "normal",
-                    )  # fmt: skip
+                        *shape.points[0],
+                        shape.text,
+                        color=PALETTE[shape.fill][0],
+                        ha=side,
+                        va="baseline",
+                        zorder=order,
+                        fontsize=shape.size * point,
+                        fontweight="bold" if shape.bold else "normal",
+                    )
                 elif shape.kind == "circle":
                     axes.add_patch(Circle(shape.points[0], shape.size, **colours))
                 else:
-                    axes.add_patch(
-                        Polygon(shape.points, closed=bool(shape.fill), joinstyle="round", **colours)
-                    )
+                    axes.add_patch(Polygon(shape.points, closed=bool(shape.fill), joinstyle="round", **colours))
         return figure
 
 

@@ -26,9 +26,7 @@ class Limits(NamedTuple):
 
 def dumps(value: Any) -> str:
     """JSON for a script element: no "<" can open or close a tag, NaN is null, and every character is ASCII."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def cut(text: str, most: int) -> str:
@@ -55,11 +53,7 @@ def problems(counts: pd.DataFrame, models: list[str], given_up: dict[str, bool])
         for name, how in (("n", "sum"), ("c", "sum"), ("distinct", "mean")):
             values = part[name].agg(how).reindex(ids)
             columns[name].append([_plain(value, 0) for value in values])
-    return {
-        "id": [cut(i, 200) for i in ids],
-        **columns,
-        "given_up": [_plain(given_up.get(i), 0) for i in ids],
-    }
+    return {"id": [cut(i, 200) for i in ids], **columns, "given_up": [_plain(given_up.get(i), 0) for i in ids]}
 
 
 def completions(
@@ -112,8 +106,10 @@ def completions(
             break
         cuts += too_long
         out[str(place[prompt_id])] = {
-            "prompt": prompt[: limits.characters], "prompt_length": len(prompt), "samples": samples,
-        }  # fmt: skip
+            "prompt": prompt[: limits.characters],
+            "prompt_length": len(prompt),
+            "samples": samples,
+        }
     return out, cuts
 
 

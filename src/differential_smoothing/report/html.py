@@ -107,18 +107,12 @@ def _compose(
     if comparisons is not None:
         _check("comparisons", comparisons)
     if min(limits) < 1:
-        raise ValueError(
-            f"The page got {limits}, expected every limit at least 1. A limit of 1 keeps next to nothing."
-        )
+        raise ValueError(f"The page got {limits}, expected every limit at least 1. A limit of 1 keeps next to nothing.")
     needed = ["prompt", "completion"]
     missing = [name for name in needed if name not in frame]
     if missing:
-        raise ValueError(
-            f"The page got a rollouts table without the columns {missing}. Read it with read_rollouts."
-        )
-    frame = frame.reindex(
-        columns=[*frame.columns, *(name for name in ("num_tokens", "logp") if name not in frame)]
-    )
+        raise ValueError(f"The page got a rollouts table without the columns {missing}. Read it with read_rollouts.")
+    frame = frame.reindex(columns=[*frame.columns, *(name for name in ("num_tokens", "logp") if name not in frame)])
     table = count(frame)
     sampled = set(table["model"])
     roles = {model: role for model, role in model_roles(summary["model"]).items() if model in sampled}
@@ -184,26 +178,24 @@ def _diagnosis(diagnosis: Any, number: _Numbers, drawings: dict[str, Drawing], l
     said = "\n".join(f"<p>{_text(sentence, 2_000)}</p>" for sentence in diagnosis.sentences)
     findings = diagnosis.findings
     scales = {
-        unit: (
-            min(0.0, part[["low", "estimate"]].min().min()),
-            max(0.0, part[["high", "estimate"]].max().max()),
-        )
+        unit: (min(0.0, part[["low", "estimate"]].min().min()), max(0.0, part[["high", "estimate"]].max().max()))
         for unit, part in findings.fillna({"unit": ""}).groupby("unit")
     }
     rows = []
     for row in findings.itertuples():
         sure = bool(row.low > 0 or row.high < 0)
         bounds = scales[row.unit or ""]
-        plot = (
-            "<td></td>" if math.isnan(row.estimate) or math.isnan(row.low) else _cell_plot(row, bounds, sure)
-        )
+        plot = "<td></td>" if math.isnan(row.estimate) or math.isnan(row.low) else _cell_plot(row, bounds, sure)
         name = f"{_text(str(row.finding).capitalize())}<span class=means>{_text(row.meaning, 500)}</span>"
         rows.append([name, _estimate(row, *_unit(row.unit), sure), plot, f"<td>{int(row.problems)}</td>"])
     table = _table(
         f"{number('Table')} What was measured, {before} before and {after} after, with 95% intervals; bold where the "
         "interval excludes 0. Dots of one unit share a scale, and the line is at 0.",
-        ["Finding", "Estimate", "Interval", "Problems"], rows, "findings", "Findings of the diagnosis",
-    )  # fmt: skip
+        ["Finding", "Estimate", "Interval", "Problems"],
+        rows,
+        "findings",
+        "Findings of the diagnosis",
+    )
     figure = ""
     if len(diagnosis.modes):
 
@@ -211,57 +203,61 @@ def _diagnosis(diagnosis: Any, number: _Numbers, drawings: dict[str, Drawing], l
             return plots.modes_drawing(diagnosis.modes, diagnosis.before, diagnosis.after, min(width, 470))
 
         more = len(diagnosis.modes) - limits.rows
-        note = (
-            f" The file holds the {limits.rows} most sampled of {len(diagnosis.modes)}." if more > 0 else ""
-        )
+        note = f" The file holds the {limits.rows} most sampled of {len(diagnosis.modes)}." if more > 0 else ""
         figure = _figure(
-            "modes", draw, drawings,
+            "modes",
+            draw,
+            drawings,
             f"{number('Figure')} Each correct solution by how often {before} (across) and {after} (up) sampled it: the cells "
-            f"count solutions. Blue gained, orange lost, grey stayed.{note}", small=True, tables=["modes"],
-        )  # fmt: skip
-    verdict_line = (
-        f"<p class='verdict {kind}'>{before} → {after}: <strong>{_text(diagnosis.verdict)}</strong>.</p>"
-    )
-    return _section(
-        "diagnosis", "Diagnosis", f"{verdict_line}\n{said}\n{table}\n{_saves('findings')}\n{figure}"
-    )
+            f"count solutions. Blue gained, orange lost, grey stayed.{note}",
+            small=True,
+            tables=["modes"],
+        )
+    verdict_line = f"<p class='verdict {kind}'>{before} → {after}: <strong>{_text(diagnosis.verdict)}</strong>.</p>"
+    return _section("diagnosis", "Diagnosis", f"{verdict_line}\n{said}\n{table}\n{_saves('findings')}\n{figure}")
 
 
-def _pass_at_k(
-    frame: pd.DataFrame, summary: pd.DataFrame, number: _Numbers, drawings: dict[str, Drawing]
-) -> str:
+def _pass_at_k(frame: pd.DataFrame, summary: pd.DataFrame, number: _Numbers, drawings: dict[str, Drawing]) -> str:
     figure = _figure(
-        "pass-at-k", lambda width: plots.pass_at_k_drawing(summary, width), drawings,
+        "pass-at-k",
+        lambda width: plots.pass_at_k_drawing(summary, width),
+        drawings,
         f"{number('Figure')} Unbiased Pass@k, the chance that one of k samples is correct, with pointwise 95% bands. Bands "
         "that overlap do not say that two models are equal: see the paired differences.",
-    )  # fmt: skip
+    )
     table = _metrics(
-        summary, f"{number('Table')} Means over problems with 95% bootstrap intervals: Pass@k and coverage in percent, "
-        "distinct correct solutions per problem.", "Model", "Means over problems", False,
-    )  # fmt: skip
+        summary,
+        f"{number('Table')} Means over problems with 95% bootstrap intervals: Pass@k and coverage in percent, "
+        "distinct correct solutions per problem.",
+        "Model",
+        "Means over problems",
+        False,
+    )
     missing = "".join(f"<p class=note>{_text(sentence, 500)}</p>" for sentence in unscored(frame))
     return _section("pass-at-k", "Pass@k and variety", f"{figure}\n{table}\n{missing}{_saves('summary')}")
 
 
-def _differences(
-    comparisons: pd.DataFrame, models: list[str], number: _Numbers, drawings: dict[str, Drawing]
-) -> str:
+def _differences(comparisons: pd.DataFrame, models: list[str], number: _Numbers, drawings: dict[str, Drawing]) -> str:
     # The name alone is isolated: one that turns the direction of writing must not turn the sentence.
     said = "".join(
         f"<li>{_name(name)}{_text(sentence.removeprefix(str(name)), 1_000)}</li>"
         for name, sentence in zip(comparisons["model"].unique(), verdict(comparisons), strict=True)
     )
     figure = _figure(
-        "differences", lambda width: plots.difference_drawing(comparisons, models, width), drawings,
+        "differences",
+        lambda width: plots.difference_drawing(comparisons, models, width),
+        drawings,
         f"{number('Figure')} Differences on the same problems with 95% intervals. A hollow mark: the interval holds 0.",
-    )  # fmt: skip
-    table = _metrics(
-        comparisons, f"{number('Table')} The same differences for every k, in percentage points and in solutions; bold where "
-        "the interval excludes 0.", "Difference", "Paired differences", True,
-    )  # fmt: skip
-    return _section(
-        "differences", "Paired differences", f"<ul>{said}</ul>\n{figure}\n{table}\n{_saves('differences')}"
     )
+    table = _metrics(
+        comparisons,
+        f"{number('Table')} The same differences for every k, in percentage points and in solutions; bold where "
+        "the interval excludes 0.",
+        "Difference",
+        "Paired differences",
+        True,
+    )
+    return _section("differences", "Paired differences", f"<ul>{said}</ul>\n{figure}\n{table}\n{_saves('differences')}")
 
 
 def _problems(number: _Numbers) -> str:
@@ -286,11 +282,7 @@ and model. Headings sort; a problem that is underlined opens its completions bel
 
 
 def _completions(held: int, problems: int, cuts: int, limits: Limits) -> str:
-    some = (
-        f"the {held} problems on which the models differ most, of {problems}"
-        if held < problems
-        else "every problem"
-    )
+    some = f"the {held} problems on which the models differ most, of {problems}" if held < problems else "every problem"
     note = f"The page holds completions of {some}: per model the first {limits.each} correct and the first {limits.each} others."
     if cuts:
         note += f" {cuts} longer texts are cut at {limits.characters:,} characters."
@@ -333,8 +325,7 @@ def _figure(
 
 def _saves(*tables: str) -> str:
     return "".join(
-        f"<button class=quiet type=button data-csv={name}>{name.capitalize()} as CSV</button>"
-        for name in tables
+        f"<button class=quiet type=button data-csv={name}>{name.capitalize()} as CSV</button>" for name in tables
     )
 
 
@@ -352,13 +343,7 @@ def _metrics(frame: pd.DataFrame, caption: str, first: str, label: str, differen
     """A row per model or comparison, a column per metric and k."""
     ks = sorted(frame.loc[frame["metric"] == "pass@k", "k"].unique())
     others = [name for name in ("distinct", "coverage") if (frame["metric"] == name).any()]
-    header = [
-        first,
-        *(f"Pass@{k:.0f}" for k in ks),
-        *(name.capitalize() for name in others),
-        "Problems",
-        "Seeds",
-    ]
+    header = [first, *(f"Pass@{k:.0f}" for k in ks), *(name.capitalize() for name in others), "Problems", "Seeds"]
     rows = []
     for name, part in frame.groupby("model", sort=False):
         found = {(row.metric, row.k if row.metric == "pass@k" else None): row for row in part.itertuples()}
@@ -367,9 +352,7 @@ def _metrics(frame: pd.DataFrame, caption: str, first: str, label: str, differen
             row = found.get(key)
             scale = (1.0, 2) if key[0] == "distinct" else (100.0, 1)
             sure = difference and row is not None and bool(row.low > 0 or row.high < 0)
-            cells.append(
-                "<td>–</td>" if row is None else _estimate(row, *scale, "", sure, "+" if difference else "")
-            )
+            cells.append("<td>–</td>" if row is None else _estimate(row, *scale, "", sure, "+" if difference else ""))
         problems = sorted(set(part["problems"]))
         size = f"{problems[0]}" if len(problems) == 1 else f"{problems[0]}–{problems[-1]}"
         cells += [f"<td>{size}</td>", f"<td>{part['training_seeds'].max()}</td>"]

@@ -23,7 +23,17 @@ def leads_markdown(leads: pd.DataFrame) -> str:
     for (task, baseline), found in leads.groupby(["task", "baseline"], sort=False):
         k = int(found["k"].max())
         lines = [
-            ["Rule", "Point", "Chosen by", "Pass@1", f"Pass@{k}", "Distinct", f"Lead in Pass@{k}", "Lead in distinct", "Pass@1 beyond its best"],
+            [
+                "Rule",
+                "Point",
+                "Chosen by",
+                "Pass@1",
+                f"Pass@{k}",
+                "Distinct",
+                f"Lead in Pass@{k}",
+                "Lead in distinct",
+                "Pass@1 beyond its best",
+            ],
             ["---", "---", "---", "---:", "---:", "---:", "---:", "---:", "---:"],
         ]
         for _, rows in found.groupby(_PLACE, sort=False):
@@ -36,8 +46,16 @@ def leads_markdown(leads: pd.DataFrame) -> str:
         seeds, problems = found["training_seeds"], found["problems"].max()
         many = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
         missing = int(found["left_out"].max())
-        note = f" Up to {missing} of {baseline}'s points lack a seed of the comparison and are left out." if missing else ""
-        alone = " With one seed the intervals speak of new problems for these trained models, not of training again." if seeds.min() == 1 else ""
+        note = (
+            f" Up to {missing} of {baseline}'s points lack a seed of the comparison and are left out."
+            if missing
+            else ""
+        )
+        alone = (
+            " With one seed the intervals speak of new problems for these trained models, not of training again."
+            if seeds.min() == 1
+            else ""
+        )
         blocks.append(
             f"**{task + ': l' if task else 'L'}ead over the envelope of {baseline} at equal Pass@1**\n\n{table}\n\n"
             f"The envelope is the best that {baseline} reaches at a point's Pass@1 or a higher one with any strength, learning rate, checkpoint or mixture of two "
@@ -68,7 +86,9 @@ def leads_sentences(leads: pd.DataFrame) -> list[str]:
         if said:
             sentences.append(f"{where}{rule} leads {baseline}'s envelope at equal Pass@1 {' and '.join(said)}.")
         elif behind:
-            sentences.append(f"{where}{rule} trails {baseline}'s envelope at equal Pass@1 in {' and in '.join(behind)}.")
+            sentences.append(
+                f"{where}{rule} trails {baseline}'s envelope at equal Pass@1 in {' and in '.join(behind)}."
+            )
         else:
             sentences.append(f"{where}{rule} ties with {baseline}'s envelope: no lead at equal Pass@1 is clear of 0.")
         for _, rows in found.groupby(_PLACE, sort=False):
@@ -87,7 +107,13 @@ def _beyond(of: pd.DataFrame) -> bool:
 
 
 def paths_figure(
-    means: pd.DataFrame, leads: pd.DataFrame, path: str | os.PathLike[str], *, baseline: str, task: str = "", measure: str = "pass@k"
+    means: pd.DataFrame,
+    leads: pd.DataFrame,
+    path: str | os.PathLike[str],
+    *,
+    baseline: str,
+    task: str = "",
+    measure: str = "pass@k",
 ) -> None:
     """One task's paths into an SVG or PNG file: Pass@1 across, ``measure`` ("pass@k" or "distinct") up; a line per cell through its checkpoints.
 
@@ -130,14 +156,27 @@ def paths_figure(
             colour = "#7F7F7F" if rule == baseline else PALETTE[_COLOURS[(number - 1) % len(_COLOURS)]][0]
             dashes = "-" if rule == baseline else ("-", "--", ":")[(number - 1) // len(_COLOURS) % 3]
             label = rule
-            for _, cell in shown[(shown["rule"] == rule) & (shown["step"] != 0)].groupby(["strength", "learning_rate"], sort=False):
+            for _, cell in shown[(shown["rule"] == rule) & (shown["step"] != 0)].groupby(
+                ["strength", "learning_rate"], sort=False
+            ):
                 cell = cell.sort_values("step")
                 axes.plot(
-                    100 * cell["pass@1"], unit * cell[measure], color=colour, linestyle=dashes, linewidth=1.0, marker=".", markersize=3, label=label, zorder=2
+                    100 * cell["pass@1"],
+                    unit * cell[measure],
+                    color=colour,
+                    linestyle=dashes,
+                    linewidth=1.0,
+                    marker=".",
+                    markersize=3,
+                    label=label,
+                    zorder=2,
                 )
                 label = None
             ringed = leads[
-                (leads["task"] == task) & (leads["baseline"] == baseline) & (leads["rule"] == rule) & (leads["measure"].isin((measure, "pass@1")))
+                (leads["task"] == task)
+                & (leads["baseline"] == baseline)
+                & (leads["rule"] == rule)
+                & (leads["measure"].isin((measure, "pass@1")))
             ]
             for _, rows in ringed.groupby(_PLACE, sort=False):
                 of = rows.set_index("measure")
@@ -149,11 +188,22 @@ def paths_figure(
                 ends = [at + unit * of.loc[measure, end] for end in ("low_all", "high_all")]
                 axes.plot([x, x], ends, color=colour, linewidth=1.2, alpha=0.7, zorder=3)
         if gone:
-            axes.text(0.02, 0.02, f"Outside, Pass@1 below {100 * least:.0f}: {', '.join(gone)}", transform=axes.transAxes, fontsize=7, color="#5A5A5A")
+            axes.text(
+                0.02,
+                0.02,
+                f"Outside, Pass@1 below {100 * least:.0f}: {', '.join(gone)}",
+                transform=axes.transAxes,
+                fontsize=7,
+                color="#5A5A5A",
+            )
         axes.set_xlabel("Pass@1 (%)", fontsize=8.5)
-        axes.set_ylabel(f"Pass@{int(shown['k'].iloc[0])} (%)" if measure == "pass@k" else "Distinct correct answers", fontsize=8.5)
+        axes.set_ylabel(
+            f"Pass@{int(shown['k'].iloc[0])} (%)" if measure == "pass@k" else "Distinct correct answers", fontsize=8.5
+        )
         lowest, highest = low, (100 if measure == "pass@k" else unit * shown[measure].max())
-        axes.set_ylim(lowest - 0.05 * (highest - lowest), highest + 0.03 * (highest - lowest))  # wide intervals do not squeeze the paths
+        axes.set_ylim(
+            lowest - 0.05 * (highest - lowest), highest + 0.03 * (highest - lowest)
+        )  # wide intervals do not squeeze the paths
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#ECECEC", linewidth=0.6)
         axes.set_axisbelow(True)

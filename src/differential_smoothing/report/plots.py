@@ -31,22 +31,20 @@ def pass_at_k_drawing(summary: pd.DataFrame, width: float = 680) -> Drawing:
     said = ", ".join(f"{model} {100 * ends[model]:.1f}" for model in roles if model in ends)
     height = max(0.5 * width, 230, 18 * len(roles) + 70)
     drawing = Drawing(
-        width, height, "Pass@k curves",
+        width,
+        height,
+        "Pass@k curves",
         f"Pass@k in percent against the number of samples k, from {ks[0]:.0f} to {ks[-1]:.0f}, with 95% bands. At the "
         f"last k: {said}. The table below holds every value.",
-    )  # fmt: skip
+    )
     left, right = 40, width - 22 - max(text_width(name, _SIZE) for name in names.values())
     top, bottom = 26, height - 40
-    bounds = 100 * np.array(
-        [curves["low"].fillna(curves["estimate"]), curves["high"].fillna(curves["estimate"])]
-    )
+    bounds = 100 * np.array([curves["low"].fillna(curves["estimate"]), curves["high"].fillna(curves["estimate"])])
     ticks = _ticks(max(0, bounds.min() - 2), min(100, bounds.max() + 2), 6)
     ticks = [tick for tick in ticks if 0 <= tick <= 100]
     low, high = min(ticks[0], bounds.min()), max(ticks[-1], bounds.max())
     span = math.log2(ks[-1] / ks[0]) or 1.0
-    across = {
-        k: left + 4 + (right - left - 8) * (math.log2(k / ks[0]) / span if len(ks) > 1 else 0.5) for k in ks
-    }
+    across = {k: left + 4 + (right - left - 8) * (math.log2(k / ks[0]) / span if len(ks) > 1 else 0.5) for k in ks}
 
     def up(percent: float) -> float:
         return bottom - (bottom - top) * (percent - low) / (high - low)
@@ -82,9 +80,7 @@ def pass_at_k_drawing(summary: pd.DataFrame, width: float = 680) -> Drawing:
         to_x = (across[k] + across[ks[i + 1]]) / 2 if i + 1 < len(ks) else right
         rows = curves[curves["k"] == k].sort_values("estimate", ascending=False, kind="stable")
         lines = [f"{row.model}  {_interval(row, 100, 1)}" for row in rows.itertuples()]
-        drawing.hit(
-            from_x, top, to_x - from_x, bottom - top, "\n".join([f"Pass@{k:.0f} (%)", *lines]), across[k]
-        )
+        drawing.hit(from_x, top, to_x - from_x, bottom - top, "\n".join([f"Pass@{k:.0f} (%)", *lines]), across[k])
     return drawing
 
 
@@ -106,24 +102,28 @@ def difference_drawing(comparisons: pd.DataFrame, models: Sequence[str], width: 
     row, wide = 21, width > 500
     rows = sum(part["estimate"].notna().sum() + part["model"].nunique() for _, part, _, _ in panels)
     drawing = Drawing(
-        width, row * rows + 62 * len(panels), "Paired differences",
+        width,
+        row * rows + 62 * len(panels),
+        "Paired differences",
         "Mean differences on the same problems with 95% intervals, a row per comparison and metric: "
-        + "; ".join(f"{group}: " + ", ".join(
-            f"{_metric(r)} {'no clear difference' if r.low <= 0 <= r.high else _interval(r, unit, digits, '+')}"
-            for _, part, unit, digits in panels for r in part[part["model"] == group].itertuples()
-        ) for group in groups) + ".",
-    )  # fmt: skip
+        + "; ".join(
+            f"{group}: "
+            + ", ".join(
+                f"{_metric(r)} {'no clear difference' if r.low <= 0 <= r.high else _interval(r, unit, digits, '+')}"
+                for _, part, unit, digits in panels
+                for r in part[part["model"] == group].itertuples()
+            )
+            for group in groups
+        )
+        + ".",
+    )
     left, right = 92 if wide else 84, width - (150 if wide else 20)
     y = 0.0
     for title, part, unit, digits in panels:
         part = part[part["estimate"].notna()]
         values = unit * part[["low", "high"]].stack().dropna() if len(part) else pd.Series(dtype=float)
         values = pd.concat([values, unit * part["estimate"]])
-        ticks = (
-            _ticks(min(0.0, values.min()), max(0.0, values.max()), 6 if wide else 4)
-            if len(values)
-            else [0.0, 1.0]
-        )
+        ticks = _ticks(min(0.0, values.min()), max(0.0, values.max()), 6 if wide else 4) if len(values) else [0.0, 1.0]
         low, high = ticks[0], ticks[-1]
 
         def across(value: float, low: float = low, high: float = high) -> float:
@@ -133,9 +133,7 @@ def difference_drawing(comparisons: pd.DataFrame, models: Sequence[str], width: 
         end = start + row * (len(part) + part["model"].nunique())
         for tick in ticks:
             drawing.line([(across(tick), start), (across(tick), end + 4)], "muted" if tick == 0 else "grid")
-            drawing.text(
-                across(tick), end + 19, _minus(f"{tick:+g}") if tick else "0", anchor="middle", size=_SIZE
-            )
+            drawing.text(across(tick), end + 19, _minus(f"{tick:+g}") if tick else "0", anchor="middle", size=_SIZE)
         drawing.text((left + right) / 2, end + 37, title, anchor="middle", size=_SIZE)
         y = start
         for group, cells in part.groupby("model", sort=False):
@@ -150,21 +148,13 @@ def difference_drawing(comparisons: pd.DataFrame, models: Sequence[str], width: 
                 middle = y - 5
                 sure = cell.low > 0 or cell.high < 0
                 if not math.isnan(cell.low):
-                    drawing.line(
-                        [(across(unit * cell.low), middle), (across(unit * cell.high), middle)], role, 2.2
-                    )
+                    drawing.line([(across(unit * cell.low), middle), (across(unit * cell.high), middle)], role, 2.2)
                 drawing.mark(across(unit * cell.estimate), middle, role, shape, 4.4, hollow=not sure)
                 drawing.text(14, y - 1, _metric(cell), "muted", size=_SIZE)
                 said = _interval(cell, unit, digits, "+")
                 if wide:
                     drawing.text(
-                        width - 4,
-                        y - 1,
-                        said,
-                        "ink" if sure else "muted",
-                        anchor="end",
-                        size=_SIZE,
-                        bold=sure,
+                        width - 4, y - 1, said, "ink" if sure else "muted", anchor="end", size=_SIZE, bold=sure
                     )
                 drawing.hit(0, y - row + 5, width, row, f"{group}\n{_metric(cell)}  {said}")
         y = end + 50
@@ -192,10 +182,12 @@ def modes_drawing(modes: pd.DataFrame, before: str, after: str, width: float = 4
     side = (width - left - gap - 8) / (top + 1)
     height = side * (top + 1) + gap + below + 24
     drawing = Drawing(
-        width, height, "Correct solutions before and after",
+        width,
+        height,
+        "Correct solutions before and after",
         f"Number of correct solutions by how often {before} (across) and {after} (up) sampled them. Of {had} solutions that "
         f"{before} found, {after} never sampled {lost}; it found {new} that {before} had not.",
-    )  # fmt: skip
+    )
     # Bin 0 is "never"; a gap parts it from the others, which are the doublings of the share.
     names = ["0"]
     for b in range(1, top + 1):
@@ -212,9 +204,7 @@ def modes_drawing(modes: pd.DataFrame, before: str, after: str, width: float = 4
     shown = 1 if side > 34 else 2  # where cells are small, every second label
     for b in range(top + 1):
         for other in range(top + 1):
-            drawing.area(
-                _box(left + place(b) + 1, floor - place(other) - side + 1, side - 2, side - 2), "panel"
-            )
+            drawing.area(_box(left + place(b) + 1, floor - place(other) - side + 1, side - 2, side - 2), "panel")
         if b % shown == 0 or b == 0:
             drawing.text(left + place(b) + side / 2, floor + 16, names[b], anchor="middle", size=11)
         drawing.text(left - 6, floor - place(b) - side / 2 + 4, names[b], anchor="end", size=11)
@@ -223,37 +213,24 @@ def modes_drawing(modes: pd.DataFrame, before: str, after: str, width: float = 4
         role = "m0" if x == y else "m2" if y < x else "m1"
         corner = left + place(x), floor - place(y) - side
         drawing.area(
-            _box(corner[0] + 1, corner[1] + 1, side - 2, side - 2),
-            role,
-            0.12 + 0.5 * math.log1p(count) / peak,
+            _box(corner[0] + 1, corner[1] + 1, side - 2, side - 2), role, 0.12 + 0.5 * math.log1p(count) / peak
         )
         size = min(12, (side - 3) / text_width(f"{count}", 1))
         if size >= 7:
             drawing.text(
-                corner[0] + side / 2,
-                corner[1] + side / 2 + size / 3,
-                f"{count}",
-                "ink",
-                "middle",
-                round(size, 1),
+                corner[0] + side / 2, corner[1] + side / 2 + size / 3, f"{count}", "ink", "middle", round(size, 1)
             )
         drawing.hit(*corner, side, side, f"{before}: {names[x]}\n{after}: {names[y]}\n{count} solutions")
     unit = f"samples of {most}" if sizes.nunique() == 1 else "share of samples"
     drawing.text(
-        left + (width - left) / 2,
-        height - 8,
-        _short(f"{before} ({unit}) →", width - left),
-        anchor="middle",
-        size=_SIZE,
+        left + (width - left) / 2, height - 8, _short(f"{before} ({unit}) →", width - left), anchor="middle", size=_SIZE
     )
     # No turned text: a name that goes up is hard to read on a phone.
     drawing.text(2, 13, _short(f"↑ {after} ({unit})", width - 8), size=_SIZE)
     return drawing
 
 
-def interval_drawing(
-    low: float, estimate: float, high: float, bounds: tuple[float, float], sure: bool
-) -> Drawing:
+def interval_drawing(low: float, estimate: float, high: float, bounds: tuple[float, float], sure: bool) -> Drawing:
     """A dot with its interval on the scale `bounds`, which holds 0, small enough for a table's cell."""
     width, height = 132, 22
     drawing = Drawing(width, height, "", "")
@@ -302,9 +279,7 @@ def _apart(places: Sequence[float], gap: float, low: float, high: float) -> list
                 blocks[-1][1] + count,
             ]
     apart = [mean for mean, count in blocks for _ in range(int(count))]
-    apart = [
-        max(low, min(value, high - (len(order) - 1) * gap)) + rank * gap for rank, value in enumerate(apart)
-    ]
+    apart = [max(low, min(value, high - (len(order) - 1) * gap)) + rank * gap for rank, value in enumerate(apart)]
     return [apart[order.index(i)] for i in range(len(places))]
 
 

@@ -35,7 +35,9 @@ def _table(frame: pd.DataFrame, title: str, first: str, write) -> str:
         cells = []
         for name in sets:
             row = rows[rows["set"] == name]
-            text, strong = ("–", False) if row.empty or pd.isna(row["estimate"].iloc[0]) else write(row.iloc[0], "pass@k")
+            text, strong = (
+                ("–", False) if row.empty or pd.isna(row["estimate"].iloc[0]) else write(row.iloc[0], "pass@k")
+            )
             cells.append(f"**{text}**" if strong else text)
         lines.append([str(model), *cells])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

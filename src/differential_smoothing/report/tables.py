@@ -46,9 +46,7 @@ def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = N
             table.add_column(name, justify="right" if number else "left")
         for label, cells in sheet.rows:
             # Text objects, because rich would read a "[" in a string as the start of markup.
-            table.add_row(
-                Text(label), *(Text(text, style="bold" if strong else "") for text, strong in cells)
-            )
+            table.add_row(Text(label), *(Text(text, style="bold" if strong else "") for text, strong in cells))
         if both.row_count:
             both.add_row("")
         both.add_row(table)
@@ -73,12 +71,7 @@ def diagnosis_table(findings: pd.DataFrame) -> "Table":
         caption_style="dim",
         caption_justify="left",
     )
-    for name, justify in (
-        ("Finding", "left"),
-        ("Estimate", "right"),
-        ("Unit", "left"),
-        ("Problems", "right"),
-    ):
+    for name, justify in (("Finding", "left"), ("Estimate", "right"), ("Unit", "left"), ("Problems", "right")):
         table.add_column(name, justify=justify)
     for row in findings.itertuples():
         scale, unit = (100, "points") if row.unit in ("points", "share") else (1, row.unit)
@@ -88,10 +81,7 @@ def diagnosis_table(findings: pd.DataFrame) -> "Table":
         elif pd.isna(row.low):
             text = f"{scale * row.estimate:z.{digits}f}"
         else:
-            text = (
-                f"{scale * row.estimate:z.{digits}f} "
-                f"[{scale * row.low:z.{digits}f}, {scale * row.high:z.{digits}f}]"
-            )
+            text = f"{scale * row.estimate:z.{digits}f} [{scale * row.low:z.{digits}f}, {scale * row.high:z.{digits}f}]"
         strong = row.low > 0 or row.high < 0
         table.add_row(row.finding, Text(text, style="bold" if strong else ""), unit, str(row.problems))
     return table
@@ -103,9 +93,7 @@ def to_markdown(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) 
     for sheet in _sheets(summary, comparisons):
         lines = [sheet.header, ["---"] + ["---:"] * (len(sheet.header) - 1)]
         for label, cells in sheet.rows:
-            lines.append(
-                [label.replace("|", "\\|"), *(f"**{text}**" if strong else text for text, strong in cells)]
-            )
+            lines.append([label.replace("|", "\\|"), *(f"**{text}**" if strong else text for text, strong in cells)])
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         blocks.append(f"**{sheet.title}**\n\n{table}\n\n{sheet.caption}\n")
     return "\n".join(blocks)
@@ -191,21 +179,14 @@ def _sheets(summary: pd.DataFrame, comparisons: pd.DataFrame | None) -> Iterator
 
 
 def _sheet(
-    title: str,
-    first: str,
-    frame: pd.DataFrame,
-    write: Callable[[pd.Series, str], tuple[str, bool]],
-    note: str,
+    title: str, first: str, frame: pd.DataFrame, write: Callable[[pd.Series, str], tuple[str, bool]], note: str
 ) -> _Sheet:
     keys = _columns(frame)
     header = [f"Pass@{k:.0f}" if metric == "pass@k" else metric.capitalize() for metric, k in keys]
     # Other metrics of the frame may rest on fewer problems; the caption speaks of what the table shows.
     shown = frame[frame["metric"].isin([metric for metric, _ in keys])]
     return _Sheet(
-        title,
-        [first, *header],
-        _rows(frame, keys, write),
-        f"{note} {_extent(frame if shown.empty else shown)}.",
+        title, [first, *header], _rows(frame, keys, write), f"{note} {_extent(frame if shown.empty else shown)}."
     )
 
 

@@ -29,11 +29,12 @@ _ROWS = (
 )
 _ANSWERS_ONLY = (
     (
-        frozenset({"custom_id", "response"}), "OpenAI batch output: answers without prompts or verdicts",
+        frozenset({"custom_id", "response"}),
+        "OpenAI batch output: answers without prompts or verdicts",
         "the completion is response.body.choices[0].message.content, custom_id says which request, and with it which problem, it "
         "answers; differential_smoothing.tasks.math.verify(completion, gold).correct is a verdict on mathematics",
     ),
-)  # fmt: skip
+)
 
 
 def detect(source: Source, where: str) -> Format:
@@ -43,9 +44,7 @@ def detect(source: Source, where: str) -> Format:
             return form
     for known_by, found, how in _ANSWERS_ONLY:
         if known_by <= set(source.names):
-            raise ValueError(
-                f"{where}: found {found}, expected completions with a verdict each. {_ROWS}: {how}."
-            )
+            raise ValueError(f"{where}: found {found}, expected completions with a verdict each. {_ROWS}: {how}.")
     raise ValueError(
         f"{where}: found the columns {source.names[:20]}, expected those of a rollouts table, of "
         + ", ".join(f"{form.name} ({', '.join(sorted(form.known_by))})" for form in FORMATS)

@@ -10,19 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from .format import Completion, Format
 from .lm_eval import per_response
 from .sources import BadRow, Source
-from .values import (
-    conversation,
-    gold_of,
-    hashed,
-    if_text,
-    name_of,
-    number,
-    optional_text,
-    score_of,
-    shown,
-    text,
-    whole,
-)
+from .values import conversation, gold_of, hashed, if_text, name_of, number, optional_text, score_of, shown, text, whole
 
 __all__ = ["EVALSCOPE", "INSPECT", "LIGHTEVAL", "NEMO_SKILLS", "OPENCOMPASS", "QWEN"]
 
@@ -37,16 +25,30 @@ def _inspect(row: dict, column: str | None) -> Iterator[Completion]:
     completion = optional_text(row, "completion")
     score = score_of(row, column)
     yield Completion(
-        name_of(row, "id"), prompt, completion, score, completion or "", whole(row, "epoch", 1) - 1, reward=score,
-        model=optional_text(row, "model"), gold=gold_of(row.get("target")),
+        name_of(row, "id"),
+        prompt,
+        completion,
+        score,
+        completion or "",
+        whole(row, "epoch", 1) - 1,
+        reward=score,
+        model=optional_text(row, "model"),
+        gold=gold_of(row.get("target")),
         unscored=ENDED if score != score and row.get("error") else None,
-    )  # fmt: skip
+    )
 
 
 def _several(
-    row: dict, column: str | None, responses: object, name: str, *, prompt_id: str, prompt: str, solutions: object = None,
+    row: dict,
+    column: str | None,
+    responses: object,
+    name: str,
+    *,
+    prompt_id: str,
+    prompt: str,
+    solutions: object = None,
     gold: object = None,
-) -> Iterator[Completion]:  # fmt: skip
+) -> Iterator[Completion]:
     """A row with one response, or a list of them: each with its own value of ``column``, if there is one for each."""
     texts = responses if isinstance(responses, list) else [responses]
     if column is not None and column not in row:
@@ -57,10 +59,17 @@ def _several(
         completion = text({name: response}, name)
         score = number({column: values[sample]}, column)
         yield Completion(
-            prompt_id, prompt, completion, score, completion, sample if len(texts) > 1 else -1, reward=score,
-            solution=if_text(found[sample], "solution") if len(found) == len(texts) else None, gold=gold_of(gold),
+            prompt_id,
+            prompt,
+            completion,
+            score,
+            completion,
+            sample if len(texts) > 1 else -1,
+            reward=score,
+            solution=if_text(found[sample], "solution") if len(found) == len(texts) else None,
+            gold=gold_of(gold),
             unscored=unscored,
-        )  # fmt: skip
+        )
 
 
 def _flat(source: Source, columns: Sequence[str], flatten: Callable[[dict], tuple[dict, dict]]) -> Source:
@@ -103,30 +112,47 @@ def _review(row: dict) -> tuple[dict, dict]:
         said = [m for m in row["messages"] if m.get("role") != "assistant"]
         prompt = conversation({"messages": said}, "messages")[0]
     values = {
-        "group": row["index"] if group is None else group, "generation": scored.get("generation_index"),
-        "prompt": (prompt or "").removeprefix("**User**:").strip(), "target": row.get("target"),
-        "prediction": score.get("prediction") or "", "solution": score.get("extracted_prediction"),
-    }  # fmt: skip
+        "group": row["index"] if group is None else group,
+        "generation": scored.get("generation_index"),
+        "prompt": (prompt or "").removeprefix("**User**:").strip(),
+        "target": row.get("target"),
+        "prediction": score.get("prediction") or "",
+        "solution": score.get("extracted_prediction"),
+    }
     return values, metrics
 
 
 def _evalscope(row: dict, column: str | None) -> Iterator[Completion]:
     values = row[WHOLE]
     for completion in _several(
-        row, column, text(values, "prediction"), "prediction", prompt_id=name_of(values, "group"), prompt=text(values, "prompt"),
-        solutions=values["solution"], gold=values["target"],
-    ):  # fmt: skip
+        row,
+        column,
+        text(values, "prediction"),
+        "prediction",
+        prompt_id=name_of(values, "group"),
+        prompt=text(values, "prompt"),
+        solutions=values["solution"],
+        gold=values["target"],
+    ):
         if values["generation"] is not None:
             completion.sample = whole(values, "generation")
         yield completion
 
 
 EVALSCOPE = Format(
-    "evalscope", frozenset({"index", "sample_score"}), frozenset(_REVIEW),
-    lambda s: dict.fromkeys(s.numeric, ""), (MAIN,), _evalscope,
-    prepare=lambda source: _flat(source, _REVIEW, _review), own_id=True, free=False, unit=True, gold="target",
+    "evalscope",
+    frozenset({"index", "sample_score"}),
+    frozenset(_REVIEW),
+    lambda s: dict.fromkeys(s.numeric, ""),
+    (MAIN,),
+    _evalscope,
+    prepare=lambda source: _flat(source, _REVIEW, _review),
+    own_id=True,
+    free=False,
+    unit=True,
+    gold="target",
     add="",
-)  # fmt: skip
+)
 
 
 # --- lighteval --------------------------------------------------------------------------------------------------------
@@ -142,24 +168,43 @@ def _detail(row: dict) -> tuple[dict, dict]:
     right = choices[gold] if isinstance(choices, list) and isinstance(gold, int) else None
     response = row["model_response"]
     values = {
-        "id": doc.get("id"), "query": doc.get("query"), "gold": right, "text": response.get("text"),
+        "id": doc.get("id"),
+        "query": doc.get("query"),
+        "gold": right,
+        "text": response.get("text"),
         "solution": response.get("text_post_processed"),
-    }  # fmt: skip
+    }
     return values, dict(row["metric"])
 
 
 def _lighteval(row: dict, column: str | None) -> Iterator[Completion]:
     values = row[WHOLE]
     yield from _several(
-        row, column, values["text"], "text", prompt_id=name_of(values, "id"), prompt=optional_text(values, "query") or "",
-        solutions=values["solution"], gold=values["gold"],
-    )  # fmt: skip
+        row,
+        column,
+        values["text"],
+        "text",
+        prompt_id=name_of(values, "id"),
+        prompt=optional_text(values, "query") or "",
+        solutions=values["solution"],
+        gold=values["gold"],
+    )
 
 
 LIGHTEVAL = Format(
-    "lighteval", frozenset(_DETAIL), frozenset(), lambda s: dict.fromkeys(s.numeric, ""), (), _lighteval,
-    prepare=lambda source: _flat(source, _DETAIL, _detail), own_id=True, free=False, unit=True, gold="doc.choices", add="",
-)  # fmt: skip
+    "lighteval",
+    frozenset(_DETAIL),
+    frozenset(),
+    lambda s: dict.fromkeys(s.numeric, ""),
+    (),
+    _lighteval,
+    prepare=lambda source: _flat(source, _DETAIL, _detail),
+    own_id=True,
+    free=False,
+    unit=True,
+    gold="doc.choices",
+    add="",
+)
 
 
 # --- files that hold plain columns ------------------------------------------------------------------------------------
@@ -168,30 +213,54 @@ LIGHTEVAL = Format(
 def _nemo_skills(row: dict, column: str | None) -> Iterator[Completion]:
     prompt = text(row, "problem" if row.get("problem") is not None else "question")
     yield from _several(
-        row, column, row.get("generation"), "generation", prompt_id=hashed(prompt), prompt=prompt,
-        solutions=row.get("predicted_answer"), gold=row.get("expected_answer"),
-    )  # fmt: skip
+        row,
+        column,
+        row.get("generation"),
+        "generation",
+        prompt_id=hashed(prompt),
+        prompt=prompt,
+        solutions=row.get("predicted_answer"),
+        gold=row.get("expected_answer"),
+    )
 
 
 NEMO_SKILLS = Format(
-    "NeMo-Skills", frozenset({"expected_answer", "generation"}), frozenset({"problem", "question", "predicted_answer"}),
-    lambda s: dict.fromkeys((n for n in s.numeric if "correct" in n), ""), ("symbolic_correct", "is_correct"), _nemo_skills,
+    "NeMo-Skills",
+    frozenset({"expected_answer", "generation"}),
+    frozenset({"problem", "question", "predicted_answer"}),
+    lambda s: dict.fromkeys((n for n in s.numeric if "correct" in n), ""),
+    ("symbolic_correct", "is_correct"),
+    _nemo_skills,
     gold="expected_answer",
     add="is_correct",
-)  # fmt: skip
+)
 
 
 def _qwen(row: dict, column: str | None) -> Iterator[Completion]:
     yield from _several(
-        row, column, row.get("code"), "code", prompt_id=name_of(row, "idx"), prompt=text(row, "question"),
-        solutions=row.get("pred"), gold=row.get("gt"),
-    )  # fmt: skip
+        row,
+        column,
+        row.get("code"),
+        "code",
+        prompt_id=name_of(row, "idx"),
+        prompt=text(row, "question"),
+        solutions=row.get("pred"),
+        gold=row.get("gt"),
+    )
 
 
 QWEN = Format(
-    "Qwen's evaluation", frozenset({"idx", "question", "code", "pred", "gt"}), frozenset(),
-    lambda s: dict.fromkeys((n for n in s.names if n == "score"), ""), (), _qwen, own_id=True, unit=True, gold="gt", add="score",
-)  # fmt: skip
+    "Qwen's evaluation",
+    frozenset({"idx", "question", "code", "pred", "gt"}),
+    frozenset(),
+    lambda s: dict.fromkeys((n for n in s.names if n == "score"), ""),
+    (),
+    _qwen,
+    own_id=True,
+    unit=True,
+    gold="gt",
+    add="score",
+)
 
 
 def _opencompass(row: dict, column: str | None) -> Iterator[Completion]:
@@ -199,25 +268,40 @@ def _opencompass(row: dict, column: str | None) -> Iterator[Completion]:
     if isinstance(prompt, list):
         parts = [m.get("prompt") if isinstance(m, dict) else m for m in prompt]
         if not all(isinstance(part, str) for part in parts):
-            raise BadRow(
-                f"origin_prompt is a list with {shown(prompt[0])}, expected messages with role and prompt"
-            )
+            raise BadRow(f"origin_prompt is a list with {shown(prompt[0])}, expected messages with role and prompt")
         prompt = "\n\n".join(parts)
     yield from _several(
-        row, column, row.get("prediction"), "prediction", prompt_id=name_of(row, "idx"),
-        prompt=text({"origin_prompt": prompt}, "origin_prompt"), gold=row.get("gold"),
-    )  # fmt: skip
+        row,
+        column,
+        row.get("prediction"),
+        "prediction",
+        prompt_id=name_of(row, "idx"),
+        prompt=text({"origin_prompt": prompt}, "origin_prompt"),
+        gold=row.get("gold"),
+    )
 
 
 OPENCOMPASS = Format(
-    "OpenCompass predictions", frozenset({"origin_prompt", "prediction"}), frozenset({"gold", "idx"}),
-    lambda s: dict.fromkeys((n for n in s.numeric if n not in ("idx", "gold")), ""), (), _opencompass, own_id=True, gold="gold",
-)  # fmt: skip
+    "OpenCompass predictions",
+    frozenset({"origin_prompt", "prediction"}),
+    frozenset({"gold", "idx"}),
+    lambda s: dict.fromkeys((n for n in s.numeric if n not in ("idx", "gold")), ""),
+    (),
+    _opencompass,
+    own_id=True,
+    gold="gold",
+)
 
 INSPECT = Format(
-    "inspect_ai", frozenset({"id", "epoch", "input"}), frozenset({"completion", "model", "error", "target"}),
-    lambda s: dict.fromkeys((n for n in s.names if n.startswith("score_")), ""), (), _inspect, own_id=True, unit=True,
+    "inspect_ai",
+    frozenset({"id", "epoch", "input"}),
+    frozenset({"completion", "model", "error", "target"}),
+    lambda s: dict.fromkeys((n for n in s.names if n.startswith("score_")), ""),
+    (),
+    _inspect,
+    own_id=True,
+    unit=True,
     gold="target",
     add="score_correct",
     runs="Where eval_id differs, write one file per eval: frame[frame.eval_id == ...].to_parquet(...), and name each: name@0=FILE.",
-)  # fmt: skip
+)

@@ -21,9 +21,20 @@ REPEATED = (
     "value per response; where the file has right answers to mathematical problems, --correct verify judges each response"
 )
 WRITTEN = frozenset(
-    {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "doc_hash", "prompt_hash", "target_hash", "filter",
-     "metrics"}
-)  # fmt: skip
+    {
+        "doc_id",
+        "doc",
+        "target",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "doc_hash",
+        "prompt_hash",
+        "target_hash",
+        "filter",
+        "metrics",
+    }
+)
 NO_METRIC = "bypass"  # of --predict_only: 999 in every row
 
 
@@ -65,9 +76,17 @@ def _read(row: dict, column: str | None) -> Iterator[Completion]:
         solution = found[sample] if len(found) == len(responses) else None
         score = number({metric: values[sample]}, metric)
         yield Completion(
-            name_of(row, "doc_id"), prompt, completion, score, completion, sample, reward=score,
-            solution=if_text(solution, "filtered_resps"), gold=gold_of(row.get("target")), unscored=unscored,
-        )  # fmt: skip
+            name_of(row, "doc_id"),
+            prompt,
+            completion,
+            score,
+            completion,
+            sample,
+            reward=score,
+            solution=if_text(solution, "filtered_resps"),
+            gold=gold_of(row.get("target")),
+            unscored=unscored,
+        )
 
 
 def _with_filters(source: Source) -> Source:
@@ -83,9 +102,7 @@ def _with_filters(source: Source) -> Source:
                 document, responses = _document(row), _digest(row.get("resps"))
                 first, first_filter, times = seen.get(document, (responses, "", 0))
                 if not isinstance(row.get("metrics"), list):
-                    metrics = [
-                        name for name, value in row.items() if name not in WRITTEN and _is_metric(value)
-                    ]
+                    metrics = [name for name, value in row.items() if name not in WRITTEN and _is_metric(value)]
                     named = {"filter": row.get("filter", str(times + 1)), "metrics": metrics}
                     if "filter" not in row and first != responses:
                         row = Refused(
@@ -102,7 +119,9 @@ def _with_filters(source: Source) -> Source:
     return source._replace(rows=rows)
 
 
-RUNS = "Where a file holds several runs of a task, give each its own file, and a name and seed: name@0=FILE name@1=FILE."
+RUNS = (
+    "Where a file holds several runs of a task, give each its own file, and a name and seed: name@0=FILE name@1=FILE."
+)
 
 
 def _is_metric(value: object) -> bool:
@@ -110,9 +129,7 @@ def _is_metric(value: object) -> bool:
 
 
 def _document(row: dict) -> bytes:
-    return _digest(
-        [row.get(name) for name in ("doc_id", "doc_hash", "prompt_hash", "target_hash", "arguments")]
-    )
+    return _digest([row.get(name) for name in ("doc_id", "doc_hash", "prompt_hash", "target_hash", "arguments")])
 
 
 def _digest(value: object) -> bytes:
@@ -139,10 +156,19 @@ def _columns(source: Source) -> dict[str, str]:
 
 
 LM_EVAL = Format(
-    "lm-evaluation-harness", frozenset({"doc_id", "resps"}),
+    "lm-evaluation-harness",
+    frozenset({"doc_id", "resps"}),
     frozenset({"filter", "filtered_resps", "arguments", "target", "metrics", "doc_hash", "prompt_hash", "target_hash"}),
-    _columns, (), _read, prepare=_with_filters, own_id=True, free=False, unit=True, gold="target",
+    _columns,
+    (),
+    _read,
+    prepare=_with_filters,
+    own_id=True,
+    free=False,
+    unit=True,
+    gold="target",
     hint="The metric bypass of --predict_only is no verdict: evaluate without it.",
-    add="", runs=RUNS,
+    add="",
+    runs=RUNS,
     several=" A number is the place of a filter in the file; releases before 0.4.7 do not write its name.",
-)  # fmt: skip
+)

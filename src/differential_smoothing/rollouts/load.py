@@ -114,7 +114,9 @@ def load_rollouts(
             try:
                 if isinstance(row, BadRow | Refused):
                     raise row
-                for name in better:  # of a column that came too late, the rows before would have none, and these another
+                for (
+                    name
+                ) in better:  # of a column that came too late, the rows before would have none, and these another
                     if row.get(name) is not None:
                         raise Refused(
                             f"the row has {name!r}, which says what is correct, and the first {LOOKED_AT} lines have only "
@@ -141,10 +143,11 @@ def load_rollouts(
     if not rows.count:
         there = ", ".join(map(str, sorted(steps)[:10]))
         raise ValueError(
-            f"{where}: found no rows" + (f" of step {step}, only of {there}" if there else "")
+            f"{where}: found no rows"
+            + (f" of step {step}, only of {there}" if there else "")
             + (f" and {len(bad)} that cannot be read ({bad[0]})" if bad else "")
             + ", expected at least one. Choose another file or step."
-        )  # fmt: skip
+        )
     frame = rows.frame(where, " ".join(filter(None, advice)))
     if bad:
         notes[f"left out because they cannot be read: {'; '.join(filter(None, bad))}"] += len(bad)
@@ -199,18 +202,22 @@ def _column(form: Format, source: Source, correct: str | None, file: Path) -> tu
         return None, "", []
     if correct is not None:
         # "exact_match" alone will do where one filter was used
-        found = [c for c in columns if c == correct] or [
-            c for c in columns if c.rpartition(",")[0] == correct
-        ]
+        found = [c for c in columns if c == correct] or [c for c in columns if c.rpartition(",")[0] == correct]
         found = found or [correct] * (form.free and correct in source.names)
     else:
         found = [name for name in form.preferred if name in source.names][:1] if form.preferred else list(columns)
     if len(found) == 1:
-        return found[0], columns.get(found[0], ""), [name for name in columns if name != found[0] and name in source.names]
+        return (
+            found[0],
+            columns.get(found[0], ""),
+            [name for name in columns if name != found[0] and name in source.names],
+        )
     verifier = (
         f" Where the problems are mathematical, --correct {VERIFY} judges every completion against the file's own right answers "
-        f"({form.gold})." if form.gold else ""
-    )  # fmt: skip
+        f"({form.gold})."
+        if form.gold
+        else ""
+    )
     if not columns and (correct is None or not form.free):
         raise ValueError(
             f"{file} ({form.name}) has no column that says which completions are correct, expected one of numbers or "

@@ -42,7 +42,9 @@ class Rows:
         self.prompts: list[np.ndarray] = []  # of ids that are unique in one task only, a number per prompt; else 0
         self.prompt_keys: list[int] = []
 
-    def add(self, row: Completion, threshold: float, canonical: Canonical, model: str, own_id: bool, verify: bool) -> None:
+    def add(
+        self, row: Completion, threshold: float, canonical: Canonical, model: str, own_id: bool, verify: bool
+    ) -> None:
         """``own_id``: rows of one id and several prompts are several problems, see `Format`. ``verify``: the verdict is the
         mathematical verifier's, against the right answer of the file."""
         notes, waiting = self.notes, False
@@ -67,10 +69,22 @@ class Rows:
                 notes[note] += 1
         self.prompt_keys.append(_key(row.prompt) if own_id and row.prompt else 0)
         values = (
-            row.prompt_id, row.sample, row.task or "unknown", row.model or model, row.seed, row.step,
-            row.prompt if self.text else "", row.completion if self.text else "", row.solution, row.reward,
-            verdict, form if verdict or waiting else None, row.advantage, row.logp, row.num_tokens,
-        )  # fmt: skip
+            row.prompt_id,
+            row.sample,
+            row.task or "unknown",
+            row.model or model,
+            row.seed,
+            row.step,
+            row.prompt if self.text else "",
+            row.completion if self.text else "",
+            row.solution,
+            row.reward,
+            verdict,
+            form if verdict or waiting else None,
+            row.advantage,
+            row.logp,
+            row.num_tokens,
+        )
         for column, value in zip(self.columns.values(), values, strict=True):
             column.append(value)
         self.count += 1
@@ -80,9 +94,7 @@ class Rows:
 
     def flush(self) -> None:
         self._judge()
-        arrays = [
-            pa.array(values, field.type) for values, field in zip(self.columns.values(), SCHEMA, strict=True)
-        ]
+        arrays = [pa.array(values, field.type) for values, field in zip(self.columns.values(), SCHEMA, strict=True)]
         self.batches.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
         self.prompts.append(np.array(self.prompt_keys, dtype=np.uint64))
         self.columns, self.prompt_keys = {name: [] for name in COLUMNS}, []
@@ -118,9 +130,7 @@ class Rows:
                 _checked(*known, completion, correct, self.notes)
                 if task == "countdown" and completion and (known := _known(task, prompt_id, prompt))[0]
                 else (correct, form)
-                for task, prompt_id, prompt, completion, correct, form in zip(
-                    *(columns[n].to_pylist() for n in names)
-                )
+                for task, prompt_id, prompt, completion, correct, form in zip(*(columns[n].to_pylist() for n in names))
             ]
             columns["correct"] = pa.array([correct for correct, _ in verdicts], pa.bool_())
             columns["canonical"] = pa.array([form for _, form in verdicts], pa.string())
@@ -162,9 +172,7 @@ class Rows:
                     f"{where}: found {int((samples < 0).sum())} rows without a sample number beside rows that have one, "
                     "expected it in all rows or in none. Add or remove it."
                 )
-            keys = pa.Table.from_batches(
-                [b.select(["model", "seed", "step", "prompt_id"]) for b in self.batches]
-            )
+            keys = pa.Table.from_batches([b.select(["model", "seed", "step", "prompt_id"]) for b in self.batches])
             samples = keys.to_pandas().groupby(["model", "seed", "step", "prompt_id"]).cumcount()
             place = COLUMNS.index("sample")
             table = pa.Table.from_batches(self.batches)
@@ -200,9 +208,7 @@ def _checked(
 ) -> tuple[bool, str | None]:
     correct, form = _verified(problem, "<answer>" in answer if tagged is None else tagged, answer)
     if given is not None and given != correct:
-        notes[
-            "Countdown answers to which the file gives another verdict than the verifier, whose verdict is used"
-        ] += 1
+        notes["Countdown answers to which the file gives another verdict than the verifier, whose verdict is used"] += 1
     return correct, form
 
 

@@ -62,9 +62,7 @@ def open_source(path: Path) -> Source:
 
 def _parquet(path: Path) -> Source:
     def unreadable(error: Exception) -> ValueError:
-        return ValueError(
-            f"{path} is not a readable Parquet file ({' '.join(str(error).split())}). Write it again."
-        )
+        return ValueError(f"{path} is not a readable Parquet file ({' '.join(str(error).split())}). Write it again.")
 
     try:
         schema = pq.read_schema(path)
@@ -75,9 +73,7 @@ def _parquet(path: Path) -> Source:
         number = 0
         try:
             with pq.ParquetFile(path) as file:  # which holds the row group that it reads from
-                for batch in file.iter_batches(
-                    ROWS_AT_ONCE, columns=[n for n in schema.names if n in columns]
-                ):
+                for batch in file.iter_batches(ROWS_AT_ONCE, columns=[n for n in schema.names if n in columns]):
                     for row in batch.to_pylist():
                         number += 1
                         yield f"row {number}", row
@@ -124,7 +120,9 @@ def _is_row(path: Path) -> bool:
         while not line and (part := file.readline(LONGEST_LINE)):
             line = part.removeprefix(b"\xef\xbb\xbf").strip()
     row = _parsed(line) if len(line) < LONGEST_LINE else {}
-    numbered = isinstance(row, dict) and all(name.isdecimal() and isinstance(value, dict) for name, value in row.items())
+    numbered = isinstance(row, dict) and all(
+        name.isdecimal() and isinstance(value, dict) for name, value in row.items()
+    )
     return isinstance(row, dict) and not (numbered and row)
 
 
@@ -165,9 +163,7 @@ def _jsonl(path: Path) -> Source:
             bad = bad or f"{place}: {row}"
     names, numeric = _names(first)
     if bad and not names:
-        raise ValueError(
-            f"Cannot read {path}: {bad}, and no other line is better. Expected one JSON object per line."
-        )
+        raise ValueError(f"Cannot read {path}: {bad}, and no other line is better. Expected one JSON object per line.")
     return Source(names, numeric, rows)
 
 

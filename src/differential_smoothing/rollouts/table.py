@@ -35,13 +35,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 __all__ = [
-    "COLUMNS", "SCHEMA_VERSION", "join_rollouts", "read_note", "read_rollouts", "refuse_duplicates", "write_rollouts",
-]  # fmt: skip
+    "COLUMNS",
+    "SCHEMA_VERSION",
+    "join_rollouts",
+    "read_note",
+    "read_rollouts",
+    "refuse_duplicates",
+    "write_rollouts",
+]
 
 SCHEMA_VERSION = 1
 _VERSION_KEY = b"dsmooth.rollouts.version"
 _NOTE_KEY = b"dsmooth.rollouts.note"
-_ROW_GROUP = 8192  # a reader holds a whole row group: small ones let load_rollouts read tables that do not fit into memory
+_ROW_GROUP = (
+    8192  # a reader holds a whole row group: small ones let load_rollouts read tables that do not fit into memory
+)
 
 SCHEMA = pa.schema(
     [
@@ -71,9 +79,7 @@ _TEXT = ("prompt", "completion")
 _IDENTITY = ["model", "seed", "step", "prompt_id", "sample"]
 
 
-def write_rollouts(
-    frame: pd.DataFrame, path: str | os.PathLike[str], *, note: Mapping[str, Any] | None = None
-) -> None:
+def write_rollouts(frame: pd.DataFrame, path: str | os.PathLike[str], *, note: Mapping[str, Any] | None = None) -> None:
     """Check `frame` and write it to `path` as Parquet, whole or not at all.
 
     The columns are those of the module's table, in any order; `frame` itself is left as it is. Only
@@ -258,7 +264,10 @@ def refuse_duplicates(frame: pd.DataFrame, where: str, advice: str = "") -> None
         raise ValueError(
             f"{where}: found {int(repeated.sum())} rows that repeat the identity of an earlier row (first: "
             f"{first}), expected one row per ({', '.join(_IDENTITY)}). "
-            + (advice or "Remove rows that were read twice, or number the completions of each prompt 0, 1, 2, ... in `sample`.")
+            + (
+                advice
+                or "Remove rows that were read twice, or number the completions of each prompt 0, 1, 2, ... in `sample`."
+            )
         )
 
 
@@ -318,9 +327,7 @@ def _example(column: pd.Series) -> str:
 def _to_frame(table: pa.Table) -> pd.DataFrame:
     nullable = {pa.bool_(): pd.BooleanDtype(), pa.int64(): pd.Int64Dtype()}
     frame = table.to_pandas(types_mapper=nullable.get, ignore_metadata=True)
-    return frame.astype(
-        {field.name: "int64" for field in SCHEMA if field.type == pa.int64() and not field.nullable}
-    )
+    return frame.astype({field.name: "int64" for field in SCHEMA if field.type == pa.int64() and not field.nullable})
 
 
 def _check_values(frame: pd.DataFrame, where: str, advice: str = "") -> None:

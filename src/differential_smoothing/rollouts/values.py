@@ -8,8 +8,20 @@ from differential_smoothing.tasks.task import text_of
 from .sources import BadRow
 
 __all__ = [
-    "NAN", "conversation", "gold_of", "hashed", "if_text", "name_of", "number", "optional_text", "score_of", "shown", "sound", "text", "whole",
-]  # fmt: skip
+    "NAN",
+    "conversation",
+    "gold_of",
+    "hashed",
+    "if_text",
+    "name_of",
+    "number",
+    "optional_text",
+    "score_of",
+    "shown",
+    "sound",
+    "text",
+    "whole",
+]
 
 NAN = math.nan
 # inspect_ai's letters (correct, incorrect, partial, no answer), and how verl's `default=str` spells a numpy bool
@@ -76,15 +88,11 @@ def number(row: dict, name: str) -> float:
     if isinstance(value, str) and value in WORDS:
         return WORDS[value]
     if not isinstance(value, bool | int | float) or (isinstance(value, float) and math.isinf(value)):
-        raise BadRow(
-            f"{name} is {shown(value)}, expected a finite number, true, false, or nothing for unscored"
-        )
+        raise BadRow(f"{name} is {shown(value)}, expected a finite number, true, false, or nothing for unscored")
     try:
         return float(value)
     except OverflowError:
-        raise BadRow(
-            f"{name} is a number of {len(str(value))} digits, expected one that a float can hold"
-        ) from None
+        raise BadRow(f"{name} is a number of {len(str(value))} digits, expected one that a float can hold") from None
 
 
 def score_of(row: dict, column: str | None) -> float:

@@ -38,20 +38,36 @@ def ds_grpo(
 def ds_a(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
     """The authors' fork of verl, Aug-Oct 2025: each token's own log-probability, population standard deviation."""
     return ds_grpo(
-        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="token",
-        correction=0, eps=1e-6,
-    )  # fmt: skip
+        rewards,
+        logps,
+        mask,
+        correct=correct,
+        group=group,
+        gamma_p=gamma_p,
+        gamma_n=gamma_n,
+        level="token",
+        correction=0,
+        eps=1e-6,
+    )
 
 
 def ds_b(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
     """The same fork, Oct 2025: the completion's mean log-probability, spread over its tokens, so divided by the length twice."""
     plain, with_term = (
         ds_grpo(
-            rewards, logps, mask, correct=correct, group=group, gamma_p=p, gamma_n=n, level="mean", correction=0,
+            rewards,
+            logps,
+            mask,
+            correct=correct,
+            group=group,
+            gamma_p=p,
+            gamma_n=n,
+            level="mean",
+            correction=0,
             eps=1e-6,
         )
         for p, n in ((0.0, 0.0), (gamma_p, gamma_n))
-    )  # fmt: skip
+    )
     length = (mask != 0).sum(1, keepdim=True).clamp(min=1)
     return plain + (with_term - plain) / length
 
@@ -59,9 +75,17 @@ def ds_b(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n
 def ds_c(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
     """The same fork, Nov 2025, its last: the mean log-probability in the reward, before centring, no standard deviation."""
     return ds_grpo(
-        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="mean",
-        stage="reward", scale="none",
-    )  # fmt: skip
+        rewards,
+        logps,
+        mask,
+        correct=correct,
+        group=group,
+        gamma_p=gamma_p,
+        gamma_n=gamma_n,
+        level="mean",
+        stage="reward",
+        scale="none",
+    )
 
 
 def ds_d(rewards, logps, mask, *, correct, group, gamma_p: float = 0.0, gamma_n: float = 0.0) -> Tensor:
@@ -72,14 +96,6 @@ def ds_d(rewards, logps, mask, *, correct, group, gamma_p: float = 0.0, gamma_n:
 def ds_e(rewards, logps, mask, *, correct, group, gamma_p: float = 0.05, gamma_n: float = 0.05) -> Tensor:
     """MaxRL's baseline: the mean log-probability, population standard deviation."""
     return ds_grpo(
-        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="mean",
-        correction=0, eps=1e-6,
-    )  # fmt: skip
-
-
-def ds_f(rewards, logps, mask, *, correct, group, gamma_p: float = 0.1, gamma_n: float = 0.1) -> Tensor:
-    """UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation."""
-    return ds_grpo(
         rewards,
         logps,
         mask,
@@ -87,21 +103,21 @@ def ds_f(rewards, logps, mask, *, correct, group, gamma_p: float = 0.1, gamma_n:
         group=group,
         gamma_p=gamma_p,
         gamma_n=gamma_n,
-        level="sum",
-        eps=1e-8,
+        level="mean",
+        correction=0,
+        eps=1e-6,
+    )
+
+
+def ds_f(rewards, logps, mask, *, correct, group, gamma_p: float = 0.1, gamma_n: float = 0.1) -> Tensor:
+    """UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation."""
+    return ds_grpo(
+        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="sum", eps=1e-8
     )
 
 
 def ds_g(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
     """A third fork's config: "log pi_old(y|x)", read as the sum, with GRPO as in verl (eps 1e-6)."""
     return ds_grpo(
-        rewards,
-        logps,
-        mask,
-        correct=correct,
-        group=group,
-        gamma_p=gamma_p,
-        gamma_n=gamma_n,
-        level="sum",
-        eps=1e-6,
+        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="sum", eps=1e-6
     )

@@ -18,23 +18,25 @@ from torch import Tensor
 __all__ = ["RULES", "BoundRule", "make_rule"]
 
 #: name -> (module of this package, whether it reads log-probabilities)
-RULES: Mapping[str, tuple[str, bool]] = MappingProxyType({
-    "grpo": ("grpo", False),
-    "dr_grpo": ("dr_grpo", False),
-    "ds_grpo": ("ds_grpo", True),
-    **{f"ds_{letter}": ("ds_grpo", True) for letter in "abcdefg"},
-    "unlikeliness": ("unlikeliness", True),
-    "pass_at_k_training": ("pass_at_k_training", False),
-    "pkpo": ("pkpo", False),
-    "best_of": ("best_of", False),
-    "maxrl": ("maxrl", False),
-    "f_grpo": ("f_grpo", False),
-    "ucpo": ("ucpo", True),
-    "psr": ("w_reinforce", False),
-    "nsr": ("w_reinforce", False),
-    "w_reinforce": ("w_reinforce", False),
-    "a_grae": ("a_grae", False),
-})  # fmt: skip
+RULES: Mapping[str, tuple[str, bool]] = MappingProxyType(
+    {
+        "grpo": ("grpo", False),
+        "dr_grpo": ("dr_grpo", False),
+        "ds_grpo": ("ds_grpo", True),
+        **{f"ds_{letter}": ("ds_grpo", True) for letter in "abcdefg"},
+        "unlikeliness": ("unlikeliness", True),
+        "pass_at_k_training": ("pass_at_k_training", False),
+        "pkpo": ("pkpo", False),
+        "best_of": ("best_of", False),
+        "maxrl": ("maxrl", False),
+        "f_grpo": ("f_grpo", False),
+        "ucpo": ("ucpo", True),
+        "psr": ("w_reinforce", False),
+        "nsr": ("w_reinforce", False),
+        "w_reinforce": ("w_reinforce", False),
+        "a_grae": ("a_grae", False),
+    }
+)
 
 _BATCH = ("rewards", "logps", "mask", "correct", "group")
 _CONTEXT = ("progress", "answer")
@@ -48,9 +50,7 @@ class BoundRule:
     call (such as "step 12") and what was wrong. The result has the dtype of the rewards.
     """
 
-    def __init__(
-        self, name: str, function: Callable[..., Tensor], options: Mapping[str, Any], needs_logps: bool
-    ):
+    def __init__(self, name: str, function: Callable[..., Tensor], options: Mapping[str, Any], needs_logps: bool):
         self.name, self.function, self.options = name, function, dict(options)
         self.needs_logps = needs_logps
         try:
@@ -103,18 +103,14 @@ class BoundRule:
         before = {name: value.clone() for name, value in given.items() if value is not None}
         context = {name: context[name] for name in self.context if name in context}
         try:
-            result = self.function(
-                rewards, logps, mask, correct=correct, group=group, **context, **self.options
-            )
+            result = self.function(rewards, logps, mask, correct=correct, group=group, **context, **self.options)
         except Exception as error:
             raise ValueError(
                 f"The rule {self!r} failed at {where}: {type(error).__name__}: {str(error).rstrip('.')}. If this is no option with a "
                 f"wrong value, call the rule by itself on rewards like these to find the line."
             ) from error
         # by value, not by version: an array that shares the memory (rewards.numpy()) changes it without a trace
-        changed = [
-            name for name, value in before.items() if not torch.equal(_bits(value), _bits(given[name]))
-        ]
+        changed = [name for name, value in before.items() if not torch.equal(_bits(value), _bits(given[name]))]
         if changed:
             raise ValueError(
                 f"The rule {self!r} changed its input {changed[0]} in place at {where}. Work on a copy "
@@ -158,9 +154,7 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
     log-probabilities unless it has an attribute ``needs_logps = False``. ValueError says what cannot be found or imported.
     """
     if not isinstance(options, Mapping | None):
-        raise ValueError(
-            f"The options of the rule {name!r} must be a mapping of option to value, got {options!r}."
-        )
+        raise ValueError(f"The options of the rule {name!r} must be a mapping of option to value, got {options!r}.")
     options = dict(options or {})
     if name in RULES:
         module, needs_logps = RULES[name]

@@ -20,9 +20,7 @@ from differential_smoothing.rules.counts import group_counts
 __all__ = ["ucpo"]
 
 
-def ucpo(
-    rewards: Tensor, logps: Tensor, mask: Tensor, *, correct: Tensor, group: Tensor, share: float = 0.2
-) -> Tensor:
+def ucpo(rewards: Tensor, logps: Tensor, mask: Tensor, *, correct: Tensor, group: Tensor, share: float = 0.2) -> Tensor:
     """(batch,) advantages. ``share`` in [0, 1] is the paper's tau."""
     if not 0 <= share <= 1:
         raise ValueError(f"ucpo: share must be in [0, 1] (0 is GRPO), got {share!r}.")

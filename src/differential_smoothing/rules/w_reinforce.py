@@ -33,21 +33,15 @@ def w_reinforce(
         if not (math.isfinite(weight) and weight >= 0):
             raise ValueError(f"w_reinforce: {name} must be a finite number >= 0, got {weight!r}.")
     counts = group_counts(rewards, correct, group)
-    signed = torch.where(
-        counts.right, rewards.new_tensor(positive_weight), rewards.new_tensor(-negative_weight)
-    )
+    signed = torch.where(counts.right, rewards.new_tensor(positive_weight), rewards.new_tensor(-negative_weight))
     return torch.where(counts.scored, signed, 0.0)
 
 
 def psr(rewards: Tensor, logps: Tensor | None, mask: Tensor, *, correct: Tensor, group: Tensor) -> Tensor:
     """Positive sample reinforcement: 1 for correct completions, 0 for the others. (batch,)."""
-    return w_reinforce(
-        rewards, logps, mask, correct=correct, group=group, positive_weight=1.0, negative_weight=0.0
-    )
+    return w_reinforce(rewards, logps, mask, correct=correct, group=group, positive_weight=1.0, negative_weight=0.0)
 
 
 def nsr(rewards: Tensor, logps: Tensor | None, mask: Tensor, *, correct: Tensor, group: Tensor) -> Tensor:
     """Negative sample reinforcement: -1 for incorrect completions, 0 for the others. (batch,)."""
-    return w_reinforce(
-        rewards, logps, mask, correct=correct, group=group, positive_weight=0.0, negative_weight=1.0
-    )
+    return w_reinforce(rewards, logps, mask, correct=correct, group=group, positive_weight=0.0, negative_weight=1.0)

@@ -87,10 +87,7 @@ def diversity_rates(log_pi: Floats, correct, group_size: int) -> Rates:
     wrong = (pi * np.where(pi > 0, log_pi, 0.0)).sum(-1)
     kept = 1 - (1 - (1 - mass) ** group_size) / (group_size * mass)
     return Rates(
-        -up * mass * first,
-        mass * (second + (1 - mass) * mu * first),
-        kept * mass * second,
-        mass * wrong * first,
+        -up * mass * first, mass * (second + (1 - mass) * mu * first), kept * mass * second, mass * wrong * first
     )
 
 

@@ -53,17 +53,11 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
     for divergence in DIVERGENCES:
         for form in ("reward", "entropy"):
             jobs.append(
-                (
-                    f"Theorem 3.4, bonus, {form} form",
-                    lambda d=divergence, f=form: theorem_claims.bonus(cases, d, f),
-                )
+                (f"Theorem 3.4, bonus, {form} form", lambda d=divergence, f=form: theorem_claims.bonus(cases, d, f))
             )
         jobs.append(("Theorem 3.4, penalty", lambda d=divergence: theorem_claims.penalty(cases, d)))
         jobs.append(
-            (
-                "Theorem 3.4, penalty, entropy form",
-                lambda d=divergence: penalty_claims.theorem_penalty(cases, d, seed),
-            )
+            ("Theorem 3.4, penalty, entropy form", lambda d=divergence: penalty_claims.theorem_penalty(cases, d, seed))
         )
     jobs += [
         ("Theorem 3.4, whole budget", lambda: theorem_claims.whole_budget(cases)),

@@ -119,10 +119,7 @@ def random_prompts(count: int, seed: int, *, most: int = 500, cells: int = 200_0
         exists = np.arange(shape[1]) < block[:, None]
         concentration = 10 ** random.uniform(-2.5, 2, (len(block), 1))
         # log of a Gamma(a) draw = log of a Gamma(a + 1) draw + log(uniform) / a, which does not underflow for small a
-        log_p = (
-            np.log(random.gamma(concentration + 1, size=shape))
-            - random.exponential(size=shape) / concentration
-        )
+        log_p = np.log(random.gamma(concentration + 1, size=shape)) - random.exponential(size=shape) / concentration
         for _ in range(2):  # the floor moves the sum by nothing that a second pass would not see
             log_p = np.maximum(log_p - logsumexp(log_p, exists)[:, None], LEAST_LOG_P)
         log_p = np.where(exists, log_p - logsumexp(log_p, exists)[:, None], -np.inf)
@@ -138,11 +135,7 @@ def entropy_reward(prompts: Prompts, gamma: Floats | float) -> Floats:
 
 
 def ds_reward(
-    prompts: Prompts,
-    gamma_p: Floats | float,
-    gamma_n: Floats | float = 0.0,
-    *,
-    constant: Floats | float = 0.0,
+    prompts: Prompts, gamma_p: Floats | float, gamma_n: Floats | float = 0.0, *, constant: Floats | float = 0.0
 ) -> Floats:
     """The reward form of Differential Smoothing (arXiv 2511.19942), (B, N): ``r - gamma_p (log p - constant)`` on correct
     outcomes, ``r + gamma_n log p`` on wrong ones. The paper's has ``constant`` 0."""
@@ -216,15 +209,11 @@ def budgeted(
 
     ends = np.log(1e-8), np.log(1e12)
     rows = np.arange(len(kappa))
-    reachable = (excess(np.full(len(kappa), ends[0]), rows) <= 0) & (
-        excess(np.full(len(kappa), ends[1]), rows) >= 0
-    )
+    reachable = (excess(np.full(len(kappa), ends[0]), rows) <= 0) & (excess(np.full(len(kappa), ends[1]), rows) >= 0)
     beta, log_pi = np.full(len(kappa), np.nan), np.full(reward.shape, np.nan)
     rows = np.flatnonzero(reachable)
     if len(rows):
-        found = find_root(
-            lambda t, i: excess(t, rows[i]), np.full(len(rows), ends[0]), np.full(len(rows), ends[1])
-        )
+        found = find_root(lambda t, i: excess(t, rows[i]), np.full(len(rows), ends[0]), np.full(len(rows), ends[1]))
         beta[rows] = spread[rows] * np.exp(found)
         block = Prompts(prompts.log_p[rows], prompts.correct[rows])
         log_pi[rows] = optimum(block, reward[rows], beta[rows], divergence=divergence)
@@ -259,7 +248,10 @@ def rounding(prompts: Prompts, log_pi: Floats, divergence: Divergence = REVERSE_
         return (np.exp(log_q) * weight * off).sum(-1)
 
     return Measures(
-        of_mass(prompts.correct), of_mass(wrong), of_mass(prompts.correct, surprise=True), divergence.error(log_pi, prompts.log_p, off)
+        of_mass(prompts.correct),
+        of_mass(wrong),
+        of_mass(prompts.correct, surprise=True),
+        divergence.error(log_pi, prompts.log_p, off),
     )
 
 

@@ -115,9 +115,12 @@ def group_means(
     term = right[1:].copy()
     term[-1] = floor
     return GroupMeans(
-        chance @ right[1:], chance @ wrong[:-1], chance @ share, chance @ (share * term),
+        chance @ right[1:],
+        chance @ wrong[:-1],
+        chance @ share,
+        chance @ (share * term),
         1 - success**size - (1 - success) ** size,
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -130,13 +133,7 @@ def _advantages(size: int, scale: str, eps: float) -> tuple[Floats, Floats]:
 
 
 def balance(
-    success: Floats | float,
-    answers: float,
-    rule: str,
-    size: float = inf,
-    *,
-    wrong: float = inf,
-    floor: float = 0.0,
+    success: Floats | float, answers: float, rule: str, size: float = inf, *, wrong: float = inf, floor: float = 0.0
 ) -> Balance:
     """Drift and hold of one-token answers, see the table: ``answers`` M equally likely right ones, ``wrong`` N, for the entropy rule."""
     if rule not in RULES:
@@ -160,9 +157,17 @@ def balance(
 
 
 def node_balance(
-    mass: Floats | float, branches: Floats | float, success: Floats | float, rule: str, size: float = inf, *,
-    answers: float = 1.0, tokens: float = 1.0, centre: float | None = None, floor: float = 0.0,
-) -> Balance:  # fmt: skip
+    mass: Floats | float,
+    branches: Floats | float,
+    success: Floats | float,
+    rule: str,
+    size: float = inf,
+    *,
+    answers: float = 1.0,
+    tokens: float = 1.0,
+    centre: float | None = None,
+    floor: float = 0.0,
+) -> Balance:
     """Drift and hold at one node of a tree of tokens.
 
     Args:
@@ -181,9 +186,7 @@ def node_balance(
     if rule == "relative":
         # one token of many in the centre: what the centre takes of the token's own part is left out
         lean = 0.0 if centre is None else rest * (np.log(mass / branches) - centre)
-        share = (
-            means.up if floor == 0 else means.up + floor * np.asarray(success, dtype=np.float64) ** (size - 1)
-        )
+        share = means.up if floor == 0 else means.up + floor * np.asarray(success, dtype=np.float64) ** (size - 1)
         return Balance(drift, share * (1 + lean))
     if rule == "token":
         return Balance(drift, 1 - rest * np.log(branches / np.asarray(mass)))
@@ -191,9 +194,7 @@ def node_balance(
     return Balance(drift, hold / tokens if rule == "mean" else hold)
 
 
-def separatrix(
-    share: Floats | float, success: float, answers: int, rule: str = "centred", size: float = inf
-) -> Floats:
+def separatrix(share: Floats | float, success: float, answers: int, rule: str = "centred", size: float = inf) -> Floats:
     """The gamma_p, (...,), at which a leader that holds ``share`` of the right answers' mass neither gains nor loses on the others, which are even.
 
     Weaker terms let it win, stronger ones pull it back. As the share goes to 1 / M this is the critical strength, as it goes to 1 it grows

@@ -41,11 +41,13 @@ def critical() -> Claim:
         drift, hold = collapse.balance(success, RIGHT, name, size, wrong=WRONG, floor=FLOOR)
         off.append(-abs(rate - success / RIGHT * (drift - strength * hold)))
     return claim(
-        "The critical strength", "A small difference between right answers grows at C / M (drift - strength hold), with drift and hold in closed form: published, centred, "
+        "The critical strength",
+        "A small difference between right answers grows at C / M (drift - strength hold), with drift and hold in closed form: published, centred, "
         "entropy-centred and relative term",
-        off, f"against the Jacobian of the shipped advantages, all groups of {SIZES} enumerated, C = {SUCCESS}. Endless groups, centred: gamma* = sqrt((1 - C) / C)",
+        off,
+        f"against the Jacobian of the shipped advantages, all groups of {SIZES} enumerated, C = {SUCCESS}. Endless groups, centred: gamma* = sqrt((1 - C) / C)",
         tolerance=1e-7,
-    )  # fmt: skip
+    )
 
 
 def attracts() -> Claim:
@@ -62,18 +64,27 @@ def attracts() -> Claim:
         below, above = (
             held.variety(
                 held.train(
-                    logits, held.expected(name, factor * strength, answers, correct, size), correct, success,
-                    steps=50, lr=float(lr),
-                ), answers, correct,
-            ) for factor in (0.9, 1.1)
-        )  # fmt: skip
+                    logits,
+                    held.expected(name, factor * strength, answers, correct, size),
+                    correct,
+                    success,
+                    steps=50,
+                    lr=float(lr),
+                ),
+                answers,
+                correct,
+            )
+            for factor in (0.9, 1.1)
+        )
         start = held.variety(logits, answers, correct)
         margins += [above - start, start - 0.5 - below]
     return claim(
-        "Above it spreads, below it collapses", "With success held and right answers nearly even, a strength 10% above the critical one ends more even, 10% below it loses an answer or more",
-        margins, f"in answers in use, exp(entropy), of {RIGHT}; all groups of {TRAINED} enumerated at every step, C = 0.3 and 0.8, every term; {none} without any critical strength left out",
+        "Above it spreads, below it collapses",
+        "With success held and right answers nearly even, a strength 10% above the critical one ends more even, 10% below it loses an answer or more",
+        margins,
+        f"in answers in use, exp(entropy), of {RIGHT}; all groups of {TRAINED} enumerated at every step, C = 0.3 and 0.8, every term; {none} without any critical strength left out",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def _uneven(success: float):
@@ -92,9 +103,12 @@ def sampled(seed: int) -> Claim:
         end = held.variety(held.train(logits, step, correct, success, steps=250, lr=1.0), answers, correct)
         margins.append(RIGHT - 1 - end if factor < 1 else end - (RIGHT - 0.5))
     return claim(
-        "Sampled training finds the critical strength", "Trained on 32 drawn groups of 8 a step, half the critical strength keeps at most 2 of 3 right answers, one and a half times it at least 2.5",
-        margins, f"C held at 0.5, centred, gamma* = {strength:.2f}", tolerance=0.0,
-    )  # fmt: skip
+        "Sampled training finds the critical strength",
+        "Trained on 32 drawn groups of 8 a step, half the critical strength keeps at most 2 of 3 right answers, one and a half times it at least 2.5",
+        margins,
+        f"C held at 0.5, centred, gamma* = {strength:.2f}",
+        tolerance=0.0,
+    )
 
 
 def noise(seed: int) -> Claim:
@@ -111,11 +125,13 @@ def noise(seed: int) -> Claim:
     kept = {lr: float(np.mean(x)) for lr, x in ends.items()}
     margins = [kept[1.0] - kept[4.0] - 0.5]
     return claim(
-        "Large steps need more strength", "Two drawn groups a step at one and a half times the critical strength, mean of 8 runs: at the same learning rate x steps, the rate 4 keeps at least half an answer of 3 fewer than 1",
-        margins, "the critical strength is that of the expected step. The noise of drawn groups moves answers apart, in proportion to the learning rate, and what it makes certain stays. "
+        "Large steps need more strength",
+        "Two drawn groups a step at one and a half times the critical strength, mean of 8 runs: at the same learning rate x steps, the rate 4 keeps at least half an answer of 3 fewer than 1",
+        margins,
+        "the critical strength is that of the expected step. The noise of drawn groups moves answers apart, in proportion to the learning rate, and what it makes certain stays. "
         f"Answers in use: {', '.join(f'{lr:g}: {kept[lr]:.2f}, {min(x):.2f} to {max(x):.2f}' for lr, x in ends.items())}",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def published_sharpens() -> Claim:
@@ -130,12 +146,14 @@ def published_sharpens() -> Claim:
         for g in (0.0, 5.0)
     )
     return claim(
-        "The published term holds at some strength", "For every success rate and number of right answers some gamma_p of the term as published keeps equal proportions",
+        "The published term holds at some strength",
+        "For every success rate and number of right answers some gamma_p of the term as published keeps equal proportions",
         np.where(few >= 1, np.minimum(hold, -1e-12), hold),
         f"it does where (1 - C) log(M / C) < 1, so not where few are right: there it pushes all right answers up, the likelier further, and sharpens by itself. "
         f"C = 0.2, M = 8, G = 8: a difference grows at {grpo:+.3f} with gamma_p = 0 and at {strong:+.3f} with 5. The centred term has a critical strength everywhere",
-        expected=NOT, tolerance=0.0,
-    )  # fmt: skip
+        expected=NOT,
+        tolerance=0.0,
+    )
 
 
 def relative_holds() -> Claim:
@@ -145,12 +163,14 @@ def relative_holds() -> Claim:
     endless = collapse.balance(rates, RIGHT, "relative").critical
     at = {c: float(collapse.balance(c, RIGHT, "relative", 8).critical) for c in (0.15, 0.5, 0.9)}
     return claim(
-        "A relative strength above 1 holds", "A (1 - kappa (log pi - mean of the group's right)) keeps equal proportions for kappa = 1.05 at every success rate",
+        "A relative strength above 1 holds",
+        "A (1 - kappa (log pi - mean of the group's right)) keeps equal proportions for kappa = 1.05 at every success rate",
         np.concatenate([1.05 - endless, *(1.05 - found[size] for size in sizes)]),
         "with endless groups it does. A lone right answer of a group has no other to be compared with, so finite groups need E[A] / E[A (c - 1) / c]: with 8, "
         f"{at[0.15]:.2f} at C = 0.15, {at[0.5]:.2f} at 0.5, {at[0.9]:.2f} at 0.9; in pairs no strength holds",
-        expected=NOT, tolerance=0.0,
-    )  # fmt: skip
+        expected=NOT,
+        tolerance=0.0,
+    )
 
 
 def certain_stays() -> Claim:
@@ -163,11 +183,13 @@ def certain_stays() -> Claim:
         margins.append(push[0] - push[1])
     line = [float(collapse.separatrix(s, 0.5, RIGHT, "centred", 8)) for s in (0.5, 0.9, 0.99)]
     return claim(
-        "What is certain stays", "While success is below 1, a right answer with all but e^-18 of the right mass gains on the others at every strength up to 10",
-        margins, "log pi of what is certain, less its mean, is 0, so the term is silent and GRPO's push is left; the others are not drawn. "
+        "What is certain stays",
+        "While success is below 1, a right answer with all but e^-18 of the right mass gains on the others at every strength up to 10",
+        margins,
+        "log pi of what is certain, less its mean, is 0, so the term is silent and GRPO's push is left; the others are not drawn. "
         f"C = 0.5, M = 3, centred: a leader with 50%, 90%, 99% of the right mass is pulled back from gamma_p = {line[0]:.1f}, {line[1]:.1f}, {line[2]:.0f} on",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def escape() -> Claim:
@@ -185,10 +207,12 @@ def escape() -> Claim:
         times.append(predicted)
     rare = collapse.escape_time(1e-6, gamma_p)
     return claim(
-        "The way back is as long as the answer is rare", "Where all is right, an answer of probability p needs lr x steps of about 1 / (2 gamma_p p log(1 / p)) to come back",
-        off, f"gamma_p = 0.5: {times[0]:.0f} from 10%, {times[1]:.0f} from 1%, {rare:.0e} from one in a million. 2% of the time is allowed for finite steps",
+        "The way back is as long as the answer is rare",
+        "Where all is right, an answer of probability p needs lr x steps of about 1 / (2 gamma_p p log(1 / p)) to come back",
+        off,
+        f"gamma_p = 0.5: {times[0]:.0f} from 10%, {times[1]:.0f} from 1%, {rare:.0e} from one in a million. 2% of the time is allowed for finite steps",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def race() -> Claim:
@@ -201,10 +225,12 @@ def race() -> Claim:
         off.append(0.02 - abs(np.log(grown / law)))
         words.append(f"{law:.2f}")
     return claim(
-        "The race", "A small difference between right answers grows by (exp(rho - 1) / rho)^(2N / (M + N)) at most, rho = gamma_p / gamma*(first C), and is largest when C = 1 / (1 + gamma_p^2)",
-        off, f"centred, endless groups, no held success; factors {', '.join(words)}. The clock is success, so no learning rate and no schedule of it is in the law",
+        "The race",
+        "A small difference between right answers grows by (exp(rho - 1) / rho)^(2N / (M + N)) at most, rho = gamma_p / gamma*(first C), and is largest when C = 1 / (1 + gamma_p^2)",
+        off,
+        f"centred, endless groups, no held success; factors {', '.join(words)}. The clock is success, so no learning rate and no schedule of it is in the law",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def _growth(start: float, gamma_p: float, right: int, wrong: int) -> float:
@@ -239,16 +265,16 @@ def decay() -> Claim:
         "linear to 0, from 1.6": lambda step: 1.6 * strength * (1 - step / steps),
     }.items():
         gradient = held.expected("centred", schedule, answers, correct, size)
-        ends[name] = held.variety(
-            held.train(logits, gradient, correct, success, steps=steps, lr=6.0), answers, correct
-        )
+        ends[name] = held.variety(held.train(logits, gradient, correct, success, steps=steps, lr=6.0), answers, correct)
     margins = [ends["constant, 1.1"] - start, RIGHT - 1 - ends["linear to 0, from 1.6"]]
     return claim(
-        "A gamma_p that decays to 0 collapses", "With success held, gamma_p from 1.6 times the critical strength linearly to 0 ends with at most 2 of 3 right answers, a constant one of 1.1 times it with all",
-        margins, "a small difference grows with the mean over the run of drift - gamma_p hold: a linear decay is worth half its start, two thirds where the learning rate decays too. "
+        "A gamma_p that decays to 0 collapses",
+        "With success held, gamma_p from 1.6 times the critical strength linearly to 0 ends with at most 2 of 3 right answers, a constant one of 1.1 times it with all",
+        margins,
+        "a small difference grows with the mean over the run of drift - gamma_p hold: a linear decay is worth half its start, two thirds where the learning rate decays too. "
         f"Answers in use at the end: {', '.join(f'{k}: {v:.2f}' for k, v in ends.items())}",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def tree(depth: int, branches: int = 2) -> tuple[Trajectories, np.ndarray]:
@@ -256,8 +282,9 @@ def tree(depth: int, branches: int = 2) -> tuple[Trajectories, np.ndarray]:
     right = [list(path) for path in product(range(branches), repeat=depth)]
     wrong = [
         [*path, branches, *[0] * (depth - length - 1)]
-        for length in range(depth) for path in product(range(branches), repeat=length)
-    ]  # fmt: skip
+        for length in range(depth)
+        for path in product(range(branches), repeat=length)
+    ]
     return sequences(right + wrong), np.arange(len(right) + len(wrong)) < len(right)
 
 
@@ -283,15 +310,15 @@ def node() -> Claim:
             share = (mass / branches) ** (place + 1) * mass ** (depth - place - 1) / depth
             off.append(-abs(held.rate(gradient, logits, 0, 1, node=here) - share * (drift - strength * hold)))
     for length in (1, 7, 100, 1000):
-        words.append(
-            f"{length}: {float(collapse.node_balance(0.5 ** (1 / length), 2, 0.5, 'token', 8).critical):.4f}"
-        )
+        words.append(f"{length}: {float(collapse.node_balance(0.5 ** (1 / length), 2, 0.5, 'token', 8).critical):.4f}")
     return claim(
-        "The critical strength of several tokens", "At every node of a tree a difference grows at share (drift - gamma_p hold), drift = (1 - R)(A+ - A-), for the levels token, sum and mean",
-        off, f"{depth} tokens, {branches} right branches each, G = 8, against the Jacobian. T tokens share the failure, so the token level needs 1 / T of one token's strength: at C = 0.5, "
+        "The critical strength of several tokens",
+        "At every node of a tree a difference grows at share (drift - gamma_p hold), drift = (1 - R)(A+ - A-), for the levels token, sum and mean",
+        off,
+        f"{depth} tokens, {branches} right branches each, G = 8, against the Jacobian. T tokens share the failure, so the token level needs 1 / T of one token's strength: at C = 0.5, "
         f"b = 2, by T: {', '.join(words)}",
         tolerance=1e-7,
-    )  # fmt: skip
+    )
 
 
 def unequal() -> Claim:
@@ -310,8 +337,10 @@ def unequal() -> Claim:
         off += [-abs(push[0] - push[1]), -held.rate(gradient, logits, 0, 1)]
         words.append(f"{gamma_p}: {share:.1%}")
     return claim(
-        "A strength keeps what is worse", "Where two branches lead to success with chances that stay different, the term leaves the worse one the share at which c_k (A+ - A- - gamma_p log pi_k) is equal, not 0",
-        off, f"chances 0.6 and 0.3, G = 8, by gamma_p: {'; '.join(words)}. Each token of an answer pays that, so too strong a term holds success down: the other end of the usable range. "
+        "A strength keeps what is worse",
+        "Where two branches lead to success with chances that stay different, the term leaves the worse one the share at which c_k (A+ - A- - gamma_p log pi_k) is equal, not 0",
+        off,
+        f"chances 0.6 and 0.3, G = 8, by gamma_p: {'; '.join(words)}. Each token of an answer pays that, so too strong a term holds success down: the other end of the usable range. "
         "Margins: no force there, and it pulls back from either side",
         tolerance=1e-9,
-    )  # fmt: skip
+    )

@@ -53,10 +53,7 @@ def log_variety(logps, mask, *, correct, group) -> tuple[float, int]:
         for x in (right, torch.ones_like(right))
     ]
     harmonic = torch.cumsum(
-        torch.cat(
-            [torch.zeros(1, dtype=torch.float64), 1 / torch.arange(1, len(group) + 1, dtype=torch.float64)]
-        ),
-        0,
+        torch.cat([torch.zeros(1, dtype=torch.float64), 1 / torch.arange(1, len(group) + 1, dtype=torch.float64)]), 0
     )
     log_success = harmonic[(counted[0].long() - 1).clamp(min=0)] - harmonic[counted[1].long() - 1]
     surprisal = log_success - completion_logps(logps.double(), mask, level="sum")
@@ -74,11 +71,16 @@ class Controller:
     """The update above for R runs at once, each with its own ``target`` (the share of the base's variety to keep) and start ``scale``."""
 
     def __init__(
-        self, target: Floats, scale: Floats, *, gain: float = 20.0, speed: float = 0.05, most: float = 4.0, glide: int = 50
-    ):  # fmt: skip
-        self.target, self.scale = (
-            np.asarray(x, dtype=np.float64) for x in np.broadcast_arrays(target, scale)
-        )
+        self,
+        target: Floats,
+        scale: Floats,
+        *,
+        gain: float = 20.0,
+        speed: float = 0.05,
+        most: float = 4.0,
+        glide: int = 50,
+    ):
+        self.target, self.scale = (np.asarray(x, dtype=np.float64) for x in np.broadcast_arrays(target, scale))
         if not (np.all(self.target > 0) and np.all(self.scale > 0) and gain > 1 and most > 1):
             raise ValueError(
                 f"Controller needs targets and scales > 0, gain > 1 and most > 1; got {target}, {scale}, {gain} and {most}."
@@ -116,9 +118,20 @@ def varieties(logits: Floats, answers: Trajectories, correct: NDArray[np.bool_])
 
 
 def steer(
-    logits: Floats, answers: Trajectories, correct: NDArray[np.bool_], size: int, strength, *, steps: int, lr: Floats,
-    base: Floats | None = None, beta: float = 0.0, decay: bool = False, level: str = "sum", center: bool = False,
-) -> Steered:  # fmt: skip
+    logits: Floats,
+    answers: Trajectories,
+    correct: NDArray[np.bool_],
+    size: int,
+    strength,
+    *,
+    steps: int,
+    lr: Floats,
+    base: Floats | None = None,
+    beta: float = 0.0,
+    decay: bool = False,
+    level: str = "sum",
+    center: bool = False,
+) -> Steered:
     """Expected training of R runs of P prompts, with gamma_p from ``strength(ratio, pace)`` (a ``Controller``) before each step.
 
     Args:
@@ -150,9 +163,7 @@ def steer(
     return Steered(logits, *(np.array(column) for column in zip(*record, strict=True)))
 
 
-def rest(
-    given: Prompts, entropy: Floats, beta: float, size: int, *, center: bool = True
-) -> tuple[Floats, Floats]:
+def rest(given: Prompts, entropy: Floats, beta: float, size: int, *, center: bool = True) -> tuple[Floats, Floats]:
     """Where DS with gamma_n = 0 and a KL penalty ``beta`` comes to rest at this entropy among right answers: gamma_p (B,) and log pi (B, N).
 
     Every answer's ``advantage - gamma_p log pi - beta log(pi / p)`` is then the same: q ~ (p | right)^a with ``gamma_p = beta (1 / a - 1)``
@@ -178,7 +189,8 @@ def rest(
     odds = find_root(missing, *(np.full(len(a), end) for end in (-30.0, 30.0)))
     success = 1 / (1 + np.exp(-odds))
     log_pi = np.where(
-        given.correct, log_q + np.log(success)[:, None],
+        given.correct,
+        log_q + np.log(success)[:, None],
         given.log_p - log_wrong[:, None] - np.logaddexp(0.0, odds)[:, None],
-    )  # fmt: skip
+    )
     return (free / group_means(success, size).kept if center else free), log_pi

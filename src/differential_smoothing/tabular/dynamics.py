@@ -18,24 +18,10 @@ from numpy.typing import NDArray
 
 from differential_smoothing.tabular.biases import _conditional
 from differential_smoothing.tabular.divergences import Floats
-from differential_smoothing.tabular.oracle import (
-    Rule,
-    closed_form_gradient,
-    expected_gradient,
-    sampled_gradient,
-)
+from differential_smoothing.tabular.oracle import Rule, closed_form_gradient, expected_gradient, sampled_gradient
 from differential_smoothing.tabular.trajectories import Trajectories, log_policy, sequences, token_logps
 
-__all__ = [
-    "History",
-    "Population",
-    "closed_form",
-    "enumerated",
-    "population",
-    "sampled",
-    "train",
-    "with_entropy",
-]
+__all__ = ["History", "Population", "closed_form", "enumerated", "population", "sampled", "train", "with_entropy"]
 
 Gradient = Callable[[Floats, int], Floats]
 
@@ -63,9 +49,7 @@ class History(NamedTuple):
     logits: Floats
 
 
-def population(
-    prompts: int, answers: int, *, solutions: int, sharpness: float, noise: float, seed: int
-) -> Population:
+def population(prompts: int, answers: int, *, solutions: int, sharpness: float, noise: float, seed: int) -> Population:
     """Prompts that share their ``answers`` (one token each): answer j has base logit ``-sharpness * log(j + 1)`` plus a normal
     draw times ``noise`` for each prompt, and each prompt accepts ``solutions`` answers, drawn uniformly."""
     if not 1 <= solutions < answers or prompts < 1:
@@ -81,17 +65,17 @@ def population(
 
 def closed_form(people: Population, group_size: int, **options) -> Gradient:
     """The expected gradient of DS-GRPO, ``options`` as in ``oracle.closed_form_gradient``; without any, of GRPO."""
-    return lambda logits, step: closed_form_gradient(
-        logits, people.trajectories, people.correct, group_size, **options
-    )
+    return lambda logits, step: closed_form_gradient(logits, people.trajectories, people.correct, group_size, **options)
 
 
 def enumerated(people: Population, group_size: int, rule: Rule) -> Gradient:
     """The expected gradient under any rule, by enumeration of all groups: for few trajectories."""
-    return lambda logits, step: np.stack([
-        expected_gradient(one, people.trajectories, right, rule, group_size)
-        for one, right in zip(logits, people.correct, strict=True)
-    ])  # fmt: skip
+    return lambda logits, step: np.stack(
+        [
+            expected_gradient(one, people.trajectories, right, rule, group_size)
+            for one, right in zip(logits, people.correct, strict=True)
+        ]
+    )
 
 
 def sampled(people: Population, group_size: int, rule: Rule, *, groups: int, seed: int) -> Gradient:
@@ -99,10 +83,12 @@ def sampled(people: Population, group_size: int, rule: Rule, *, groups: int, see
 
     def gradient(logits: Floats, step: int) -> Floats:
         seeds = np.random.SeedSequence([seed, step]).generate_state(len(logits))
-        return np.stack([
-            sampled_gradient(one, people.trajectories, right, rule, group_size, groups=groups, seed=int(s))[0]
-            for one, right, s in zip(logits, people.correct, seeds, strict=True)
-        ])  # fmt: skip
+        return np.stack(
+            [
+                sampled_gradient(one, people.trajectories, right, rule, group_size, groups=groups, seed=int(s))[0]
+                for one, right, s in zip(logits, people.correct, seeds, strict=True)
+            ]
+        )
 
     return gradient
 
@@ -145,9 +131,7 @@ def train(
     Raises ValueError for lr <= 0, a coupling outside [0, 1], and logits that stop being finite.
     """
     if not (lr > 0 and 0 <= coupling <= 1 and steps >= 1):
-        raise ValueError(
-            f"train needs lr > 0, 0 <= coupling <= 1 and steps >= 1, got {lr}, {coupling} and {steps}."
-        )
+        raise ValueError(f"train needs lr > 0, 0 <= coupling <= 1 and steps >= 1, got {lr}, {coupling} and {steps}.")
     logits = people.logits.copy()
     at = np.unique(np.linspace(0, steps, records + 1).astype(int))
     rows = []
@@ -176,6 +160,8 @@ def _record(people: Population, logits: Floats, ks: tuple[int, ...]) -> tuple:
     found = -np.expm1(max(ks) * np.log1p(-np.minimum(pi, 1 - 1e-16)))
     return (
         [float((1 - wrong**k).mean()) for k in ks],
-        np.where(people.correct, found, 0.0).sum(-1).mean(), diversity.mean(), np.exp(diversity).mean(),
+        np.where(people.correct, found, 0.0).sum(-1).mean(),
+        diversity.mean(),
+        np.exp(diversity).mean(),
         -(pi * log_pi).sum(-1).mean(),
-    )  # fmt: skip
+    )

@@ -40,10 +40,5 @@ def label_right(axes, ends: list[tuple[float, str, str]]) -> None:
     up, down = np.maximum.accumulate(level), np.minimum.accumulate(level[::-1])[::-1]
     for height, (_, name, colour) in zip((up + down) / 2 + step, ends, strict=True):
         axes.annotate(
-            name,
-            (1.02, height),
-            xycoords=("axes fraction", "data"),
-            color=colour,
-            va="center",
-            annotation_clip=False,
+            name, (1.02, height), xycoords=("axes fraction", "data"), color=colour, va="center", annotation_clip=False
         )

@@ -58,18 +58,36 @@ def page_section(claims: list[Claim], folder: Path | None) -> str:
 
 
 FIGURES = {
-    "frontier": (draw_frontier, "One prompt, KL(pi || p) = 0.5 nats. DS with gamma_n = 0 is the best trade of correctness for diversity; a bonus, a "
-                 "penalty and gamma_n spend part of the budget on wrong answers."),
-    "biases": (draw_biases, "Six correct answers with 60% of the mass, groups of 8, gammas 0.5: GRPO makes the likely answer likelier. The published term hardly "
-               "helps the rare ones, the centred term helps them all, and gamma_n sharpens further."),
-    "map": (draw_map, "Prompts whose base is right 30% of the time and spreads the rest over 30 wrong answers (Zipf exponent 1). Colour: how fast "
-            "correctness changes with a small entropy bonus at equal beta, orange up, pink down (there a penalty raises it), white and the "
-            "line not at all. A bonus helps where correct answers are many and even. At equal KL neither helps."),
-    "dynamics": (draw_dynamics, "64 prompts that share all parameters, expected steps with groups of 8. Pass@1 rises for all; GRPO pays with Pass@64, the penalty and "
-                 "gamma_n most."),
-    "modes": (draw_modes, "The same runs. Every rule narrows down the correct answers that it uses, the bonus least and gamma_n most; DS as published first falls below "
-                 "GRPO and ends above it. The entropy of the policy does not tell them apart so: it counts wrong answers too."),
-    "collapse": (draw_collapse, "Which side of the critical strength. Left: one prompt of 8 right answers, groups of 8. Below the line a small difference between right answers grows, "
-                 "above it shrinks; every run starts at the left, nearly even, and has to cross the line before its answers are lost. Right: where other prompts hold success at one "
-                 "half. A leader above the line gains, one below it is pulled back, and what is certain enough stays certain at every strength."),
-}  # fmt: skip
+    "frontier": (
+        draw_frontier,
+        "One prompt, KL(pi || p) = 0.5 nats. DS with gamma_n = 0 is the best trade of correctness for diversity; a bonus, a "
+        "penalty and gamma_n spend part of the budget on wrong answers.",
+    ),
+    "biases": (
+        draw_biases,
+        "Six correct answers with 60% of the mass, groups of 8, gammas 0.5: GRPO makes the likely answer likelier. The published term hardly "
+        "helps the rare ones, the centred term helps them all, and gamma_n sharpens further.",
+    ),
+    "map": (
+        draw_map,
+        "Prompts whose base is right 30% of the time and spreads the rest over 30 wrong answers (Zipf exponent 1). Colour: how fast "
+        "correctness changes with a small entropy bonus at equal beta, orange up, pink down (there a penalty raises it), white and the "
+        "line not at all. A bonus helps where correct answers are many and even. At equal KL neither helps.",
+    ),
+    "dynamics": (
+        draw_dynamics,
+        "64 prompts that share all parameters, expected steps with groups of 8. Pass@1 rises for all; GRPO pays with Pass@64, the penalty and "
+        "gamma_n most.",
+    ),
+    "modes": (
+        draw_modes,
+        "The same runs. Every rule narrows down the correct answers that it uses, the bonus least and gamma_n most; DS as published first falls below "
+        "GRPO and ends above it. The entropy of the policy does not tell them apart so: it counts wrong answers too.",
+    ),
+    "collapse": (
+        draw_collapse,
+        "Which side of the critical strength. Left: one prompt of 8 right answers, groups of 8. Below the line a small difference between right answers grows, "
+        "above it shrinks; every run starts at the left, nearly even, and has to cross the line before its answers are lost. Right: where other prompts hold success at one "
+        "half. A leader above the line gains, one below it is pulled back, and what is certain enough stays certain at every strength.",
+    ),
+}

@@ -43,13 +43,20 @@ def _paths(axes, seed: int) -> None:
         half = 0.055 * used / ANSWERS
         axes.fill_between(rate, strength - half, strength + half, color="#4D4D4D", linewidth=0)
         axes.annotate(
-            f"{used[-1]:.1f}", (1.0, strength), xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
+            f"{used[-1]:.1f}",
+            (1.0, strength),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            annotation_clip=False,
             color=BLUE if used[-1] > ANSWERS / 2 else ORANGE,
-        )  # fmt: skip
+        )
         axes.annotate(
-            "", (rate[0] + 0.035, strength), xytext=(rate[0], strength),
+            "",
+            (rate[0] + 0.035, strength),
+            xytext=(rate[0], strength),
             arrowprops=dict(arrowstyle="-|>", color="white", linewidth=0.8, shrinkA=0, shrinkB=0),
-        )  # fmt: skip
+        )
     axes.set_xlim(0.12, 1.0)
     axes.set_ylim(-0.12, top)
     axes.set_xlabel("Success rate C")
@@ -89,10 +96,7 @@ def _basins(axes) -> None:
         if reach is None:
             spans = [(0.35, 0.62, ORANGE)]
         else:
-            spans = [
-                (reach - 0.06, max(reach - 0.28, 0.16), BLUE),
-                (reach + 0.06, min(reach + 0.24, 0.97), ORANGE),
-            ]
+            spans = [(reach - 0.06, max(reach - 0.28, 0.16), BLUE), (reach + 0.06, min(reach + 0.24, 0.97), ORANGE)]
         for low, high, colour in spans:
             if abs(high - low) > 0.04:
                 axes.annotate(
@@ -108,6 +112,4 @@ def _basins(axes) -> None:
     axes.set_ylim(0.08, 1.0)
     axes.set_xlabel("gamma_p (centred)")
     axes.set_ylabel("Leader's share of right answers")
-    axes.set_title(
-        f"Success held at {HELD:g} by the rest of\nthe model: who wins from where", fontsize=9, loc="left"
-    )
+    axes.set_title(f"Success held at {HELD:g} by the rest of\nthe model: who wins from where", fontsize=9, loc="left")

@@ -33,44 +33,30 @@ def draw_frontier(_: int):
     axes.plot(diversity[0], 100 * correct[0], color=BLUE, linewidth=2.4)
     curves = {"bonus": (ORANGE, np.linspace(0.3, 1, 80)), "penalty": (PINK, np.linspace(1, 1.6, 80))}
     for name, (colour, exponents) in curves.items():
-        points = [
-            measure(given, at_budget(given, kappa, np.array([a]), rule="entropy").log_pi) for a in exponents
-        ]
-        x, y = (
-            np.array([float(getattr(p, which)[0]) for p in points]) for which in ("diversity", "correctness")
-        )
+        points = [measure(given, at_budget(given, kappa, np.array([a]), rule="entropy").log_pi) for a in exponents]
+        x, y = (np.array([float(getattr(p, which)[0]) for p in points]) for which in ("diversity", "correctness"))
         axes.plot(x, 100 * y, color=colour, linewidth=1.6)
         end = 0 if name == "bonus" else -1
         axes.annotate(
-            name,
-            (x[end], 100 * y[end]),
-            xytext=(0, -11),
-            textcoords="offset points",
-            color=colour,
-            ha="center",
+            name, (x[end], 100 * y[end]), xytext=(0, -11), textcoords="offset points", color=colour, ha="center"
         )
     axes.set_xlim(0.8, 2.12)
     x, y = _with_gamma_n(given, kappa, np.linspace(0.45, 1, 60))
     axes.plot(x, 100 * y, color=GREEN, linewidth=1.6)
     axes.annotate(
-        "DS with gamma_n",
-        (x[8], 100 * y[8]),
-        xytext=(-6, -12),
-        textcoords="offset points",
-        color=GREEN,
-        ha="right",
+        "DS with gamma_n", (x[8], 100 * y[8]), xytext=(-6, -12), textcoords="offset points", color=GREEN, ha="right"
     )
     axes.annotate(
-        "DS, gamma_n = 0:\nthe frontier", (diversity[0, 45], 100 * correct[0, 45]), xytext=(5, 6), textcoords="offset points",
-        color=BLUE, annotation_clip=False,
-    )  # fmt: skip
+        "DS, gamma_n = 0:\nthe frontier",
+        (diversity[0, 45], 100 * correct[0, 45]),
+        xytext=(5, 6),
+        textcoords="offset points",
+        color=BLUE,
+        annotation_clip=False,
+    )
     axes.plot(diversity[0, -1], 100 * correct[0, -1], "o", color="black", markersize=5)
     axes.annotate(
-        "vanilla RL",
-        (diversity[0, -1], 100 * correct[0, -1]),
-        xytext=(2, 7),
-        textcoords="offset points",
-        ha="center",
+        "vanilla RL", (diversity[0, -1], 100 * correct[0, -1]), xytext=(2, 7), textcoords="offset points", ha="center"
     )
     axes.set_xlabel("Entropy among correct answers (nats)")
     axes.set_ylabel("Correct (%)")
@@ -154,9 +140,7 @@ def draw_map(_: int):
     for i, sharpness in enumerate(sharpnesses):
         for j, multiplicity in enumerate(multiplicities):
             right, wrong = np.arange(1, multiplicity + 1.0) ** -sharpness, np.arange(1, 31.0) ** -1.0
-            given = prompt(
-                np.concatenate([0.3 * right / right.sum(), 0.7 * wrong / wrong.sum()]), int(multiplicity)
-            )
+            given = prompt(np.concatenate([0.3 * right / right.sum(), 0.7 * wrong / wrong.sum()]), int(multiplicity))
             helps[i, j] = bonus_helps(given, given.log_p)[0]
     figure, axes = one_panel()
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm

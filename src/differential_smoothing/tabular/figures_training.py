@@ -10,9 +10,13 @@ from differential_smoothing.tabular.figure_style import BLUE, GREEN, GREY, ORANG
 __all__ = ["draw_dynamics", "draw_modes"]
 
 COLOURS = {
-    "bonus 0.1": (ORANGE, "-"), "penalty 0.1": (ORANGE, "--"), "DS 0.3": (BLUE, "-"), "DS 0.3, centred": (GREEN, "-"),
-    "GRPO": (GREY, "-"), "gamma_n 0.1": (PINK, "-"),
-}  # fmt: skip
+    "bonus 0.1": (ORANGE, "-"),
+    "penalty 0.1": (ORANGE, "--"),
+    "DS 0.3": (BLUE, "-"),
+    "DS 0.3, centred": (GREEN, "-"),
+    "GRPO": (GREY, "-"),
+    "gamma_n 0.1": (PINK, "-"),
+}
 
 
 @cache
@@ -36,16 +40,18 @@ def _runs(seed: int) -> dict[str, dynamics.History]:
 def draw_dynamics(seed: int):
     """Pass@1 and Pass@64 of six rules."""
     columns = {
-        "Pass@1 (%)": lambda run: 100 * run.pass_at_k[:, 0], "Pass@64 (%)": lambda run: 100 * run.pass_at_k[:, 1],
-    }  # fmt: skip
+        "Pass@1 (%)": lambda run: 100 * run.pass_at_k[:, 0],
+        "Pass@64 (%)": lambda run: 100 * run.pass_at_k[:, 1],
+    }
     return _panels(seed, columns)
 
 
 def draw_modes(seed: int):
     """The effective number of correct answers, and the entropy of the policy."""
     columns = {
-        "Correct answers in use, exp(entropy)": lambda run: run.modes, "Entropy of the policy (nats)": lambda run: run.entropy,
-    }  # fmt: skip
+        "Correct answers in use, exp(entropy)": lambda run: run.modes,
+        "Entropy of the policy (nats)": lambda run: run.entropy,
+    }
     return _panels(seed, columns)
 
 

@@ -16,24 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from differential_smoothing.tabular.closed_form import (
-    Measures,
-    Prompts,
-    find_root,
-    logsumexp,
-    measure,
-)
+from differential_smoothing.tabular.closed_form import Measures, Prompts, find_root, logsumexp, measure
 from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
 from differential_smoothing.tabular.theorem import at_budget
 
-__all__ = [
-    "correctness_on_frontier",
-    "distance",
-    "exponent_for",
-    "frontier",
-    "solve_frontier",
-    "solve_optimum",
-]
+__all__ = ["correctness_on_frontier", "distance", "exponent_for", "frontier", "solve_frontier", "solve_optimum"]
 
 
 def frontier(prompts: Prompts, kappa: Floats | float, exponents: Floats) -> tuple[Floats, Floats]:
@@ -42,8 +29,7 @@ def frontier(prompts: Prompts, kappa: Floats | float, exponents: Floats) -> tupl
     NaN where no C is within the budget at that tilt.
     """
     points = [
-        measure(prompts, at_budget(prompts, kappa, np.full(len(prompts.log_p), a), rule="ds").log_pi)
-        for a in exponents
+        measure(prompts, at_budget(prompts, kappa, np.full(len(prompts.log_p), a), rule="ds").log_pi) for a in exponents
     ]
     return np.stack([p.correctness for p in points], 1), np.stack([p.diversity for p in points], 1)
 
@@ -53,13 +39,9 @@ def exponent_for(prompts: Prompts, diversity: Floats) -> Floats:
 
     def entropy(exponent: Floats, row) -> Floats:
         values = np.where(
-            prompts.correct[row],
-            exponent[:, None] * np.where(prompts.correct[row], prompts.log_p[row], 0.0),
-            0.0,
+            prompts.correct[row], exponent[:, None] * np.where(prompts.correct[row], prompts.log_p[row], 0.0), 0.0
         )
-        log_q = np.where(
-            prompts.correct[row], values - logsumexp(values, prompts.correct[row])[:, None], -np.inf
-        )
+        log_q = np.where(prompts.correct[row], values - logsumexp(values, prompts.correct[row])[:, None], -np.inf)
         return measure(Prompts(prompts.log_p[row], prompts.correct[row]), log_q).diversity
 
     count = len(prompts.log_p)
@@ -138,9 +120,14 @@ def _minimise(loss, slope, p: Floats, constraints: list, more=()) -> Floats | No
     for x in [*((1 - mix) * p + mix / len(p) for mix in (0.0, 0.5, 0.9)), *more]:
         for _ in range(2):
             x = minimize(
-                loss, x, jac=slope, method="SLSQP", bounds=[(1e-13, 1.0)] * len(p), constraints=[total, *constraints],
+                loss,
+                x,
+                jac=slope,
+                method="SLSQP",
+                bounds=[(1e-13, 1.0)] * len(p),
+                constraints=[total, *constraints],
                 options={"ftol": 1e-16, "maxiter": 500},
-            ).x.clip(1e-13, 1.0)  # fmt: skip
+            ).x.clip(1e-13, 1.0)
         feasible = abs(x.sum() - 1) < 1e-10 and all(c["fun"](x) > -1e-10 for c in constraints)
         if feasible and (best is None or loss(x) < loss(best)):
             best = x
@@ -162,7 +149,5 @@ def objective(
 
 def _one(prompts: Prompts) -> tuple[Floats, np.ndarray]:
     if len(prompts.log_p) != 1 or not prompts.exists.all():
-        raise ValueError(
-            f"The solver takes one prompt without padding, got a block of shape {prompts.log_p.shape}."
-        )
+        raise ValueError(f"The solver takes one prompt without padding, got a block of shape {prompts.log_p.shape}.")
     return np.exp(prompts.log_p[0]), prompts.correct[0]

@@ -8,14 +8,7 @@ import numpy as np
 
 from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular import theorem
-from differential_smoothing.tabular.closed_form import (
-    Prompts,
-    ds_reward,
-    entropy_reward,
-    measure,
-    optimum,
-    prompt,
-)
+from differential_smoothing.tabular.closed_form import Prompts, ds_reward, entropy_reward, measure, optimum, prompt
 from differential_smoothing.tabular.divergences import DIVERGENCES
 from differential_smoothing.tabular.verdict import FAIL, Case, Claim, case, claim, written
 
@@ -38,7 +31,7 @@ def bonus_dominates(cases: list[Case]) -> Claim:
         f"true only where wrong answers are alike, or the tilt is too weak to see. Counterexample: {written(prompts)}, beta = 1, "
         f"gamma = 1/2: C {target.correctness[0]:.4f} against {bonus.correctness[0]:.4f} at the same KL",
         expected=FAIL,
-    )  # fmt: skip
+    )
 
 
 def small_prompts(count: int, seed: int) -> Iterator[Prompts]:
@@ -55,21 +48,21 @@ def solver_optima(small: list[Prompts], seed: int) -> Claim:
     for number, given in enumerate(small):
         divergence, form = DIVERGENCES[number % 3], number // 3 % 3
         beta, strength = 10 ** random.uniform(-1, 0.5), random.uniform(0.05, 1.2)
-        reward = (
-            entropy_reward(given, beta * strength),
-            given.correct * 1.0,
-            ds_reward(given, beta * strength, 0.3),
-        )[form]
+        reward = (entropy_reward(given, beta * strength), given.correct * 1.0, ds_reward(given, beta * strength, 0.3))[
+            form
+        ]
         weight = beta * strength if form == 1 else 0.0
         ours = optimum(given, reward, beta, divergence=divergence, entropy=weight)
         value = front.objective(given, ours, reward, beta, divergence, weight)
         solved, _ = front.solve_optimum(given, reward, beta, divergence, weight)
         off.append(-abs(solved - value) / max(abs(value), 1e-3))
     return claim(
-        "Optima against a solver", "The closed form's objective is that of SciPy's SLSQP on the convex program, within 1e-9",
-        off, f"all divergences, both entropy forms, and DS; {len(off)} prompts of 3 to 8 outcomes, because each needs a solver",
+        "Optima against a solver",
+        "The closed form's objective is that of SciPy's SLSQP on the convex program, within 1e-9",
+        off,
+        f"all divergences, both entropy forms, and DS; {len(off)} prompts of 3 to 8 outcomes, because each needs a solver",
         tolerance=1e-9,
-    )  # fmt: skip
+    )
 
 
 def solver_frontier(small: list[Prompts], seed: int) -> Claim:
@@ -91,7 +84,7 @@ def solver_frontier(small: list[Prompts], seed: int) -> Claim:
         f"vanilla RL is the end a = 1. The reward form as written would need beta <= 0, a reward for being wrong, at "
         f"{np.mean(np.array(literal) <= 0):.0%} of the points; {len(off)} prompts of 3 to 8 outcomes, because each needs a solver",
         tolerance=1e-6,
-    )  # fmt: skip
+    )
 
 
 def nothing_beyond(cases: list[Case]) -> Claim:
@@ -101,14 +94,22 @@ def nothing_beyond(cases: list[Case]) -> Claim:
         gamma = beta * np.minimum(strength, 1)
         for gaps, reward in zip(
             rules.values(),
-            (entropy_reward(prompts, gamma), entropy_reward(prompts, -gamma), ds_reward(prompts, gamma), ds_reward(prompts, gamma, gamma)),
+            (
+                entropy_reward(prompts, gamma),
+                entropy_reward(prompts, -gamma),
+                ds_reward(prompts, gamma),
+                ds_reward(prompts, gamma, gamma),
+            ),
             strict=True,
-        ):  # fmt: skip
+        ):
             gaps.append(front.distance(prompts, measure(prompts, optimum(prompts, reward, beta))))
     gaps = {name: np.concatenate(parts) for name, parts in rules.items()}
     every = np.concatenate(list(gaps.values()))
     away = ", ".join(f"{name} {np.nanmean(np.minimum(gap, 50) > 1e-6):.0%}" for name, gap in gaps.items())
     return claim(
-        "Nothing beyond the frontier", "For gammas <= beta, bonus, penalty and DS lie on the frontier of their own budget and diversity, or below",
-        every, f"four rules per instance; below it by more than 1e-6 in log C: {away}", tolerance=1e-7,
-    )  # fmt: skip
+        "Nothing beyond the frontier",
+        "For gammas <= beta, bonus, penalty and DS lie on the frontier of their own budget and diversity, or below",
+        every,
+        f"four rules per instance; below it by more than 1e-6 in log C: {away}",
+        tolerance=1e-7,
+    )

@@ -28,9 +28,7 @@ def at_equal_beta(cases: list[Case]) -> Claim:
         policy = optimum(prompts, ds_reward(prompts, 0.0, beta * strength), beta)
         ours = measure(prompts, policy)
         lower = theorem.compare(measure(prompts, theorem.matched_ds(prompts, policy)), ours)
-        margins.append(
-            np.minimum(lower.worst, (ours.log_odds - plain.log_odds) / (1 + np.abs(plain.log_odds)))
-        )
+        margins.append(np.minimum(lower.worst, (ours.log_odds - plain.log_odds) / (1 + np.abs(plain.log_odds))))
         paid.append(lower.budget)
     paid = np.concatenate(paid)
     return claim(
@@ -39,7 +37,7 @@ def at_equal_beta(cases: list[Case]) -> Claim:
         np.concatenate(margins),
         f"diversity does not change at all: the share of each correct answer stays the base's. The lower beta saves more than 1% of "
         f"the KL on {np.mean(paid > 0.01):.0%} of instances; nothing where wrong answers are alike",
-    )  # fmt: skip
+    )
 
 
 def raises_correctness(cases: list[Case]) -> Claim:
@@ -49,12 +47,14 @@ def raises_correctness(cases: list[Case]) -> Claim:
         _, rate = bias.correctness_rates(prompts.log_p, prompts.correct, 8)
         margins.append(rate)
     return claim(
-        "gamma_n speeds correctness up", "In one expected step gamma_n > 0 adds to the gain of correctness",
+        "gamma_n speeds correctness up",
+        "In one expected step gamma_n > 0 adds to the gain of correctness",
         np.concatenate(margins),
         f"the same for every G. The rare wrong answers have the lowest log pi, so they are pushed down, and the likeliest wrong one may take what they "
         f"leave. Counterexample: {written(prompts)}: {rate[0]:+.4f} per unit step and gamma_n",
-        expected=NOT, tolerance=1e-15,
-    )  # fmt: skip
+        expected=NOT,
+        tolerance=1e-15,
+    )
 
 
 def price(cases: list[Case]) -> Claim:
@@ -79,7 +79,7 @@ def price(cases: list[Case]) -> Claim:
         f"the price of either does not depend on G, only on the policy; equal iff wrong answers are alike. So in expectation gamma_n buys nothing "
         f"that a higher learning rate would not. {dropped} prompts left out: a wrong answer within 1e-6 of certainty",
         tolerance=1e-9,
-    )  # fmt: skip
+    )
 
 
 def _even() -> Iterator[Prompts]:
@@ -109,7 +109,7 @@ def noise() -> Claim:
         f"at an unchanged price in diversity: a group without a correct answer teaches too. So a lower learning rate with gamma_n gains the same for less "
         f"noise; not for every C > 1/2, nor where wrong answers differ. {written(given)}, G = 2, gamma_n = 1: {shown}",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def signal(given: Prompts, gamma_n: float, size: int) -> float:
@@ -117,7 +117,5 @@ def signal(given: Prompts, gamma_n: float, size: int) -> float:
     pi, right = np.exp(given.log_p[0]), given.correct[0]
     slope = pi * (right - pi[right].sum())
     bandit = sequences([[i] for i in range(len(pi))])
-    mean, spread = oracle.step_moments(
-        given.log_p, bandit, right, oracle.ds_grpo(gamma_n=gamma_n), size, slope[None]
-    )
+    mean, spread = oracle.step_moments(given.log_p, bandit, right, oracle.ds_grpo(gamma_n=gamma_n), size, slope[None])
     return mean / spread

@@ -26,24 +26,12 @@ from differential_smoothing.tabular.closed_form import logsumexp
 from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.trajectories import Trajectories, sequences, token_logps
 
-__all__ = [
-    "at_success",
-    "bandit",
-    "expected",
-    "rate",
-    "relative_advantages",
-    "rule",
-    "sampled",
-    "train",
-    "variety",
-]
+__all__ = ["at_success", "bandit", "expected", "rate", "relative_advantages", "rule", "sampled", "train", "variety"]
 
 Step = Callable[[Floats, int], Floats]
 
 
-def relative_advantages(
-    rewards, logps, mask, *, correct, group, kappa: float, floor: float = 0.0, level: str = "sum"
-):
+def relative_advantages(rewards, logps, mask, *, correct, group, kappa: float, floor: float = 0.0, level: str = "sum"):
     """``A (1 - kappa (log pi - its mean over the group's right answers))`` on right answers, ``A`` on wrong ones, (batch, tokens).
 
     A is that of the shipped ``group_advantages``. Where a group is all right A is 0, and ``floor`` takes its place in the term. ``level``
@@ -51,9 +39,7 @@ def relative_advantages(
     """
     advantages, right = group_advantages(rewards, group), correct.to(rewards.dtype)
     if level == "sum":
-        centred = centred_logps(completion_logps(logps, mask, level="sum"), correct=right, group=group)[
-            :, None
-        ]
+        centred = centred_logps(completion_logps(logps, mask, level="sum"), correct=right, group=group)[:, None]
     else:
         here = mask * right[:, None]
         sums = [_by(group, (here * x).sum(1)) for x in (logps, torch.ones_like(logps))]
@@ -78,18 +64,21 @@ def rule(name: str, strength: float, logits: Floats, *, floor: float = 0.0) -> o
     log_pi = logits[0] - logsumexp(logits[0])
     entropy = float(-(np.exp(log_pi) * log_pi).sum())
     return lambda rewards, logps, mask, **ids: ds_grpo_advantages(
-        rewards, logps, mask, **ids, gamma_p=strength, gamma_n=0.0, center=True, entropies=torch.full_like(logps, entropy)
-    )  # fmt: skip
+        rewards,
+        logps,
+        mask,
+        **ids,
+        gamma_p=strength,
+        gamma_n=0.0,
+        center=True,
+        entropies=torch.full_like(logps, entropy),
+    )
 
 
 def bandit(answers: int, wrong: int, success: float) -> tuple[Floats, Trajectories, NDArray[np.bool_]]:
     """Logits (1, M + N), trajectories and correctness of M equally likely right and N equally likely wrong one-token answers."""
     share = np.repeat([success / answers, (1 - success) / wrong], [answers, wrong])
-    return (
-        np.log(share)[None],
-        sequences([[i] for i in range(answers + wrong)]),
-        np.arange(answers + wrong) < answers,
-    )
+    return (np.log(share)[None], sequences([[i] for i in range(answers + wrong)]), np.arange(answers + wrong) < answers)
 
 
 def expected(
@@ -105,15 +94,7 @@ def expected(
 
 
 def sampled(
-    name: str,
-    strength: float,
-    answers: Trajectories,
-    correct,
-    size: int,
-    *,
-    groups: int,
-    seed: int,
-    **options,
+    name: str, strength: float, answers: Trajectories, correct, size: int, *, groups: int, seed: int, **options
 ) -> Step:
     """The gradient of ``groups`` drawn groups a step."""
 
@@ -125,9 +106,7 @@ def sampled(
     return gradient
 
 
-def rate(
-    gradient: Step, logits: Floats, first: int, second: int, *, node: int = 0, width: float = 1e-4
-) -> float:
+def rate(gradient: Step, logits: Floats, first: int, second: int, *, node: int = 0, width: float = 1e-4) -> float:
     """How fast the difference of two actions' logits at a ``node`` grows, per unit of itself and of lr x steps: a central difference."""
     move = np.zeros_like(logits)
     move[node, first], move[node, second] = width / 2, -width / 2

@@ -100,12 +100,7 @@ def expected_gradient(
 
 
 def step_moments(
-    logits: Floats,
-    trajectories: Trajectories,
-    correct: NDArray[np.bool_],
-    rule: Rule,
-    group_size: int,
-    slope: Floats,
+    logits: Floats, trajectories: Trajectories, correct: NDArray[np.bool_], rule: Rule, group_size: int, slope: Floats
 ) -> tuple[float, float]:
     """Mean and standard deviation over groups of ``(slope * gradient).sum()``, by enumeration: the noise of one group's step.
 
@@ -189,9 +184,7 @@ def group_advantage(
     (``scale="group"``) or 1 - eps (``"none"``). The binomial is that of the other G - 1 completions, which avoids 0/0.
     """
     if scale not in ("group", "none"):
-        raise ValueError(
-            f"scale must be 'group' or 'none' in closed form, got {scale!r}: one prompt has no batch."
-        )
+        raise ValueError(f"scale must be 'group' or 'none' in closed form, got {scale!r}: one prompt has no batch.")
     probability = np.asarray(probability, dtype=np.float64)[..., None]
     others = np.arange(size)
     ways = np.array([comb(size - 1, int(c)) for c in others], dtype=np.float64)
@@ -238,9 +231,7 @@ def closed_form_gradient(
             "The reward stage has a closed form with scale='none' only; with scale='group' use expected_gradient."
         )
     if level == "token" and (stage == "reward" or center):
-        raise ValueError(
-            f"level='token' has no meaning with stage={stage!r}, center={center}: take 'mean' or 'sum'."
-        )
+        raise ValueError(f"level='token' has no meaning with stage={stage!r}, center={center}: take 'mean' or 'sum'.")
     mask = trajectories.mask
     if center and stage == "reward":
         raise ValueError("center shifts the term at the advantage stage; with stage='reward' leave it out.")

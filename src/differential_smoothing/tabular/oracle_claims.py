@@ -26,19 +26,18 @@ def several_tokens(trees: int, seed: int) -> Claim:
         tree = random_tree(int(random.integers(4, 11)), int(random.integers(2**31)))
         leaves = len(tree.mask)
         correct = random.permutation(leaves) < random.integers(2, leaves)
-        rates.append(
-            _rate(random.normal(scale=1.5, size=tree.allowed.shape), tree, correct, (2, 4, 8)[number % 3])[0]
-        )
+        rates.append(_rate(random.normal(scale=1.5, size=tree.allowed.shape), tree, correct, (2, 4, 8)[number % 3])[0])
     tree, correct = sequences([[0, 0], [0, 1], [1]]), np.array([True, False, True])
     rate, gains = _rate(np.log([[0.7, 0.3], [0.7, 0.3]]), tree, correct, 4)
     return claim(
-        "GRPO collapses, answers of several tokens", "One expected GRPO step never raises the entropy among correct answers that share tokens with others",
+        "GRPO collapses, answers of several tokens",
+        "One expected GRPO step never raises the entropy among correct answers that share tokens with others",
         -np.array([*rates, rate]),
         f"{trees} random trees of 4 to 10 answers, G = 2, 4, 8, and the counterexample: answers 00 (0.49, correct), 01 (0.21, wrong), 1 (0.30, correct), "
         f"G = 4: {rate:+.4f} nats per unit step. The log-probability of 00 gains {gains[0]:.3f}, because its first token is shared with the wrong 01; the rarer 1 "
         f"gains {gains[2]:.3f}",
         expected=NOT,
-    )  # fmt: skip
+    )
 
 
 def _rate(logits: Floats, tree: Trajectories, correct, size: int) -> tuple[float, Floats]:
@@ -56,15 +55,14 @@ def gradients(seed: int) -> Claim:
     from scipy import stats
 
     random, off, far = np.random.default_rng([seed, 5]), [], []
-    trees = (
-        sequences([[i] for i in range(5)]),
-        sequences([[0, 0], [0, 1, 1], [0, 1, 0], [1], [2, 2, 0]]),
-    )
+    trees = (sequences([[i] for i in range(5)]), sequences([[0, 0], [0, 1, 1], [0, 1, 0], [1], [2, 2, 0]]))
     options = (
-        {}, {"gamma_p": 0.3, "gamma_n": 0.2}, {"gamma_p": 0.3, "gamma_n": 0.2, "level": "sum"},
+        {},
+        {"gamma_p": 0.3, "gamma_n": 0.2},
+        {"gamma_p": 0.3, "gamma_n": 0.2, "level": "sum"},
         {"gamma_p": 0.3, "gamma_n": 0.1, "level": "mean", "center": True},
         {"gamma_p": 0.3, "level": "mean", "stage": "reward", "scale": "none"},
-    )  # fmt: skip
+    )
     for size in (2, 4, 8):
         for tree in trees:
             for option in options:
@@ -91,7 +89,8 @@ def gradients(seed: int) -> Claim:
     return claim(
         "Four ways to one gradient",
         "Enumeration, closed form and autograd through the shipped ds_grpo_advantages agree to 1e-10, and sampling within its error",
-        off, f"G = 2, 4, 8; bandits and trajectories of several tokens. Sampling: {GROUPS:,} groups, {len(far)} coordinates, the largest deviation is "
+        off,
+        f"G = 2, 4, 8; bandits and trajectories of several tokens. Sampling: {GROUPS:,} groups, {len(far)} coordinates, the largest deviation is "
         f"{far.max():.2f} standard errors of {bound:.2f} allowed, at which all true ones together fail with chance {FALSE_ALARM:g} (Student, Bonferroni)",
         tolerance=1e-10,
-    )  # fmt: skip
+    )

@@ -50,12 +50,7 @@ def penalty_maxima(
 
     Raises ValueError for more than one prompt, the reverse KL, and gamma or beta that are not > 0.
     """
-    if (
-        len(prompts.log_p) != 1
-        or not prompts.exists.all()
-        or not (gamma > 0 and beta > 0)
-        or divergence.alpha == 1
-    ):
+    if len(prompts.log_p) != 1 or not prompts.exists.all() or not (gamma > 0 and beta > 0) or divergence.alpha == 1:
         raise ValueError(
             f"penalty_maxima takes one prompt without padding, gamma > 0, beta > 0 and a divergence with alpha < 1; got a block of "
             f"shape {prompts.log_p.shape}, gamma {gamma}, beta {beta}, {divergence.name}. For the reverse KL use optimum(entropy=-gamma)."
@@ -97,9 +92,7 @@ def penalty_maxima(
         found += list(values - logsumexp(values)[:, None])
     log_pi = np.array(found)
     pi = np.exp(log_pi)
-    value = (pi * (right + gamma * log_pi)).sum(1) - beta * divergence(
-        log_pi, np.broadcast_to(log_p, pi.shape)
-    )
+    value = (pi * (right + gamma * log_pi)).sum(1) - beta * divergence(log_pi, np.broadcast_to(log_p, pi.shape))
     order = np.argsort(-value, kind="stable")
     order = [i for n, i in enumerate(order) if all(np.abs(pi[i] - pi[j]).max() > 1e-7 for j in order[:n])]
     return log_pi[order], value[order]

@@ -9,14 +9,7 @@ import numpy as np
 
 from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular import theorem
-from differential_smoothing.tabular.closed_form import (
-    Prompts,
-    logsumexp,
-    measure,
-    optimum,
-    prompt,
-    random_prompts,
-)
+from differential_smoothing.tabular.closed_form import Prompts, logsumexp, measure, optimum, prompt, random_prompts
 from differential_smoothing.tabular.divergences import FORWARD_KL, HELLINGER, Divergence, Floats
 from differential_smoothing.tabular.penalty import concave, penalty_maxima
 from differential_smoothing.tabular.theorem_claims import VANILLA
@@ -46,8 +39,10 @@ def theorem_penalty(cases: list[Case], divergence: Divergence, seed: int) -> Cla
     return claim(
         f"Theorem 3.4, penalty, entropy form, {divergence.name}",
         "For every global optimum of r - gamma H(pi) there is a DS optimum at least as correct and as diverse, no further from the base",
-        np.concatenate(worst), f"{VANILLA}; {note}", tolerance=np.concatenate(allowed),
-    )  # fmt: skip
+        np.concatenate(worst),
+        f"{VANILLA}; {note}",
+        tolerance=np.concatenate(allowed),
+    )
 
 
 def _dominated(prompts: Prompts, target: Floats, divergence: Divergence) -> tuple[Floats, Floats]:
@@ -80,9 +75,10 @@ def solver(small: list[Prompts], seed: int) -> Claim:
     return claim(
         "The penalty's optimum against a solver",
         "r - gamma H(pi), forward KL and Hellinger: the best of the maxima found is the best that SciPy's SLSQP finds, within 1e-9",
-        off, f"started from the base and from near every outcome alone; {len(off)} prompts of 3 to 8 outcomes, gamma / beta up to 2",
+        off,
+        f"started from the base and from near every outcome alone; {len(off)} prompts of 3 to 8 outcomes, gamma / beta up to 2",
         tolerance=1e-9,
-    )  # fmt: skip
+    )
 
 
 def _tenths() -> Iterator[Prompts]:
@@ -110,7 +106,7 @@ def several_optima() -> Claim:
         f"optimum', and does hold for each. Counterexample: {written(given)}, beta = gamma = 1: ({pi[0]:.3f}, {pi[1]:.3f} | {pi[2]:.3f}) "
         "and the same with the correct answers exchanged",
         expected=NOT,
-    )  # fmt: skip
+    )
 
 
 def _mirror(given: Prompts, log_pi):
@@ -137,7 +133,7 @@ def local_maximum() -> Claim:
         f"not where the rarer correct answer has been raised most; exchanging the two masses, which is DS with gamma_p > 0, is as diverse and nearer. Counterexample: {shown}, "
         f"{-least:.3f} nats more diverse than vanilla RL",
         expected=NOT,
-    )  # fmt: skip
+    )
 
 
 def point_mass() -> Claim:
@@ -148,9 +144,7 @@ def point_mass() -> Claim:
         best = (given.correct + given.log_p).argmax(1)
         corner = np.where(np.arange(given.log_p.shape[1]) == best, 0.0, -np.inf)[None]
         ours = measure(given, optimum(given, given.correct * 1.0, 1e-3))
-        margins.append(
-            (ours.log_odds - logsumexp(corner, given.correct) + logsumexp(corner, ~given.correct))[0]
-        )
+        margins.append((ours.log_odds - logsumexp(corner, given.correct) + logsumexp(corner, ~given.correct))[0])
     return claim(
         "Theorem 3.4, penalty, entropy form, gamma >= beta",
         "The same for the reverse KL and gamma >= beta",
@@ -158,4 +152,4 @@ def point_mass() -> Claim:
         f"in log-odds of being correct, beta = gamma = 1, against DS with beta = 1/1000. The optimum is one outcome, with all the mass; "
         f"DS comes as near as one likes (beta -> 0) and never there. Counterexample: {written(given)}: C = 1 at KL log 2",
         expected=NOT,
-    )  # fmt: skip
+    )

@@ -33,12 +33,7 @@ def pass_at_k(worth: Measures, member: NDArray[np.int64], k: int) -> Floats:
 
 
 def shared_budget(
-    prompts: Prompts,
-    reward: Floats,
-    kappa: Floats,
-    member: NDArray[np.int64],
-    *,
-    divergence: Divergence = REVERSE_KL,
+    prompts: Prompts, reward: Floats, kappa: Floats, member: NDArray[np.int64], *, divergence: Divergence = REVERSE_KL
 ) -> tuple[Floats, Floats]:
     """The optima for ``reward`` with one beta for each population, whose mean K is ``kappa`` (P,): beta (P,) and log pi (B, N).
 
@@ -72,10 +67,7 @@ def shared_budget(
     reachable = (excess(low, rows) <= 0) & (excess(high, rows) >= 0)
     found = np.where(reachable, find_root(excess, low, high), 0.0)
     _, log_pi, _ = policy(found, rows)
-    return (
-        np.where(reachable, spread * np.exp(found), np.nan),
-        np.where(reachable[member][:, None], log_pi, np.nan),
-    )
+    return (np.where(reachable, spread * np.exp(found), np.nan), np.where(reachable[member][:, None], log_pi, np.nan))
 
 
 def tilted_to(prompts: Prompts, pass_at_1: Floats, member: NDArray[np.int64]) -> Floats:

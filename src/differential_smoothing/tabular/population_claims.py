@@ -52,9 +52,7 @@ class People(NamedTuple):
     @property
     def vanilla(self):
         """(B,) measures of vanilla RL's optimum: what all rules are compared with, and what sets their budgets."""
-        return measure(
-            self.prompts, optimum(self.prompts, self.prompts.correct * 1.0, self.beta[self.member])
-        )
+        return measure(self.prompts, optimum(self.prompts, self.prompts.correct * 1.0, self.beta[self.member]))
 
 
 def people(count: int, seed: int) -> People:
@@ -88,7 +86,7 @@ def equal_beta(crowd: People) -> Claim:
         "At the same beta, gamma_p > 0 (log p as written) makes Pass@1, @4, @16 and @64 of a population at least vanilla RL's",
         np.minimum.reduce([_gain(crowd, worth, k) for k in KS]),
         f"on every prompt C rises; so does the KL, by a factor of {np.median(_spent(crowd, worth) / _spent(crowd, crowd.vanilla)):.2f} (median)",
-    )  # fmt: skip
+    )
 
 
 def own_budget(crowd: People) -> Claim:
@@ -97,9 +95,7 @@ def own_budget(crowd: People) -> Claim:
     seen = vanilla.divergence > 1e-9  # below, beta is not to be told from the rounding of K
     prompts = Prompts(*(part[seen] for part in crowd.prompts))
     for rule in RULES.values():
-        _, log_pi = budgeted(
-            prompts, rule(prompts, crowd.gamma[crowd.member[seen]]), vanilla.divergence[seen]
-        )
+        _, log_pi = budgeted(prompts, rule(prompts, crowd.gamma[crowd.member[seen]]), vanilla.divergence[seen])
         gain = measure(prompts, log_pi).log_correct - vanilla.log_correct[seen]
         free += int(np.isnan(gain).sum())
         margins.append(-gain[~np.isnan(gain)])
@@ -109,7 +105,7 @@ def own_budget(crowd: People) -> Claim:
         np.concatenate(margins),
         f"kappa is what vanilla RL spends; beta solved for each prompt and rule; left out where a rule cannot spend as much ({free} of {len(RULES) * seen.sum()}). "
         "No rule improves any Pass@k so: diversity among a prompt's correct answers is no part of it",
-    )  # fmt: skip
+    )
 
 
 def shared_pass_at_1(crowd: People) -> Claim:
@@ -118,8 +114,9 @@ def shared_pass_at_1(crowd: People) -> Claim:
     return claim(
         "Population Pass@1, one shared budget",
         "With one beta and the same mean KL over the population, no bonus, penalty or DS has a higher Pass@1 than vanilla RL",
-        margins, "four rules per population: vanilla RL has the highest mean C within a mean KL",
-    )  # fmt: skip
+        margins,
+        "four rules per population: vanilla RL has the highest mean C within a mean KL",
+    )
 
 
 def shared_pass_at_k(crowd: People) -> Claim:
@@ -127,12 +124,9 @@ def shared_pass_at_k(crowd: People) -> Claim:
     worth, vanilla = _shared(crowd), crowd.vanilla
     gains = {name: {k: _gain(crowd, one, k) for k in KS} for name, one in worth.items()}
     shares = "; ".join(
-        f"{name} " + ", ".join(f"{np.mean(gain[k] > 1e-9):.0%}" for k in KS[1:])
-        for name, gain in gains.items()
+        f"{name} " + ", ".join(f"{np.mean(gain[k] > 1e-9):.0%}" for k in KS[1:]) for name, gain in gains.items()
     )
-    first, many = (
-        [population.pass_at_k(one, crowd.member, k)[-1] for one in (vanilla, worth["DS"])] for k in (1, 4)
-    )
+    first, many = ([population.pass_at_k(one, crowd.member, k)[-1] for one in (vanilla, worth["DS"])] for k in (1, 4))
     return claim(
         "DS improves both, one shared budget",
         "With one beta and the same mean KL over the population, DS (log p as written) has at least vanilla RL's Pass@1 and Pass@4",
@@ -141,15 +135,14 @@ def shared_pass_at_k(crowd: People) -> Claim:
         f"with a higher Pass@4, @16, @64: {shares}. Counterexample, two prompts (1/2 | 1/2) and (1/20, 1/20 | 9/10), beta = 1, gamma_p = 1/2: "
         f"Pass@1 {first[0]:.4f} -> {first[1]:.4f}, Pass@4 {many[0]:.4f} -> {many[1]:.4f}",
         expected=NOT,
-    )  # fmt: skip
+    )
 
 
 def equal_pass_at_1(crowd: People) -> Claim:
     """The control that training needs, in theory: vanilla RL at the strength that gives the rule's own Pass@1, whatever the KL."""
     gains = {name: _against_equal_pass_at_1(crowd, rule) for name, rule in RULES.items()}
     shares = "; ".join(
-        f"{name} " + ", ".join(f"{np.mean(gain[k] > 1e-9):.0%}" for k in KS[1:])
-        for name, gain in gains.items()
+        f"{name} " + ", ".join(f"{np.mean(gain[k] > 1e-9):.0%}" for k in KS[1:]) for name, gain in gains.items()
     )
     # many right answers on the easier prompt: the sum of p^a counts them, so the term lifts the prompt that needs it less
     log_p, correct = np.full((2, 6), -np.inf), np.zeros((2, 6), bool)
@@ -165,18 +158,15 @@ def equal_pass_at_1(crowd: People) -> Claim:
         f"too. Share of populations with a higher Pass@4, @16, @64: {shares}. Counterexample, where the easier prompt has the more answers: "
         f"(1/10 five times | 1/2) and (1/4 | 3/4), beta = 1, gamma_p = 1/2: Pass@4 {example[4][0]:+.4f}",
         expected=NOT,
-    )  # fmt: skip
+    )
 
 
 def _against_equal_pass_at_1(crowd: People, rule) -> dict[int, Floats]:
     reward = rule(crowd.prompts, crowd.gamma[crowd.member])
     worth = measure(crowd.prompts, optimum(crowd.prompts, reward, crowd.beta[crowd.member]))
-    log_wrong = population.tilted_to(
-        crowd.prompts, population.pass_at_k(worth, crowd.member, 1), crowd.member
-    )
+    log_wrong = population.tilted_to(crowd.prompts, population.pass_at_k(worth, crowd.member, 1), crowd.member)
     return {
-        k: population.pass_at_k(worth, crowd.member, k)
-        - population.mean_over(-np.expm1(k * log_wrong), crowd.member)
+        k: population.pass_at_k(worth, crowd.member, k) - population.mean_over(-np.expm1(k * log_wrong), crowd.member)
         for k in KS[1:]
     }
 
@@ -184,10 +174,14 @@ def _against_equal_pass_at_1(crowd: People, rule) -> dict[int, Floats]:
 def _shared(crowd: People) -> dict:
     kappa = _spent(crowd, crowd.vanilla)
     return {
-        name: measure(crowd.prompts, population.shared_budget(
-            crowd.prompts, rule(crowd.prompts, crowd.gamma[crowd.member]), kappa, crowd.member)[1])
+        name: measure(
+            crowd.prompts,
+            population.shared_budget(
+                crowd.prompts, rule(crowd.prompts, crowd.gamma[crowd.member]), kappa, crowd.member
+            )[1],
+        )
         for name, rule in RULES.items()
-    }  # fmt: skip
+    }
 
 
 def _spent(crowd: People, worth) -> Floats:

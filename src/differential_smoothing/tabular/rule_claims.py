@@ -6,14 +6,7 @@ import numpy as np
 
 from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular import theorem
-from differential_smoothing.tabular.closed_form import (
-    Measures,
-    ds_reward,
-    entropy_reward,
-    measure,
-    optimum,
-    prompt,
-)
+from differential_smoothing.tabular.closed_form import Measures, ds_reward, entropy_reward, measure, optimum, prompt
 from differential_smoothing.tabular.verdict import NOT, Case, Claim, case, claim, written
 
 __all__ = ["bonus_helps", "entropy_at_budget", "gamma_n", "improves"]
@@ -33,7 +26,7 @@ def gamma_n(cases: list[Case]) -> Claim:
         f"it leaves the frontier unless wrong answers are alike: its KL is better spent on C. At equal beta it does raise C, and KL. "
         f"Counterexample: {written(prompts)}, beta = gamma_n = 1: C {ours.correctness[0]:.4f}, and {best[0]:.4f} without gamma_n",
         expected=NOT,
-    )  # fmt: skip
+    )
 
 
 def improves(cases: list[Case], equal: str) -> Claim:
@@ -55,7 +48,7 @@ def improves(cases: list[Case], equal: str) -> Claim:
             f"strictly with correct answers that differ; it also moves further from the base, which is what pays for it. Not for gamma_p > "
             f"beta, where the tilt turns round: {written(given)}, beta = 1, gamma_p = 3: {_change(vanilla, ours)}. No single form has "
             f"both properties: as written it has this one and needs a constant for Theorem 3.4, centred it has the theorem's and not this one",
-        )  # fmt: skip
+        )
     vanilla = measure(prompts, optimum(prompts, prompts.correct * 1.0, 1.0))
     if equal == "centred":
         ours = measure(prompts, theorem.centred_ds(prompts, beta, 1 - strength))
@@ -65,15 +58,16 @@ def improves(cases: list[Case], equal: str) -> Claim:
         )
         why = "never more correct: log-odds are vanilla RL's less KL(q || p|correct), q the policy's share of each correct answer"
     else:
-        ours = measure(
-            prompts, theorem.at_budget(prompts, vanilla.divergence, 1 - strength, rule="ds").log_pi
-        )
+        ours = measure(prompts, theorem.at_budget(prompts, vanilla.divergence, 1 - strength, rule="ds").log_pi)
         name, same = "DS improves both, equal budget", "reverse KL"
         why = f"never more correct: vanilla RL is the most correct policy of its KL ball. In {unfit} cases the tilt alone exceeds the budget"
     return claim(
-        name, f"At the same {same}, 0 < gamma_p <= beta makes the optimum at least as correct and as diverse as vanilla RL's",
-        margins, f"{why}. Counterexample: {written(prompts)}, beta = 1, a = 1/2: {_change(vanilla, ours)}", expected=NOT,
-    )  # fmt: skip
+        name,
+        f"At the same {same}, 0 < gamma_p <= beta makes the optimum at least as correct and as diverse as vanilla RL's",
+        margins,
+        f"{why}. Counterexample: {written(prompts)}, beta = 1, a = 1/2: {_change(vanilla, ours)}",
+        expected=NOT,
+    )
 
 
 def _change(before: Measures, after: Measures) -> str:
@@ -91,8 +85,7 @@ def bonus_helps(cases: list[Case]) -> Claim:
         rise = theorem.bonus_helps(prompts, here)
         step = 1e-5 * beta
         up, down = (
-            measure(prompts, optimum(prompts, entropy_reward(prompts, s * step), beta)).log_odds
-            for s in (1, -1)
+            measure(prompts, optimum(prompts, entropy_reward(prompts, s * step), beta)).log_odds for s in (1, -1)
         )
         margins.append(1e-4 - np.abs((up - down) / 2e-5 - rise) / (1 + np.abs(rise)))
         signs.append(rise)
@@ -102,7 +95,7 @@ def bonus_helps(cases: list[Case]) -> Claim:
         np.concatenate(margins),
         f"C's slope by differences against the formula, within 1e-4; the bonus side is {np.mean(np.concatenate(signs) > 0):.0%} of instances",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def entropy_at_budget(cases: list[Case]) -> Claim:
@@ -112,17 +105,16 @@ def entropy_at_budget(cases: list[Case]) -> Claim:
         vanilla = measure(prompts, optimum(prompts, prompts.correct * 1.0, beta))
         shown = []
         for sign in (1, -1):
-            other = theorem.at_budget(
-                prompts, vanilla.divergence, 1 - sign * np.minimum(strength, 1), rule="entropy"
-            )
+            other = theorem.at_budget(prompts, vanilla.divergence, 1 - sign * np.minimum(strength, 1), rule="entropy")
             ours = measure(prompts, other.log_pi)
             margins.append(ours.log_correct - vanilla.log_correct)
             shown.append(ours.correctness[0])
     return claim(
-        "A bonus or a penalty at equal budget", "A bonus or a penalty (gamma <= beta) costs the optimum no correctness against vanilla RL's at the same reverse KL",
+        "A bonus or a penalty at equal budget",
+        "A bonus or a penalty (gamma <= beta) costs the optimum no correctness against vanilla RL's at the same reverse KL",
         np.concatenate(margins),
         f"a bonus and a penalty per instance. It always does, unless the base is flat where it tilts: what helps at equal beta is the "
         f"larger distance. Counterexample: {written(prompts)}, beta = 1, gamma = 1/2: C {vanilla.correctness[0]:.4f} -> "
         f"{shown[0]:.4f} with a bonus, {shown[1]:.4f} with a penalty",
         expected=NOT,
-    )  # fmt: skip
+    )

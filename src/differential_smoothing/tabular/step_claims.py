@@ -16,9 +16,12 @@ def selection(cases: list[Case]) -> Claim:
     """Does the chance of being in a group that teaches rise with the probability?"""
     margins, share = _all_rises(cases, 8, "selected")
     return claim(
-        "Selection bias", "The likelier of two correct answers is likelier to be in a group of 8 that teaches",
-        margins, f"1-(1-pi)^G - C^G + (C-pi)^G rises with pi; {share}", tolerance=1e-12,
-    )  # fmt: skip
+        "Selection bias",
+        "The likelier of two correct answers is likelier to be in a group of 8 that teaches",
+        margins,
+        f"1-(1-pi)^G - C^G + (C-pi)^G rises with pi; {share}",
+        tolerance=1e-12,
+    )
 
 
 def reinforcement(cases: list[Case], size: int, expected: str) -> Claim:
@@ -34,9 +37,13 @@ def reinforcement(cases: list[Case], size: int, expected: str) -> Claim:
             f"{written(given)}: {gain[0]:.4f} and {gain[1]:.4f}; {share}"
         )
     return claim(
-        f"Reinforcement bias, G = {size}", "When such a group holds it, the likelier of two correct answers gains more logit",
-        margins, note, expected=expected, tolerance=1e-9 if expected == PASS else 0.0,
-    )  # fmt: skip
+        f"Reinforcement bias, G = {size}",
+        "When such a group holds it, the likelier of two correct answers gains more logit",
+        margins,
+        note,
+        expected=expected,
+        tolerance=1e-9 if expected == PASS else 0.0,
+    )
 
 
 def _all_rises(cases: list[Case], size: int, what: str, strict: bool = False) -> tuple[Floats, str]:
@@ -44,10 +51,7 @@ def _all_rises(cases: list[Case], size: int, what: str, strict: bool = False) ->
     cases = [*cases, case([1 / 4, 2 / 4, 1 / 4], 2)]
     margins = np.concatenate([_rises(case, size, what, strict) for case in cases])
     dropped = sum(len(case.beta) for case in cases) - len(margins)
-    return (
-        margins,
-        f"{dropped} prompts left out: one correct answer, near ties, or too rare to tell from rounding",
-    )
+    return (margins, f"{dropped} prompts left out: one correct answer, near ties, or too rare to tell from rounding")
 
 
 def _rises(case: Case, size: int, what: str, strict: bool = False) -> Floats:
@@ -60,9 +64,7 @@ def _rises(case: Case, size: int, what: str, strict: bool = False) -> Floats:
     # where an answer is rarer than 1e-12, or nothing is wrong but 1e-6, the differences are rounding
     seen = (np.diff(p, axis=1) > 1e-6) & (p[:, :-1] > -27) & (wrong > -14)[:, None]
     value = np.nan_to_num(value, posinf=0.0)
-    rise = np.where(
-        seen, np.diff(value, axis=1) / np.where(seen & (value[:, 1:] > 0), value[:, 1:], 1.0), np.inf
-    )
+    rise = np.where(seen, np.diff(value, axis=1) / np.where(seen & (value[:, 1:] > 0), value[:, 1:], 1.0), np.inf)
     if strict:
         rise = rise - 1e-9
     least = rise.min(1)
@@ -76,29 +78,47 @@ def every_answer(cases: list[Case]) -> Claim:
         gain = bias.biases(prompts.log_p, prompts.correct, 8).probability_gain
         margins.append(np.nanmin(np.where(prompts.correct, gain, np.nan), 1))
     return claim(
-        "GRPO raises every correct answer", "One expected GRPO step raises the probability of every correct answer",
+        "GRPO raises every correct answer",
+        "One expected GRPO step raises the probability of every correct answer",
         np.concatenate(margins),
         f"it lowers those with pi up < sum pi g, the policy's mean logit gain. Counterexample: {written(prompts)}, G = 8: "
         f"{gain[0, 0]:+.4f} and {gain[0, 1]:+.4f} per unit step",
-        expected=NOT, tolerance=1e-15,
-    )  # fmt: skip
+        expected=NOT,
+        tolerance=1e-15,
+    )
 
 
 _WHERE = "One-token answers (one softmax), first order: "
 RATES = {
-    "GRPO collapses": (-1, "grpo", PASS, "one expected GRPO step never raises the entropy among correct answers", "-up C V1"),
+    "GRPO collapses": (
+        -1,
+        "grpo",
+        PASS,
+        "one expected GRPO step never raises the entropy among correct answers",
+        "-up C V1",
+    ),
     "centred gamma_p restores": (
-        1, "gamma_p_centred", PASS, "the centred term (center=True) never lowers the entropy among correct answers", "+kept C V2",
+        1,
+        "gamma_p_centred",
+        PASS,
+        "the centred term (center=True) never lowers the entropy among correct answers",
+        "+kept C V2",
     ),
     "gamma_p restores": (
-        1, "gamma_p", NOT, "the term as published, -gamma_p log pi at the advantage, never lowers the entropy among correct answers",
+        1,
+        "gamma_p",
+        NOT,
+        "the term as published, -gamma_p log pi at the advantage, never lowers the entropy among correct answers",
         "C (V2 - (1-C) |mu| V1): it pushes all correct answers up, the likely ones more. Holds if (1-C) |mu| V1 <= V2, so near C = 1",
     ),
     "gamma_n restores": (
-        1, "gamma_n", NOT, "the term on wrong answers, +gamma_n log pi, does not lower the entropy among correct answers",
+        1,
+        "gamma_n",
+        NOT,
+        "the term on wrong answers, +gamma_n log pi, does not lower the entropy among correct answers",
         "it always does: -C |sum_wrong pi log pi| V1. What leaves the wrong answers goes to correct ones in proportion to pi",
     ),
-}  # fmt: skip
+}
 
 
 def rate(cases: list[Case], name: str) -> Claim:
@@ -106,8 +126,7 @@ def rate(cases: list[Case], name: str) -> Claim:
     sign, which, expected, statement, note = RATES[name]
     given = case([1 / 4, 2 / 4, 1 / 4] if which == "gamma_n" else [2 / 10, 1 / 10, 7 / 10], 2)
     rates = [
-        sign * getattr(bias.diversity_rates(c.prompts.log_p, c.prompts.correct, 8), which)
-        for c in [*cases, given]
+        sign * getattr(bias.diversity_rates(c.prompts.log_p, c.prompts.correct, 8), which) for c in [*cases, given]
     ]
     if expected != PASS:
         note = f"{note}. Counterexample: {written(given.prompts)}: {rates[-1][0]:+.4f} nats per unit step and gamma"

@@ -22,14 +22,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from differential_smoothing.tabular.closed_form import (
-    Measures,
-    Prompts,
-    find_root,
-    logsumexp,
-    measure,
-    rounding,
-)
+from differential_smoothing.tabular.closed_form import Measures, Prompts, find_root, logsumexp, measure, rounding
 from differential_smoothing.tabular.divergences import REVERSE_KL, Divergence, Floats
 
 __all__ = [
@@ -91,14 +84,22 @@ def compare(challenger: Measures, target: Measures) -> Dominance:
 
 
 def tolerance(
-    prompts: Prompts, challenger: Floats, target: Floats, divergence: Divergence = REVERSE_KL, *, off: Floats | float = 0.0
+    prompts: Prompts,
+    challenger: Floats,
+    target: Floats,
+    divergence: Divergence = REVERSE_KL,
+    *,
+    off: Floats | float = 0.0,
 ) -> Floats:
     """How far rounding may move the worst margin of the policy ``challenger`` over ``target``, (B,); NaN without a challenger.
 
     The bounds of both sides together, see ``closed_form.rounding``; of the budget relative to K(target), as the margin is. ``off``:
     how far rounding may have moved the challenger's log-odds, where they are the root of an equation: log C moves by 1 - C of it.
     """
-    bounds = [a + b for a, b in zip(rounding(prompts, challenger, divergence), rounding(prompts, target, divergence), strict=True)]
+    bounds = [
+        a + b
+        for a, b in zip(rounding(prompts, challenger, divergence), rounding(prompts, target, divergence), strict=True)
+    ]
     of = Measures(*bounds)
     spent = np.maximum(divergence(target, prompts.log_p), 1e-12)
     log_wrong = logsumexp(challenger, prompts.exists & ~prompts.correct)
@@ -124,13 +125,7 @@ def matched_ds(prompts: Prompts, log_pi: Floats, *, penalty: bool = False) -> Fl
 
 
 def stationarity(
-    prompts: Prompts,
-    log_pi: Floats,
-    gamma: Floats,
-    beta: Floats,
-    divergence: Divergence,
-    *,
-    form: str = "reward",
+    prompts: Prompts, log_pi: Floats, gamma: Floats, beta: Floats, divergence: Divergence, *, form: str = "reward"
 ) -> Floats:
     """How far ``log_pi`` is from being a DS optimum with gamma_p = ``gamma`` and some constant c: (B,), relative, 0 = exactly.
 
@@ -150,12 +145,7 @@ def stationarity(
 
 
 def at_budget(
-    prompts: Prompts,
-    kappa: Floats,
-    exponent: Floats,
-    *,
-    rule: Literal["ds", "entropy"],
-    least: Floats | None = None,
+    prompts: Prompts, kappa: Floats, exponent: Floats, *, rule: Literal["ds", "entropy"], least: Floats | None = None
 ) -> Challenge:
     """The most correct optimum of a rule that spends reverse KL ``kappa`` with tilt ``exponent`` on the correct answers.
 
@@ -175,17 +165,17 @@ def at_budget(
     wrong = prompts.exists & ~prompts.correct
     log_cb, log_wb = logsumexp(prompts.log_p, prompts.correct), logsumexp(prompts.log_p, wrong)
     q, right_cost, right_sum = _tilted(prompts.log_p, prompts.correct, exponent)
-    u, wrong_cost, wrong_sum = _tilted(
-        prompts.log_p, wrong, exponent if rule == "entropy" else np.ones_like(exponent)
-    )
+    u, wrong_cost, wrong_sum = _tilted(prompts.log_p, wrong, exponent if rule == "entropy" else np.ones_like(exponent))
     cheapest = (log_cb - right_cost) - (log_wb - wrong_cost)
 
     def spent(log_odds: Floats, row) -> Floats:
         log_c, log_w = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
         return (
-            REVERSE_KL.terms(log_c - log_cb[row], log_cb[row]) + np.exp(log_c) * right_cost[row]
-            + REVERSE_KL.terms(log_w - log_wb[row], log_wb[row]) + np.exp(log_w) * wrong_cost[row]
-        )  # fmt: skip
+            REVERSE_KL.terms(log_c - log_cb[row], log_cb[row])
+            + np.exp(log_c) * right_cost[row]
+            + REVERSE_KL.terms(log_w - log_wb[row], log_wb[row])
+            + np.exp(log_w) * wrong_cost[row]
+        )
 
     rows = np.arange(len(kappa))
     # No policy needs more than 800 nats above the cheapest: there 1 - C is beyond every float64.
@@ -195,9 +185,7 @@ def at_budget(
     enough = np.where(spent(enough, rows) <= kappa, enough, np.maximum(cheapest, least))
     log_odds = np.where(free, enough, log_odds)
     # where C rounds to 1, K no longer tells log-odds apart: take the target's own, if the budget allows it
-    log_odds = np.where(
-        (spent(np.maximum(log_odds, least), rows) <= kappa), np.maximum(log_odds, least), log_odds
-    )
+    log_odds = np.where((spent(np.maximum(log_odds, least), rows) <= kappa), np.maximum(log_odds, least), log_odds)
 
     def policy(log_odds: Floats, row) -> Floats:
         log_c, log_w = -np.logaddexp(0.0, -log_odds), -np.logaddexp(0.0, log_odds)
@@ -237,15 +225,9 @@ def literal_floor(prompts: Prompts, exponent: Floats) -> Floats:
     wrong = prompts.exists & ~prompts.correct
     log_cb, log_wb = logsumexp(prompts.log_p, prompts.correct), logsumexp(prompts.log_p, wrong)
     _, cost, total = _tilted(prompts.log_p, prompts.correct, exponent)
-    total = np.where(
-        cost < 1e-15, log_cb, total
-    )  # flat already, or a single answer: vanilla RL is as diverse
+    total = np.where(cost < 1e-15, log_cb, total)  # flat already, or a single answer: vanilla RL is as diverse
     log_c, log_w = -np.logaddexp(0.0, log_wb - total), -np.logaddexp(0.0, total - log_wb)
-    return (
-        REVERSE_KL.terms(log_c - log_cb, log_cb)
-        + np.exp(log_c) * cost
-        + REVERSE_KL.terms(log_w - log_wb, log_wb)
-    )
+    return REVERSE_KL.terms(log_c - log_cb, log_cb) + np.exp(log_c) * cost + REVERSE_KL.terms(log_w - log_wb, log_wb)
 
 
 def bonus_helps(prompts: Prompts, log_pi: Floats) -> Floats:
@@ -275,12 +257,8 @@ def improves_both(
     """
     vanilla = measure(prompts, _ds(prompts, beta, np.ones_like(exponent)))
     if equal != "budget":
-        return compare(
-            measure(prompts, (centred_ds if equal == "centred" else _ds)(prompts, beta, exponent)), vanilla
-        )
-    return compare(
-        measure(prompts, at_budget(prompts, vanilla.divergence, exponent, rule="ds").log_pi), vanilla
-    )
+        return compare(measure(prompts, (centred_ds if equal == "centred" else _ds)(prompts, beta, exponent)), vanilla)
+    return compare(measure(prompts, at_budget(prompts, vanilla.divergence, exponent, rule="ds").log_pi), vanilla)
 
 
 def centred_ds(prompts: Prompts, beta: Floats, exponent: Floats) -> Floats:

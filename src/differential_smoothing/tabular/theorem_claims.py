@@ -32,9 +32,7 @@ def bonus(cases: list[Case], divergence: Divergence, form: str) -> Claim:
         if form == "reward":
             target = optimum(prompts, entropy_reward(prompts, beta * strength), beta, divergence=divergence)
         else:
-            target = optimum(
-                prompts, prompts.correct * 1.0, beta, divergence=divergence, entropy=beta * strength
-            )
+            target = optimum(prompts, prompts.correct * 1.0, beta, divergence=divergence, entropy=beta * strength)
         ours = theorem.matched_ds(prompts, target)
         margin = theorem.compare(measure(prompts, ours, divergence), measure(prompts, target, divergence))
         worst.append(margin.worst)
@@ -61,15 +59,15 @@ def penalty(cases: list[Case], divergence: Divergence) -> Claim:
     for prompts, beta, strength in cases:
         target = optimum(prompts, entropy_reward(prompts, -beta * strength), beta, divergence=divergence)
         ours = theorem.matched_ds(prompts, target, penalty=True)
-        worst.append(
-            theorem.compare(measure(prompts, ours, divergence), measure(prompts, target, divergence)).worst
-        )
+        worst.append(theorem.compare(measure(prompts, ours, divergence), measure(prompts, target, divergence)).worst)
         allowed.append(theorem.tolerance(prompts, ours, target, divergence))
     return claim(
         f"Theorem 3.4, penalty, reward form, {divergence.name}",
         "For every optimum of an entropy penalty there is one at least as correct and as diverse, no further from the base",
-        np.concatenate(worst), VANILLA, tolerance=np.concatenate(allowed),
-    )  # fmt: skip
+        np.concatenate(worst),
+        VANILLA,
+        tolerance=np.concatenate(allowed),
+    )
 
 
 def whole_budget(cases: list[Case]) -> Claim:
@@ -92,7 +90,7 @@ def whole_budget(cases: list[Case]) -> Claim:
         "log p taken relative to the policy's own mean over correct answers (center=True estimates it from the group); "
         f"C is more than 1% higher on {np.mean(np.concatenate(gain) > 0.01):.0%} of instances",
         tolerance=np.concatenate(allowed),
-    )  # fmt: skip
+    )
 
 
 def literal(cases: list[Case]) -> Claim:
@@ -100,9 +98,7 @@ def literal(cases: list[Case]) -> Claim:
     margins = []
     for prompts, beta, strength in cases:
         target = measure(prompts, optimum(prompts, entropy_reward(prompts, beta * strength), beta))
-        room = (target.divergence - theorem.literal_floor(prompts, 1 - strength)) / np.maximum(
-            target.divergence, 1e-12
-        )
+        room = (target.divergence - theorem.literal_floor(prompts, 1 - strength)) / np.maximum(target.divergence, 1e-12)
         margins.append(room[(strength <= 1) & (prompts.correct.sum(1) > 1)])
     found = _literal_counterexample()
     return claim(
@@ -111,8 +107,9 @@ def literal(cases: list[Case]) -> Claim:
         np.concatenate([*margins, [found[1]]]),
         f"instances with gamma_p <= beta and at least two correct answers; holds iff kappa is above `literal_floor`; enough: 1/beta >= log(sum_wrong p^a / sum_wrong p), a = 1 - gamma/beta. "
         f"Counterexample: {found[0]}",
-        expected=NOT, tolerance=0.0,
-    )  # fmt: skip
+        expected=NOT,
+        tolerance=0.0,
+    )
 
 
 def _literal_counterexample() -> tuple[str, float]:
@@ -149,9 +146,7 @@ def reward_form_gap(given: Prompts, log_pi: Floats, divergence: Divergence) -> f
     def tilted(tilts: Floats) -> Floats:
         # an alpha divergence scales with C, so the conditional of a DS optimum is an optimum over the correct answers alone
         block = Prompts(np.repeat(inside, len(tilts), 0), np.repeat(given.correct, len(tilts), 0))
-        return optimum(
-            block, -tilts[:, None] * np.where(block.exists, block.log_p, 0.0), 1.0, divergence=divergence
-        )
+        return optimum(block, -tilts[:, None] * np.where(block.exists, block.log_p, 0.0), 1.0, divergence=divergence)
 
     def excess(tilts: Floats, row=None) -> Floats:
         block = Prompts(np.repeat(inside, len(tilts), 0), np.repeat(given.correct, len(tilts), 0))
@@ -195,5 +190,6 @@ def mixed_forms() -> Claim:
         f"three different correct answers and one wrong in tenths, where the bonus's optimum is unique; "
         f"for the reverse KL the two forms are one family; for others DS must take log pi, as DS-GRPO does. Counterexample: p = ({shown}), "
         f"beta = gamma = 1/2: {best:.1e} nats more divergence at the same C and diversity",
-        expected=NOT, tolerance=1e-12,
-    )  # fmt: skip
+        expected=NOT,
+        tolerance=1e-12,
+    )

@@ -21,11 +21,18 @@ def sampled_runs(seed: int) -> Claim:
     exact = _path(dynamics.train(people, dynamics.closed_form(people, 4, **options), **kind))
     far, inside = [], []
     for groups in GROUPS:
-        runs = np.array([
-            _path(dynamics.train(people, dynamics.sampled(
-                people, 4, oracle.ds_grpo(**options), groups=groups, seed=1000 * seed + run), **kind))
-            for run in range(RUNS)
-        ])  # fmt: skip
+        runs = np.array(
+            [
+                _path(
+                    dynamics.train(
+                        people,
+                        dynamics.sampled(people, 4, oracle.ds_grpo(**options), groups=groups, seed=1000 * seed + run),
+                        **kind,
+                    )
+                )
+                for run in range(RUNS)
+            ]
+        )
         far.append(float(np.sqrt(np.mean((runs - exact) ** 2))))
         inside.append(np.minimum(exact - runs.min(0), runs.max(0) - exact) / runs.std(0))
     points = exact.size
@@ -41,7 +48,7 @@ def sampled_runs(seed: int) -> Claim:
         f"chance of {points * 2.0 ** (1 - RUNS):.0e}. Root mean square distance with {', '.join(map(str, GROUPS))} groups: {', '.join(f'{x:.4f}' for x in far)}, "
         f"{law:.2f} of the law's factor {np.sqrt(GROUPS[-1] / GROUPS[0]):.0f}",
         tolerance=0.0,
-    )  # fmt: skip
+    )
 
 
 def _path(run: dynamics.History) -> np.ndarray:
@@ -60,11 +67,15 @@ def trained(coupling: float) -> Claim:
     )
     bonus, penalty = (
         dynamics.train(
-            people, dynamics.with_entropy(people, dynamics.closed_form(people, 8), weight), steps=600, lr=2.0,
-            coupling=coupling, records=1,
+            people,
+            dynamics.with_entropy(people, dynamics.closed_form(people, 8), weight),
+            steps=600,
+            lr=2.0,
+            coupling=coupling,
+            records=1,
         ).pass_at_k[-1]
         for weight in (0.1, -0.1)
-    )  # fmt: skip
+    )
     words = (
         f"one population, same steps: GRPO {one:.1%} / {many:.1%}, DS (gamma_p = 0.3, as published) {our_one:.1%} / {our_many:.1%}, "
         f"both at lr 2; GRPO at lr 3 {fast_one:.1%} / {fast_many:.1%}; entropy_coef 0.1 {bonus[0]:.1%} / {bonus[1]:.1%}, -0.1 {penalty[0]:.1%} / {penalty[1]:.1%}"
@@ -74,5 +85,8 @@ def trained(coupling: float) -> Claim:
     return claim(
         f"DS improves both in training, {coupling:.0%} of a step shared",
         "64 prompts, 40 answers, the same expected steps and learning rate: Pass@1 and Pass@64 are both above GRPO's",
-        [our_one - one, our_many - many], words, expected=PASS if coupling < 1 else NOT, tolerance=0.0,
-    )  # fmt: skip
+        [our_one - one, our_many - many],
+        words,
+        expected=PASS if coupling < 1 else NOT,
+        tolerance=0.0,
+    )

@@ -78,9 +78,7 @@ def random_tree(leaves: int, seed: int, *, actions: int = 3) -> Trajectories:
 def token_logps(logits: Floats, trajectories: Trajectories) -> Floats:
     """(..., M, V) logits -> (..., Y, T) log-probabilities of every token, nats; 0 where masked."""
     return np.where(
-        trajectories.mask,
-        log_policy(logits, trajectories)[..., trajectories.node, trajectories.action],
-        0.0,
+        trajectories.mask, log_policy(logits, trajectories)[..., trajectories.node, trajectories.action], 0.0
     )
 
 

@@ -26,9 +26,20 @@ __all__ = ["Journey", "Route", "routes"]
 TOWNS = {
     name[0]: name
     for name in (
-        "Athens", "Bern", "Cairo", "Delhi", "Essen", "Faro", "Geneva", "Hanoi", "Izmir", "Jena", "Kyoto", "Lima"
+        "Athens",
+        "Bern",
+        "Cairo",
+        "Delhi",
+        "Essen",
+        "Faro",
+        "Geneva",
+        "Hanoi",
+        "Izmir",
+        "Jena",
+        "Kyoto",
+        "Lima",
     )
-}  # fmt: skip
+}
 MAX_CHARACTERS = 400
 _SEPARATOR = re.compile(r"[\s,;>-]+")
 _ARROWS = str.maketrans(dict.fromkeys("→⟶⇒–—", ">"))
@@ -93,10 +104,12 @@ class Route(Task[Journey]):
             ends = [tuple(rng.sample(pair, 2)) for pair in itertools.combinations(towns, 2)]
             journeys = [Journey(roads, start, goal, self.stops) for start, goal in ends]
             fitting = [
-                j for j in journeys
-                if j not in chosen and split_of_text(self.problem_id(j)) == split
+                j
+                for j in journeys
+                if j not in chosen
+                and split_of_text(self.problem_id(j)) == split
                 and self.range[0] <= len(routes(j)) <= self.range[1]
-            ]  # fmt: skip
+            ]
             if fitting:
                 chosen[rng.choice(fitting)] = None
                 misses = 0
@@ -143,7 +156,9 @@ class Route(Task[Journey]):
                 f"roads must be a list of different pairs of towns such as 'AB', towns {''.join(TOWNS)}; got {roads!r:.80}."
             )
         if not (start in TOWNS and goal in TOWNS and start != goal):
-            raise ValueError(f"start and goal must be two of the towns {''.join(TOWNS)}; got {start!r:.20}, {goal!r:.20}.")
+            raise ValueError(
+                f"start and goal must be two of the towns {''.join(TOWNS)}; got {start!r:.20}, {goal!r:.20}."
+            )
         if isinstance(stops, bool) or not isinstance(stops, int) or not 2 <= stops <= len(TOWNS):
             raise ValueError(f"stops must be a whole number from 2 to {len(TOWNS)}; got {stops!r:.20}.")
         return Journey(tuple(sorted(pairs)), start, goal, stops)
@@ -156,14 +171,20 @@ class Route(Task[Journey]):
             return Verdict(False, str(reason), None)
         missing = next((a + b for a, b in itertools.pairwise(towns) if "".join(sorted(a + b)) not in problem.roads), "")
         wrong = (
-            "no towns" if not towns
-            else f"starts in {towns[0]} instead of {problem.start}" if towns[0] != problem.start
-            else f"ends in {towns[-1]} instead of {problem.goal}" if towns[-1] != problem.goal
-            else "a town twice" if len(set(towns)) < len(towns)
-            else f"{len(towns)} towns instead of {problem.stops}" if len(towns) != problem.stops
-            else f"no road {missing}" if missing
+            "no towns"
+            if not towns
+            else f"starts in {towns[0]} instead of {problem.start}"
+            if towns[0] != problem.start
+            else f"ends in {towns[-1]} instead of {problem.goal}"
+            if towns[-1] != problem.goal
+            else "a town twice"
+            if len(set(towns)) < len(towns)
+            else f"{len(towns)} towns instead of {problem.stops}"
+            if len(towns) != problem.stops
+            else f"no road {missing}"
+            if missing
             else ""
-        )  # fmt: skip
+        )
         return Verdict(False, wrong, None) if wrong else Verdict(True, "a route", " ".join(towns))
 
     def demonstration(self, problem: Journey, rng: random.Random) -> str | None:

@@ -156,9 +156,7 @@ class Task(ABC, Generic[P]):
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, {place}: {error} Mend or delete the row.") from None
         if not problems:
-            raise ValueError(
-                f"{path} holds no problems. Expected one per row: {', '.join(self.column_names)}."
-            )
+            raise ValueError(f"{path} holds no problems. Expected one per row: {', '.join(self.column_names)}.")
         return problems
 
     def training_problems(self, path: Path) -> list[P]:
@@ -191,9 +189,7 @@ def make_task(name: str, **options: Any) -> Task:
     return maker(which, **options) if which else maker(**options)
 
 
-def configured_task(
-    name: str, options: Mapping[str, Any] | None, *, numbers: int = 4, max_number: int = 10
-) -> Task:
+def configured_task(name: str, options: Mapping[str, Any] | None, *, numbers: int = 4, max_number: int = 10) -> Task:
     """``make_task`` with ``numbers`` and ``max_number``, which runs and studies have beside ``task_options``.
 
     ValueError if they are set for a task that has no such options, or differ from those among ``options``.
@@ -218,9 +214,7 @@ def read_options(options: Any, name: str = "task_options") -> dict[str, Any] | N
         except ValueError as error:
             raise ValueError(f"{name} cannot be read as JSON ({error}); got {given!r:.200}.") from None
     if not (options is None or isinstance(options, dict)):
-        raise ValueError(
-            f'{name} must be a mapping such as {{"max_solutions": 1}}; got {given!r:.200}.'
-        )
+        raise ValueError(f'{name} must be a mapping such as {{"max_solutions": 1}}; got {given!r:.200}.')
     return options or None
 
 
@@ -281,9 +275,7 @@ def missing_columns(row: object, names: Sequence[str]) -> list[str]:
 def read_rows(path: Path, example: str) -> Iterator[tuple[str, object]]:
     """The rows of a ``.jsonl`` or ``.parquet`` file, each with its place. ``example``: a row, for the error message."""
     if not path.is_file():
-        raise ValueError(
-            f"There is no data file {str(path)!r}. Expected a .jsonl or .parquet file of problems."
-        )
+        raise ValueError(f"There is no data file {str(path)!r}. Expected a .jsonl or .parquet file of problems.")
     if path.suffix == ".parquet":
         import pyarrow
         import pyarrow.parquet
@@ -291,9 +283,7 @@ def read_rows(path: Path, example: str) -> Iterator[tuple[str, object]]:
         try:
             rows = pyarrow.parquet.read_table(path).to_pylist()
         except pyarrow.ArrowInvalid as error:
-            raise ValueError(
-                f"{path} is not a parquet file: {error}. Write it again, or give a .jsonl file."
-            ) from None
+            raise ValueError(f"{path} is not a parquet file: {error}. Write it again, or give a .jsonl file.") from None
         yield from ((f"row {i}", row) for i, row in enumerate(rows))
         return
     with path.open("rb") as lines:

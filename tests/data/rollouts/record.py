@@ -19,9 +19,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-GIVEN = json.loads(
-    (HERE / "completions.json").read_text()
-)  # task -> [{prompt, target, completions, correct}]
+GIVEN = json.loads((HERE / "completions.json").read_text())  # task -> [{prompt, target, completions, correct}]
 
 
 def lm_eval() -> None:
@@ -64,26 +62,30 @@ def lm_eval() -> None:
         "countdown": ("countdown", 4, exact + "filter_list:\n" + first + digits),
         "sums_repeated": ("sums", 4, exact + "filter_list:\n" + first + digits),
         "sums_each": (
-            "sums", 4, "process_results: !function each.each\nfilter_list:\n"
+            "sums",
+            4,
+            "process_results: !function each.each\nfilter_list:\n"
             "  - {name: all, filter: [{function: take_first_k, k: 4}]}\n"
             "metric_list: [{metric: right, aggregation: !function each.mean, higher_is_better: true}]\n",
         ),
         "sums_single": ("sums", 1, exact + "filter_list:\n" + first + digits),
-    }  # fmt: skip
+    }
     for name, (task, repeats, rest) in kinds.items():
         rows = [{k: row[k] for k in ("prompt", "target")} for row in GIVEN[task]]
         (work / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (work / f"{name}.yaml").write_text(
-            f"task: {name}\nrepeats: {repeats}\n" + common.replace("TASK", name) + rest
-        )
+        (work / f"{name}.yaml").write_text(f"task: {name}\nrepeats: {repeats}\n" + common.replace("TASK", name) + rest)
     for name, (task, _, _) in kinds.items():
         answers.clear()
         answers.update({row["prompt"]: row["completions"] for row in GIVEN[task]})
         tracker = EvaluationTracker(output_path=str(work / "out"))
         results = evaluator.simple_evaluate(
-            model="recorded", tasks=[name], log_samples=True, evaluation_tracker=tracker, bootstrap_iters=0,
+            model="recorded",
+            tasks=[name],
+            log_samples=True,
+            evaluation_tracker=tracker,
+            bootstrap_iters=0,
             task_manager=TaskManager(include_path=str(work), include_defaults=False),
-        )  # fmt: skip
+        )
         samples = results.pop("samples")
         tracker.save_results_aggregated(results=results, samples=samples)
         tracker.save_results_samples(task_name=name, samples=samples[name])
@@ -112,11 +114,7 @@ def inspect_ai() -> None:
     @scorer(metrics=[mean()])
     def sometimes():
         async def score(state, target):
-            return (
-                Score.unscored()
-                if state.epoch == 2
-                else Score(value=float(state.output.completion == target.text))
-            )
+            return Score.unscored() if state.epoch == 2 else Score(value=float(state.output.completion == target.text))
 
         return score
 
@@ -132,8 +130,10 @@ def inspect_ai() -> None:
         logs = f"inspect_work_{task}"
         eval(
             Task(dataset=MemoryDataset(rows), solver=recorded(task), scorer=scorers, epochs=4, name=task),
-            model="mockllm/model", log_dir=logs, display="none",
-        )  # fmt: skip
+            model="mockllm/model",
+            log_dir=logs,
+            display="none",
+        )
         text = SampleColumn("completion", path="output.completion", full=True)
         frame = samples_df(logs, columns=[*EvalModel, *SampleSummary, text]).drop(columns="log")
         frame.to_parquet(HERE / f"inspect_{task}.parquet")
@@ -148,19 +148,14 @@ def verl(wheel: str) -> None:
     for file, folder in (("ray_trainer.py", "verl"), ("v1/trainer_base.py", "verl_v1")):
         source = zipfile.ZipFile(wheel).read(f"verl/trainer/ppo/{file}").decode()
         (function,) = (
-            n for n in ast.walk(ast.parse(source))
-            if isinstance(n, ast.FunctionDef) and n.name == "_write_generations"
-        )  # fmt: skip
+            n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef) and n.name == "_write_generations"
+        )
         function.decorator_list = []
         room = {"os": os, "json": json, "np": np}
         exec(compile(ast.Module([function], []), file, "exec"), room)
         for task, rows in GIVEN.items():
             flat = [(i, s, row) for i, row in enumerate(rows) for s in range(4)]
-            extra = (
-                {"acc": np.array([row["correct"][s] for _, s, row in flat]).tolist()}
-                if task == "sums"
-                else {}
-            )
+            extra = {"acc": np.array([row["correct"][s] for _, s, row in flat]).tolist()} if task == "sums" else {}
             if folder == "verl_v1":
                 extra["uid"] = [f"{1000 + i}-abcd_{s}_0" for i, s, _ in flat]
             room["_write_generations"](
@@ -168,8 +163,10 @@ def verl(wheel: str) -> None:
                 [row["completions"][s] for _, s, row in flat],
                 [row["target"] for _, _, row in flat],
                 [2.0 * row["correct"][s] - 1.0 for _, s, row in flat],
-                extra, f"{folder}_work", 7,
-            )  # fmt: skip
+                extra,
+                f"{folder}_work",
+                7,
+            )
             shutil.move(f"{folder}_work/7.jsonl", HERE / f"{folder}_{task}.jsonl")
         os.rmdir(f"{folder}_work")
 

@@ -10,9 +10,17 @@ __all__ = ["VISION_INPUTS", "loss_mask", "mean_over_tokens", "old_logps", "tripl
 
 #: Keys of a batch that the model's forward pass takes beside ids and masks.
 VISION_INPUTS = (
-    "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles",
-    "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
-)  # fmt: skip
+    "pixel_values",
+    "image_grid_thw",
+    "num_images",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "image_position_ids",
+)
 
 
 def old_logps(inputs: dict[str, Any]) -> Tensor | None:

@@ -36,27 +36,19 @@ class DSGRPOConfig(GRPOConfig):
 
     gamma_p: float = field(
         default=0.0,
-        metadata={
-            "help": "Strength on correct completions, >= 0: flattens their distribution. 0.1 to 1 for token."
-        },
+        metadata={"help": "Strength on correct completions, >= 0: flattens their distribution. 0.1 to 1 for token."},
     )
     gamma_n: float = field(
         default=0.0,
-        metadata={
-            "help": "Strength on incorrect completions, >= 0: sharpens their distribution. Costs variety."
-        },
+        metadata={"help": "Strength on incorrect completions, >= 0: sharpens their distribution. Costs variety."},
     )
     level: str = field(
         default="token",
-        metadata={
-            "help": "What log pi_old is: each 'token's own, or the completion's 'mean' or 'sum' over tokens."
-        },
+        metadata={"help": "What log pi_old is: each 'token's own, or the completion's 'mean' or 'sum' over tokens."},
     )
     stage: str = field(
         default="advantage",
-        metadata={
-            "help": "Add the term to the 'advantage' (paper's practice) or to the 'reward' before centring."
-        },
+        metadata={"help": "Add the term to the 'advantage' (paper's practice) or to the 'reward' before centring."},
     )
     center: bool = field(
         default=False,
@@ -91,9 +83,7 @@ class DSGRPOConfig(GRPOConfig):
     )
     correct_threshold: float = field(
         default=0.5,
-        metadata={
-            "help": "A completion is correct if that reward is above this; None from the function = unknown."
-        },
+        metadata={"help": "A completion is correct if that reward is above this; None from the function = unknown."},
     )
 
     relative: bool = field(
@@ -104,7 +94,10 @@ class DSGRPOConfig(GRPOConfig):
         },
     )
     relative_floor: float = field(
-        default=0.2, metadata={"help": "Least size of the advantage that relative multiplies by; acts in groups that are all correct."}
+        default=0.2,
+        metadata={
+            "help": "Least size of the advantage that relative multiplies by; acts in groups that are all correct."
+        },
     )
     density: str = field(
         default="old",
@@ -131,9 +124,7 @@ class DSGRPOConfig(GRPOConfig):
 
     def __post_init__(self):
         if not isinstance(self.rule, str):
-            raise ValueError(
-                f"rule must be the name or import path of a rule, such as 'maxrl'; got {self.rule!r}."
-            )
+            raise ValueError(f"rule must be the name or import path of a rule, such as 'maxrl'; got {self.rule!r}.")
         if self.rule in PRESETS:
             default = {f.name: f.default for f in fields(self)}
             for name, value in PRESETS[self.rule].items():
@@ -148,9 +139,7 @@ class DSGRPOConfig(GRPOConfig):
             if isinstance(getattr(self, name), np.number):
                 setattr(self, name, getattr(self, name).item())
         self._check_rule()
-        smoothing_coefficient(
-            torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n
-        )  # its checks and messages
+        smoothing_coefficient(torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n)  # its checks and messages
         self.correct_threshold = plain_number("correct_threshold", self.correct_threshold)
         choices = {
             "level": ("token", "mean", "sum"),
@@ -208,32 +197,48 @@ class DSGRPOConfig(GRPOConfig):
             raise ValueError(f"density must be one of old, base, ratio; got {self.density!r}.")
         target = self.variety_target
         if target is not None and not (isinstance(target, (int, float)) and 0 < target <= 1):
-            raise ValueError(f"variety_target is the share of the base's variety to keep, above 0 and at most 1; got {target!r}.")
+            raise ValueError(
+                f"variety_target is the share of the base's variety to keep, above 0 and at most 1; got {target!r}."
+            )
         if target is not None and self.schedule != "constant":
-            raise ValueError(f"variety_target and schedule={self.schedule!r} both set gamma_p while training. Choose one.")
+            raise ValueError(
+                f"variety_target and schedule={self.schedule!r} both set gamma_p while training. Choose one."
+            )
         if target is not None and self.rule in RULES and self.rule.startswith("ds_"):
-            raise ValueError(f"rule={self.rule!r} has gammas of its own, which variety_target cannot move. Take rule='grpo'.")
+            raise ValueError(
+                f"rule={self.rule!r} has gammas of its own, which variety_target cannot move. Take rule='grpo'."
+            )
         for name, default in (("relative", False), ("center", False), ("density", "old")):
             if getattr(self, name) != default and not self.smooths:
-                raise ValueError(f"{name}={getattr(self, name)!r} has no effect while gamma_p and gamma_n are 0. Set gamma_p, such as 0.3.")
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no effect while gamma_p and gamma_n are 0. Set gamma_p, such as 0.3."
+                )
         self.relative_floor = plain_number("relative_floor", self.relative_floor)
         self.base_weight = plain_number("base_weight", self.base_weight)
         if self.relative_floor < 0:
             raise ValueError(f"relative_floor must be >= 0, got {self.relative_floor}.")
         if self.share_prompts:
             check_shareable(
-                num_processes=1, gradient_checkpointing=self.gradient_checkpointing, padding_free=getattr(self, "padding_free", False)
+                num_processes=1,
+                gradient_checkpointing=self.gradient_checkpointing,
+                padding_free=getattr(self, "padding_free", False),
             )
         if self.relative_floor != 0.2 and not self.relative:
             raise ValueError(f"relative_floor={self.relative_floor} has no effect without relative=True.")
         if self.base_weight != 1.0 and self.density != "ratio":
             raise ValueError(f"base_weight={self.base_weight} has no effect without density='ratio'.")
         if self.density != "old" and self.sync_ref_model:
-            raise ValueError(f"density={self.density!r} needs a frozen base, which sync_ref_model=True moves. Set it to false.")
+            raise ValueError(
+                f"density={self.density!r} needs a frozen base, which sync_ref_model=True moves. Set it to false."
+            )
         if self.relative and (self.center or self.stage == "reward"):
-            raise ValueError("relative=True is centred by itself, at the advantage stage. Leave center out and set stage='advantage'.")
+            raise ValueError(
+                "relative=True is centred by itself, at the advantage stage. Leave center out and set stage='advantage'."
+            )
         if self.density != "old" and self.center and self.level == "token":
-            raise ValueError(f"center=True at level='token' needs density='old'; got {self.density!r}. Use relative=True or another level.")
+            raise ValueError(
+                f"center=True at level='token' needs density='old'; got {self.density!r}. Use relative=True or another level."
+            )
         if self.density == "ratio" and self.base_weight < 0:
             raise ValueError(f"base_weight must be >= 0, got {self.base_weight}.")
 

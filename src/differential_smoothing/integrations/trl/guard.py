@@ -28,8 +28,12 @@ _KEY = "ds_grpo_settings"  # of the trainer's state; no name of a class, by whic
 
 #: What stands between a generated batch and the optimiser.
 _METHODS = (
-    "_prepare_inputs", "_generate_and_score_completions", "compute_loss", "_compute_loss", "_get_per_token_logps_and_entropies",
-)  # fmt: skip
+    "_prepare_inputs",
+    "_generate_and_score_completions",
+    "compute_loss",
+    "_compute_loss",
+    "_get_per_token_logps_and_entropies",
+)
 
 
 class StepGuard(TrainerCallback):
@@ -97,7 +101,9 @@ class StepGuard(TrainerCallback):
 
     def _asked(self) -> dict[str, str]:
         args, asked = self._trainer.args, {}
-        gammas = ", ".join(f"{name}={getattr(args, name):g}" for name in ("gamma_p", "gamma_n") if getattr(args, name) > 0)
+        gammas = ", ".join(
+            f"{name}={getattr(args, name):g}" for name in ("gamma_p", "gamma_n") if getattr(args, name) > 0
+        )
         if args.variety_target is not None:
             gammas = f"variety_target={args.variety_target:g}"
         if gammas:
@@ -112,14 +118,17 @@ class StepGuard(TrainerCallback):
         """Warn of each option of ours that differs from the checkpoint's. The state goes into every checkpoint."""
         now, saved = _settings(args), state.stateful_callbacks.get(_KEY)
         changed = [
-            f"{name} was {saved[name]!r} and is {value!r}" for name, value in now.items() if name in (saved or {}) and saved[name] != value
+            f"{name} was {saved[name]!r} and is {value!r}"
+            for name, value in now.items()
+            if name in (saved or {}) and saved[name] != value
         ]
         if changed and state.is_world_process_zero:
             _log.warning(
                 "The checkpoint at step %d was trained with other settings: %s. From here on this is another training; give the "
                 "old values to continue the old one.",
-                state.global_step, "; ".join(changed),
-            )  # fmt: skip
+                state.global_step,
+                "; ".join(changed),
+            )
         state.stateful_callbacks[_KEY] = now
 
     def on_train_end(self, args, state, control, **kwargs):
@@ -140,7 +149,9 @@ def _culprits(trainer: DSGRPOTrainer, *, after: bool = False) -> str:
     found: dict[str, bool] = {}  # how it is called -> whether it calls super
     for name in names:
         own = vars(trainer).get(name)
-        if own is not None and not hasattr(own, "__wrapped__") and not _known(own):  # a wrapper, such as the monitor's, goes on
+        if (
+            own is not None and not hasattr(own, "__wrapped__") and not _known(own)
+        ):  # a wrapper, such as the monitor's, goes on
             found[f"{name}, set on the trainer object"] = False
         for cls in type(trainer).__mro__:  # a library that patches TRL has put classes of its own below ours
             function = vars(cls).get(name)

@@ -23,11 +23,7 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
     """
     args = trainer.args
     options = {"top_p": (1.0,), "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": (1.0,)}
-    wrong = [
-        f"{name}={getattr(args, name)}"
-        for name, neutral in options.items()
-        if getattr(args, name) not in neutral
-    ]
+    wrong = [f"{name}={getattr(args, name)}" for name, neutral in options.items() if getattr(args, name) not in neutral]
     if wrong or args.generation_kwargs:
         raise ValueError(
             f"shared_prefix_rollout samples from the whole distribution at the given temperature; it cannot do "
@@ -48,17 +44,19 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
             "shared_prefix_rollout reads text only; got prompts with images. Leave the rollout to the host."
         )
     with unwrap_model_for_generation(
-        trainer.model_wrapped,
-        trainer.accelerator,
-        gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs
     ) as model:
         sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         groups = sample(
-            model, prompt_ids, num_samples=copies, max_new_tokens=args.max_completion_length,
-            temperature=args.temperature, eos_token_ids=trainer.eos_token_ids,
+            model,
+            prompt_ids,
+            num_samples=copies,
+            max_new_tokens=args.max_completion_length,
+            temperature=args.temperature,
+            eos_token_ids=trainer.eos_token_ids,
             pad_token_id=trainer._tokenizer.pad_token_id,
             in_step=sharded or any(isinstance(p, DTensor) for p in model.parameters()),
-        )  # fmt: skip
+        )
     samples = [drawn for group in groups for drawn in group]
     return {
         "prompt_ids": [ids for ids in prompt_ids for _ in range(copies)],

@@ -36,7 +36,13 @@ def check_shareable(*, num_processes: int, gradient_checkpointing: bool, padding
 
 
 def shared_prompt_logps(
-    model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *, compute_entropy: bool, batch_size: int
+    model: torch.nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    logits_to_keep: int,
+    *,
+    compute_entropy: bool,
+    batch_size: int,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities (nats) of the completions' tokens and, if asked for, the entropies of their distributions.
 
@@ -50,17 +56,22 @@ def shared_prompt_logps(
         (batch, logits_to_keep) twice, 0 where masked; the second is None unless ``compute_entropy``.
     """
     parts = [
-        _of_rows(model, ids, mask, logits_to_keep) for ids, mask in zip(input_ids.split(batch_size), attention_mask.split(batch_size))
+        _of_rows(model, ids, mask, logits_to_keep)
+        for ids, mask in zip(input_ids.split(batch_size), attention_mask.split(batch_size))
     ]
     logps = torch.cat([part.log_probs for part in parts])
-    return logps, torch.cat([part.entropy for part in parts]) if compute_entropy else None  # a reference model's head has none
+    return logps, torch.cat(
+        [part.entropy for part in parts]
+    ) if compute_entropy else None  # a reference model's head has none
 
 
 def refuse_images(kwargs: dict[str, Any]) -> None:
     """ValueError if a batch has inputs besides text, which would be left out."""
     given = [name for name in VISION_INPUTS if kwargs.get(name) is not None]
     if given:
-        raise ValueError(f"share_prompts=True reads text only, and the batch has {given[0]}. Set share_prompts to false.")
+        raise ValueError(
+            f"share_prompts=True reads text only, and the batch has {given[0]}. Set share_prompts to false."
+        )
 
 
 def _of_rows(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> Any:
@@ -77,5 +88,9 @@ def _of_rows(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, 
     kwargs: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
     labels = input_ids[:, start:].masked_fill(attention_mask[:, start:] == 0, -100)
     return model(
-        input_ids=input_ids[:, start - 1 : -1], attention_mask=attention_mask[:, :-1], shift_labels=labels, fused_lm_head=True, **kwargs
+        input_ids=input_ids[:, start - 1 : -1],
+        attention_mask=attention_mask[:, :-1],
+        shift_labels=labels,
+        fused_lm_head=True,
+        **kwargs,
     )

@@ -37,26 +37,11 @@ from differential_smoothing.integrations import card
 from differential_smoothing.integrations.answers import Answers
 from differential_smoothing.integrations.correctness import CorrectnessWatch, correct_columns, correctness
 from differential_smoothing.integrations.launch import lone_process
-from differential_smoothing.integrations.trl.batch import (
-    VISION_INPUTS,
-    loss_mask,
-    mean_over_tokens,
-    old_logps,
-    triple,
-)
+from differential_smoothing.integrations.trl.batch import VISION_INPUTS, loss_mask, mean_over_tokens, old_logps, triple
 from differential_smoothing.integrations.trl.config import DSGRPOConfig, check_even
 from differential_smoothing.integrations.trl.guard import StepGuard
-from differential_smoothing.integrations.trl.metrics import (
-    decided_groups,
-    term_metrics,
-    term_sums,
-    variety_sums,
-)
-from differential_smoothing.integrations.trl.shared_prompts import (
-    check_shareable,
-    refuse_images,
-    shared_prompt_logps,
-)
+from differential_smoothing.integrations.trl.metrics import decided_groups, term_metrics, term_sums, variety_sums
+from differential_smoothing.integrations.trl.shared_prompts import check_shareable, refuse_images, shared_prompt_logps
 from differential_smoothing.integrations.trl.variety import VarietyTarget, success_correction
 from differential_smoothing.rules import PRESETS, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
@@ -123,11 +108,14 @@ class DSGRPOTrainer(GRPOTrainer):
         self._generated = (True, 0)  # of the last generation: in training, completions of all processes
         if self.args.share_prompts:
             if self.aux_loss_enabled:
-                raise ValueError("share_prompts=True computes no auxiliary loss of a mixture of experts. Set share_prompts or the model's output_router_logits to false.")
+                raise ValueError(
+                    "share_prompts=True computes no auxiliary loss of a mixture of experts. Set share_prompts or the model's output_router_logits to false."
+                )
             check_shareable(
-                num_processes=self.accelerator.num_processes, gradient_checkpointing=self.args.gradient_checkpointing,
+                num_processes=self.accelerator.num_processes,
+                gradient_checkpointing=self.args.gradient_checkpointing,
                 padding_free=getattr(self.args, "padding_free", False),
-            )  # fmt: skip
+            )
         self._rewards_per_func: Tensor | None = None  # of all processes, as is _correct
         self._correct: Tensor | None = None
         self._in_loss: dict[str, Tensor] | None = None
@@ -161,7 +149,9 @@ class DSGRPOTrainer(GRPOTrainer):
             if not self.is_in_train:
                 card.keep_evaluation(old, path)
 
-    def _see_rewards(self, method: Callable[..., Tensor], inputs, prompts, completions, *args: Any, **kwargs: Any) -> Tensor:
+    def _see_rewards(
+        self, method: Callable[..., Tensor], inputs, prompts, completions, *args: Any, **kwargs: Any
+    ) -> Tensor:
         rewards = method(inputs, prompts, completions, *args, **kwargs)
         shape = (len(prompts) * self.accelerator.num_processes, len(self.reward_funcs))
         if not isinstance(rewards, Tensor) or rewards.shape != shape:
@@ -243,7 +233,13 @@ class DSGRPOTrainer(GRPOTrainer):
             self._in_loss = None
 
     def _get_per_token_logps_and_entropies(
-        self, model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+        self,
+        model: torch.nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Tensor, ...]:
         batch = (model, input_ids, attention_mask, logits_to_keep)
         if self.args.share_prompts:
@@ -329,10 +325,15 @@ class DSGRPOTrainer(GRPOTrainer):
         if self.args.relative:
             size = stock if stock.dim() == 1 else mean_over_tokens(stock, mask)
             term = relative_term(
-                self._gather_tokens(logps), self._gather_tokens(mask), advantages=self.accelerator.gather(size), correct=kind,
-                group=group, coefficient=smoothing_coefficient(kind, **self._gammas), level=self.args.level,
+                self._gather_tokens(logps),
+                self._gather_tokens(mask),
+                advantages=self.accelerator.gather(size),
+                correct=kind,
+                group=group,
+                coefficient=smoothing_coefficient(kind, **self._gammas),
+                level=self.args.level,
                 floor=self.args.relative_floor,
-            )[mine, : mask.size(1)]  # fmt: skip
+            )[mine, : mask.size(1)]
             return (stock if stock.dim() == 2 else stock[:, None]) + term, term
         whole = self.accelerator.gather(self._completion_logps(logps, mask))
         if self.args.center:
@@ -340,9 +341,16 @@ class DSGRPOTrainer(GRPOTrainer):
             shaped = stock + (term[mine] if stock.dim() == 1 else term[mine, None])
         else:  # the reward is shaped before the host's normalisation, so that is done again
             shaped = ds_grpo_advantages(
-                self._rewards(), whole[:, None], torch.ones_like(whole)[:, None], correct=correct, group=group, level="sum",
-                stage="reward", scale=self.scale_rewards, **self._gammas,
-            )[mine, 0]  # fmt: skip
+                self._rewards(),
+                whole[:, None],
+                torch.ones_like(whole)[:, None],
+                correct=correct,
+                group=group,
+                level="sum",
+                stage="reward",
+                scale=self.scale_rewards,
+                **self._gammas,
+            )[mine, 0]
         term = shaped - stock
         return shaped, term if term.dim() == 2 else term[:, None].expand_as(logps)
 
@@ -375,9 +383,15 @@ class DSGRPOTrainer(GRPOTrainer):
         mask = loss_mask(output)
         logps = self._gather_tokens(self._needed_logps(output)) if self._rule.needs_logps else None
         advantages = self._rule(
-            self._rewards(), logps, self._gather_tokens(mask), correct=correct, group=self._groups(correct),
-            progress=self.state.global_step / max(self.state.max_steps, 1), answer=self._answer, where=f"step {self.state.global_step}",
-        )[mine]  # fmt: skip
+            self._rewards(),
+            logps,
+            self._gather_tokens(mask),
+            correct=correct,
+            group=self._groups(correct),
+            progress=self.state.global_step / max(self.state.max_steps, 1),
+            answer=self._answer,
+            where=f"step {self.state.global_step}",
+        )[mine]
         if advantages.dim() == 2 and self.args.averages_over_tokens:
             check_even(advantages[:, : mask.size(1)], mask, rule=repr(self._rule))
         output["advantages"] = advantages if advantages.dim() == 1 else advantages[:, : mask.size(1)]
@@ -427,13 +441,13 @@ class DSGRPOTrainer(GRPOTrainer):
     def _current_logps(self, output: dict[str, Any]) -> Tensor:
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
         attention = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
-        size = (
-            self.args.per_device_train_batch_size
-            if self.model.training
-            else self.args.per_device_eval_batch_size
-        )
+        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
         result = self._get_per_token_logps_and_entropies(
-            self.model, ids, attention, output["completion_ids"].size(1), batch_size=size,
+            self.model,
+            ids,
+            attention,
+            output["completion_ids"].size(1),
+            batch_size=size,
             **{key: output[key] for key in VISION_INPUTS if key in output},
-        )  # fmt: skip
+        )
         return triple(result)[0]

@@ -96,7 +96,9 @@ class VarietyTarget(TrainerCallback):
         self._now = [0.0, 0.0, 0.0]
         if not tokens:
             return
-        kept, weight = (KEPT, 1 - KEPT) if self.steps >= WARMUP else (1.0, 1 / WARMUP)  # the base's is a plain mean over its steps
+        kept, weight = (
+            (KEPT, 1 - KEPT) if self.steps >= WARMUP else (1.0, 1 / WARMUP)
+        )  # the base's is a plain mean over its steps
         self.entropy = kept * self.entropy + weight * entropy
         self.tokens = kept * self.tokens + weight * tokens
         self.steps += 1

@@ -81,21 +81,19 @@ def estimate(
         )
     section = {} if config is None else config
     advantages, extra.metrics = shaped_advantages(
-        extra.options or read_options(section.get("ds", None)), token_level_rewards.sum(-1), response_mask, uid=index, extra=extra,
+        extra.options or read_options(section.get("ds", None)),
+        token_level_rewards.sum(-1),
+        response_mask,
+        uid=index,
+        extra=extra,
         norm_by_std=section.get("norm_adv_by_std_in_grpo", True),
-    )  # fmt: skip
+    )
     return advantages, advantages
 
 
 @torch.no_grad()
 def shaped_advantages(
-    options: DSOptions,
-    rewards: Tensor,
-    mask: Tensor,
-    *,
-    uid: Sequence[Any],
-    extra: Handed,
-    norm_by_std: bool = True,
+    options: DSOptions, rewards: Tensor, mask: Tensor, *, uid: Sequence[Any], extra: Handed, norm_by_std: bool = True
 ) -> tuple[Tensor, dict[str, float]]:
     """The rule's advantages plus the term, and what is logged of them.
 
@@ -142,9 +140,15 @@ def shaped_advantages(
     if options.relative:
         size = base if base.dim() == 1 else (base * mask).sum(1) / mask.sum(1).clamp(min=1)
         term = relative_term(
-            logps.float(), mask, advantages=size, correct=kind, group=group, coefficient=coefficient, level=options.level,
+            logps.float(),
+            mask,
+            advantages=size,
+            correct=kind,
+            group=group,
+            coefficient=coefficient,
+            level=options.level,
             floor=options.relative_floor,
-        )  # fmt: skip
+        )
         shaped = (base if base.dim() == 2 else base[:, None]) + term
         advantages, sums = _with_term(shaped, logps, mask, torch.zeros_like(coefficient), options, None)
         sums[:, 2] = term.sum(1)
@@ -164,18 +168,29 @@ def shaped_advantages(
 
 
 def _of_rule(
-    options: DSOptions, rewards: Tensor, mask: Tensor, group: Tensor, correct: Tensor, extra: Handed, final: Tensor,
+    options: DSOptions,
+    rewards: Tensor,
+    mask: Tensor,
+    group: Tensor,
+    correct: Tensor,
+    extra: Handed,
+    final: Tensor,
     norm_by_std: bool,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The rule's advantages of the rows ``final``, (F,) or (F, T)."""
     whole = len(final) == len(rewards)
     pick = (lambda values: values) if whole else (lambda values: values[final])
     if options.rule == "grpo":
         return _verls_grpo(pick(rewards), pick(group), norm_by_std)
     advantages = options.bound(
-        pick(rewards), pick(extra.logps.float()) if options.bound.needs_logps else None, pick(mask), correct=pick(correct), group=pick(group),
-        progress=extra.progress, where=extra.where,
-    )  # fmt: skip
+        pick(rewards),
+        pick(extra.logps.float()) if options.bound.needs_logps else None,
+        pick(mask),
+        correct=pick(correct),
+        group=pick(group),
+        progress=extra.progress,
+        where=extra.where,
+    )
     if advantages.dim() == 2 and not whole:
         raise ValueError(
             f"algorithm.ds.rule={options.rule} gives every token its own advantage, and sessions of this batch have several outputs, "
@@ -199,12 +214,7 @@ def _verls_grpo(rewards: Tensor, group: Tensor, norm_by_std: bool) -> Tensor:
 
 
 def _with_term(
-    base: Tensor,
-    logps: Tensor,
-    mask: Tensor,
-    coefficient: Tensor,
-    options: DSOptions,
-    entropies: Tensor | None,
+    base: Tensor, logps: Tensor, mask: Tensor, coefficient: Tensor, options: DSOptions, entropies: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """``base + term`` per token, 0 where masked, and per row: tokens, sum of log-probs, sum of the term, tokens that have a log-prob.
     (B, T), (B, 4).
@@ -225,9 +235,12 @@ def _with_term(
         if not total.isfinite().all():
             counts = mask[rows] != 0
             term = smoothing_term(
-                log_probs, counts, coefficient=coefficient[rows], level=options.level,
+                log_probs,
+                counts,
+                coefficient=coefficient[rows],
+                level=options.level,
                 entropies=None if entropies is None else entropies[rows].to(base.dtype),
-            )  # fmt: skip
+            )
             advantages[rows] = torch.where(counts, of_rule + term, 0.0)
             scored = (counts & ~log_probs.isnan()).sum(1)
             sums[rows] = torch.stack([tokens, torch.where(counts, log_probs, 0.0).nansum(1), term.sum(1), scored], 1)
@@ -258,9 +271,7 @@ def _means(correct: Tensor, sums: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def correct_of(
-    scores: Tensor, infos: Sequence[Mapping[str, Any] | None] | None, options: DSOptions
-) -> Tensor:
+def correct_of(scores: Tensor, infos: Sequence[Mapping[str, Any] | None] | None, options: DSOptions) -> Tensor:
     """(B,) in {0, 1, NaN}: whether ``correct_key`` of each row's reward info, or the score without a key, is above the threshold."""
     values = deciding_values(scores, infos, options)
     return torch.where(values.isnan(), values, (values > options.correct_threshold).to(values.dtype))
@@ -291,9 +302,7 @@ def deciding_values(scores: Tensor, infos: Sequence[Mapping[str, Any] | None] | 
 
 def _number(value: Any, options: DSOptions) -> float:
     try:
-        return (
-            float("nan") if value is None else float(value + 0)
-        )  # text has no + 0: a "1" is not read as a number
+        return float("nan") if value is None else float(value + 0)  # text has no + 0: a "1" is not read as a number
     except (TypeError, ValueError):
         raise ValueError(
             f"algorithm.ds.correct_key={','.join(options.correct_keys)} must be a number or a bool, or None for unknown; got {value!r:.80}."

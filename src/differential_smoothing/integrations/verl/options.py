@@ -66,7 +66,11 @@ class DSOptions:
             "correct_key": not (
                 self.correct_key is None
                 or isinstance(self.correct_key, str)
-                or (isinstance(self.correct_key, Sequence) and self.correct_key and all(isinstance(key, str) for key in self.correct_key))
+                or (
+                    isinstance(self.correct_key, Sequence)
+                    and self.correct_key
+                    and all(isinstance(key, str) for key in self.correct_key)
+                )
             ),
             "rule": not isinstance(self.rule, str),
             "rule_options": not (self.rule_options is None or isinstance(self.rule_options, Mapping)),

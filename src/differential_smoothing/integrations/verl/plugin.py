@@ -56,8 +56,9 @@ def _aloud():
             f"the trainers dsmooth were registered. verl's wheel leaves some of its dependencies out, "
             f"pip install 'differential-smoothing[verl]' brings them. If you do not use dsmooth in this run, set "
             f"VERL_USE_EXTERNAL_PLUGINS=none.",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+            file=sys.stderr,
+            flush=True,
+        )
         raise
 
 
@@ -80,6 +81,7 @@ with _aloud():
 
     if list(inspect.signature(PPOTrainer._compute_advantage).parameters) != ["self", "batch", "metrics"]:
         raise ImportError("PPOTrainer._compute_advantage has another signature")
+
 
 def check_trl() -> None:
     """RuntimeError if verl's FSDP workers could not start: beside a TRL they patch a class that newer ones do not have."""
@@ -140,7 +142,9 @@ class _Hands:
         # verl compares the mode with its own names, and takes an asynchronous buffer for any other
         with open_dict(config):
             config.trainer.v1.trainer_mode = self._mode
-        self._ds_watch = CorrectnessWatch([",".join(self._ds.correct_keys) or "the score"], [0], self._ds.correct_threshold)
+        self._ds_watch = CorrectnessWatch(
+            [",".join(self._ds.correct_keys) or "the score"], [0], self._ds.correct_threshold
+        )
         super().__init__(config)
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
@@ -155,9 +159,7 @@ class _Hands:
 
     def _hand(self, batch: Any) -> estimator.Handed:
         fields = ["old_log_probs", "rm_scores"]
-        fields += ["entropy"] * self._ds.needs_entropies + ["extra_fields"] * (
-            self._ds.correct_key is not None
-        )
+        fields += ["entropy"] * self._ds.needs_entropies + ["extra_fields"] * (self._ds.correct_key is not None)
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         infos = None
         if self._ds.correct_key is not None:

@@ -21,7 +21,7 @@ __all__ = ["compute_score"]
 
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: Mapping[str, Any] | None = None, **_: Any
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """``{"score": 1.0 or 0.0, "acc": the same}`` of one completion. Hostile text is wrong, never an exception.
 
     ValueError if the row is none of ``dsmooth data``: an unknown task, or a ground truth that is no problem of it.

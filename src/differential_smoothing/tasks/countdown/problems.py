@@ -42,9 +42,7 @@ def generate(
     The numbers are drawn first and the target uniformly among those that qualify. Equal arguments give equal problems
     on every machine. ValueError if an argument makes no sense or there are not ``count`` such problems.
     """
-    check_generation(
-        count, split, numbers=numbers, max_number=max_number, targets=targets, solutions=solutions
-    )
+    check_generation(count, split, numbers=numbers, max_number=max_number, targets=targets, solutions=solutions)
     rng = random.Random(f"countdown {split} {seed}")
     chosen: dict[Problem, None] = {}
     misses = 0
@@ -54,9 +52,7 @@ def generate(
         if candidates:
             chosen[rng.choice(candidates)] = None
             misses = 0
-        elif (misses := misses + 1) > (
-            5000 if numbers <= 4 else 100
-        ):  # listing five or six numbers takes its time
+        elif (misses := misses + 1) > (5000 if numbers <= 4 else 100):  # listing five or six numbers takes its time
             raise ValueError(
                 f"Only {len(chosen)} Countdown problems of the {split} split were found where {count} were asked for "
                 f"(numbers={numbers}, max_number={max_number}, targets={targets}, solutions={solutions}). "
@@ -66,13 +62,7 @@ def generate(
 
 
 def check_generation(
-    count: int,
-    split: str,
-    *,
-    numbers: int,
-    max_number: int,
-    targets: tuple[int, int],
-    solutions: tuple[int, int],
+    count: int, split: str, *, numbers: int, max_number: int, targets: tuple[int, int], solutions: tuple[int, int]
 ) -> None:
     """ValueError if an argument of ``generate`` makes no sense."""
     checks = {
@@ -121,9 +111,7 @@ def prompt(problem: Problem, *, chat: bool = False) -> str | list[dict[str, str]
 
 
 _COMPACT = re.compile(r"([0-9]{1,9}(?: [0-9]{1,9}){0,31}) = (-?[0-9]{1,9}) :")
-_CHAT = re.compile(
-    r"Reach (-?[0-9]{1,9}) from the numbers ([0-9]{1,9}(?:, [0-9]{1,9}){0,31})\. Use every number"
-)
+_CHAT = re.compile(r"Reach (-?[0-9]{1,9}) from the numbers ([0-9]{1,9}(?:, [0-9]{1,9}){0,31})\. Use every number")
 
 
 def read_prompt(text: str) -> tuple[Problem, bool] | None:

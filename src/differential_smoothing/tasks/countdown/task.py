@@ -45,16 +45,22 @@ class Countdown(Task[Problem]):
         max_solutions: int | None = None,
     ):
         given = {
-            "numbers": numbers, "max_number": max_number, "min_target": min_target, "max_target": max_target,
-            "min_solutions": min_solutions, "max_solutions": 10**9 if max_solutions is None else max_solutions,
-        }  # fmt: skip
+            "numbers": numbers,
+            "max_number": max_number,
+            "min_target": min_target,
+            "max_target": max_target,
+            "min_solutions": min_solutions,
+            "max_solutions": 10**9 if max_solutions is None else max_solutions,
+        }
         for option, value in given.items():
             if type(value) is not int:
                 raise ValueError(f"The option {option} of countdown must be a whole number, got {value!r}.")
         self._options = {
-            "numbers": numbers, "max_number": max_number, "targets": (min_target, max_target),
+            "numbers": numbers,
+            "max_number": max_number,
+            "targets": (min_target, max_target),
             "solutions": (min_solutions, given["max_solutions"]),
-        }  # fmt: skip
+        }
         check_generation(1, "train", **self._options)
 
     def problems(self, count: int, *, split: Split, seed: int) -> list[Problem]:

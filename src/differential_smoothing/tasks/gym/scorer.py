@@ -91,9 +91,12 @@ class Worker:
         }
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("worker.py")), json.dumps(self._imports)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
             start_new_session=True,
-        )  # fmt: skip
+        )
         self._owner = os.getpid()
         weakref.finalize(self, _stop, self._process, os.getpid())
 
@@ -137,8 +140,11 @@ class Scorer:
         memory_mb: int = 1024,
     ):
         self._settings = {
-            "dataset": dataset, "options": dict(options), "time_limit": time_limit, "memory_mb": memory_mb,
-        }  # fmt: skip
+            "dataset": dataset,
+            "options": dict(options),
+            "time_limit": time_limit,
+            "memory_mb": memory_mb,
+        }
         self.worker = _worker(tuple(imports))
         self._remembered: OrderedDict[tuple[int, int, str], Score] = OrderedDict()
 
@@ -167,8 +173,7 @@ class Scorer:
                     scores[item] = self._remembered[item]
                 elif len(item[2]) > MAX_CHARACTERS:
                     scores[item] = Score(
-                        float("nan"),
-                        f"too long: {len(item[2])} characters, at most {MAX_CHARACTERS} are read",
+                        float("nan"), f"too long: {len(item[2])} characters, at most {MAX_CHARACTERS} are read"
                     )
             asked = [item for item in dict.fromkeys(items) if item not in scores]
             fresh = dict(zip(asked, self._score(asked), strict=True))

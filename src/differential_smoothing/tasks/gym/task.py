@@ -9,15 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from differential_smoothing.tasks.task import (
-    SPLITS,
-    Split,
-    Task,
-    Unreadable,
-    Verdict,
-    answer_of,
-    split_of_text,
-)
+from differential_smoothing.tasks.task import SPLITS, Split, Task, Unreadable, Verdict, answer_of, split_of_text
 
 from .forms import FORMS, Form
 from .scorer import Scorer
@@ -80,9 +72,13 @@ class ReasoningGym(Task[GymProblem]):
                 )
         self._threshold, self._size = threshold, size
         self._identity = {
-            "threshold": threshold, "time_limit": time_limit, "memory_mb": memory_mb, "imports": list(imports), "size": size,
+            "threshold": threshold,
+            "time_limit": time_limit,
+            "memory_mb": memory_mb,
+            "imports": list(imports),
+            "size": size,
             "options": options,
-        }  # fmt: skip
+        }
         self._form = FORMS.get(dataset, Form())
         self.words, self.pattern = self._form.words, self._form.pattern
         self._scorer = Scorer(
@@ -94,9 +90,7 @@ class ReasoningGym(Task[GymProblem]):
     def problems(self, count: int, *, split: Split, seed: int) -> list[GymProblem]:
         """``count`` problems with different questions. ValueError if the generator's ``size`` entries have fewer."""
         if count < 1 or split not in SPLITS:
-            raise ValueError(
-                f"{self.name} needs count >= 1 and split train, dev or test; got {count} and {split!r}."
-            )
+            raise ValueError(f"{self.name} needs count >= 1 and split train, dev or test; got {count} and {split!r}.")
         # generators seed entry i with seed + i: seeds that are far apart share no entries
         start = int.from_bytes(hashlib.sha256(f"reasoning_gym {seed}".encode()).digest()[:4]) // 2
         chosen: dict[str, GymProblem] = {}
@@ -158,11 +152,7 @@ class ReasoningGym(Task[GymProblem]):
         return self.verify_all([completion], [problem], chat=chat)[0]
 
     def verify_all(
-        self,
-        completions: Sequence[str],
-        problems: Sequence[GymProblem],
-        *,
-        chat: bool | Sequence[bool] = False,
+        self, completions: Sequence[str], problems: Sequence[GymProblem], *, chat: bool | Sequence[bool] = False
     ) -> list[Verdict]:
         """``verify`` for many at once, which costs one exchange with the worker."""
         chats = [chat] * len(completions) if isinstance(chat, bool) else chat
@@ -186,7 +176,9 @@ class ReasoningGym(Task[GymProblem]):
                 if self._threshold <= score.value <= 1:
                     verdicts[place] = Verdict(True, "correct", self._canonical(answer, problem))
                 else:
-                    scores = f"scores {score.value:g}, not {self._threshold:g}" if score.value <= 1 else "scores above 1"
+                    scores = (
+                        f"scores {score.value:g}, not {self._threshold:g}" if score.value <= 1 else "scores above 1"
+                    )
                     verdicts[place] = Verdict(False, score.reason or scores, None)
         return verdicts
 

@@ -40,9 +40,7 @@ def main(imports):
         try:
             request = json.loads(line)
             settings = request["settings"]
-            dataset_of, entry_of = opened(
-                json.dumps([settings["dataset"], settings["options"]]), tuple(imports)
-            )
+            dataset_of, entry_of = opened(json.dumps([settings["dataset"], settings["options"]]), tuple(imports))
             if "make" in request:
                 reply([entry_of(*place) for place in request["make"]])
             else:
@@ -134,9 +132,7 @@ def score_in_fork(items, dataset_of, entry_of, memory_mb, seconds, writing):
     os.setpgid(0, 0)
     os.closerange(3, writing)  # the requests and the replies are not this process's
     os.closerange(writing + 1, 256)
-    with contextlib.suppress(
-        OSError, ValueError, AttributeError
-    ):  # where the system has such things (Linux has)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # where the system has such things (Linux has)
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody would end the orphan
         with open("/proc/self/statm") as statm:
             size = int(statm.read().split()[0]) * resource.getpagesize()

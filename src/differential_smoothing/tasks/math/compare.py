@@ -30,13 +30,7 @@ from collections.abc import Iterable, Sequence
 
 from differential_smoothing.tasks.math.extract import extract
 from differential_smoothing.tasks.math.pool import Pool
-from differential_smoothing.tasks.math.terms.judge import (
-    CHOICE,
-    GoldUnreadable,
-    Undecided,
-    gold_value,
-    judged,
-)
+from differential_smoothing.tasks.math.terms.judge import CHOICE, GoldUnreadable, Undecided, gold_value, judged
 from differential_smoothing.tasks.math.terms.polynomials import polynomial
 from differential_smoothing.tasks.math.terms.tokens import Unreadable
 from differential_smoothing.tasks.math.terms.values import Value, read
@@ -107,8 +101,10 @@ def verify_many(completions: Sequence[str], golds: Sequence[str]) -> list[Verdic
     outcomes = [o if o[0] is False else compared[o[1], o[0]] for o in outcomes]
     right = dict.fromkeys(gold for (equal, _), gold in zip(outcomes, golds) if equal)
     forms = dict(zip(right, _forms([gold_value(written[gold]) for gold in right])))
-    return [Verdict(True, "correct", forms[gold]) if equal else Verdict(False, reason, None)
-            for (equal, reason), gold in zip(outcomes, golds)]  # fmt: skip
+    return [
+        Verdict(True, "correct", forms[gold]) if equal else Verdict(False, reason, None)
+        for (equal, reason), gold in zip(outcomes, golds)
+    ]
 
 
 def unreadable(golds: Iterable[str]) -> dict[str, str]:

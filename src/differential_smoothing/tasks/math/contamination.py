@@ -42,9 +42,7 @@ def _plain(question: str) -> str:
     return _BRACES.sub(r"\1", _GONE.sub(" ", text).casefold())
 
 
-def contaminated(
-    train: Iterable[MathProblem], test: Iterable[MathProblem], *, words: int = WORDS
-) -> Contamination:
+def contaminated(train: Iterable[MathProblem], test: Iterable[MathProblem], *, words: int = WORDS) -> Contamination:
     """The problems of ``train`` that occur in ``test``, in the order of ``train``.
 
     ``same``: equal after ``normal``, or a test question of at least ``words`` words, with all its signs, stands whole in the training question

@@ -65,9 +65,7 @@ _WRONG = re.compile(
     r"(?:is|was|seems|looks|would be)\s+(?:not\b|wrong|incorrect|false|too)|(?:isn|wasn)'t|\(?(?:wrong|incorrect)\b",
     re.IGNORECASE,
 )
-_HEDGE = re.compile(
-    r"\b(?:or|maybe|possibly|perhaps|either|might|could|unless|unsure|not sure)\b", re.IGNORECASE
-)
+_HEDGE = re.compile(r"\b(?:or|maybe|possibly|perhaps|either|might|could|unless|unsure|not sure)\b", re.IGNORECASE)
 _RETRACTED = re.compile(
     r"\b(?:wait|hold on|oops|scratch that|correction)\b|\b(?:that|this|it)(?: is|'s| was) (?:wrong|incorrect|not right|not correct)|\bno, (?:it|that|the)",
     re.IGNORECASE,
@@ -92,9 +90,7 @@ _FILLER = re.compile(
     r"[\s,:]*|[*:\s]+)*",
     re.IGNORECASE,
 )
-_STARTS = re.compile(
-    r"(?:[A-Za-z](?:_\w)?\s?=\s?)?(?:[-−+]\s?)?(?:\\?[$€£]\s?)?(?:\d|\.\d)|\\|\(|\[|\{|[A-Za-z]\s?="
-)
+_STARTS = re.compile(r"(?:[A-Za-z](?:_\w)?\s?=\s?)?(?:[-−+]\s?)?(?:\\?[$€£]\s?)?(?:\d|\.\d)|\\|\(|\[|\{|[A-Za-z]\s?=")
 _CUT = re.compile(r"\s*(?:,(?!\d)|;|\((?![^)]{0,40}\d)|—|\s[-–]\s)")
 _CLOSING = re.compile(
     r"(?:,?\s+(?:in total|in all|all in all|overall|altogether|total|respectively|as required|as desired|too|again|now|then))+\s*\Z",
@@ -192,9 +188,7 @@ def _content(text: str, start: int) -> tuple[str | None, int]:
         return None if _PLACEHOLDER.fullmatch(content) else content, closing + 1
     word = re.match(r"[^\s$]{0,100}", text[brace : brace + 100])  # \boxed 5
     content, end = word.group().rstrip(".,"), brace + word.end()
-    mentioned = (
-        re.match(r"[A-Za-z]{2}|[^\w\\(\[{+-]|[A-Za-z](?=\s[A-Za-z])", text[brace : brace + 3]) or not content
-    )
+    mentioned = re.match(r"[A-Za-z]{2}|[^\w\\(\[{+-]|[A-Za-z](?=\s[A-Za-z])", text[brace : brace + 3]) or not content
     return None if mentioned else content, end
 
 
@@ -229,9 +223,7 @@ def _marked(text: str) -> str | None:
     line = text[start + 4 :].lstrip(" #").partition("\n")[0].strip() if start >= 0 else ""
     return (
         line
-        if line
-        and any(c.isdigit() for c in line)
-        and (line[0] in "-−+$€£\\(.[{*" or line[0].isdigit() or "=" in line)
+        if line and any(c.isdigit() for c in line) and (line[0] in "-−+$€£\\(.[{*" or line[0].isdigit() or "=" in line)
         else None
     )
 
@@ -248,9 +240,7 @@ def _announced(text: str) -> str | None:
         return None
     rest = text[last.end() : last.end() + MAX_ANSWER].lstrip().lstrip("*").lstrip()
     clause = rest[: _first(_SENTENCE_END, rest)]
-    if _DOUBTED.search(text[max(0, last.start() - 80) : last.start()]) or _RETRACTED.search(
-        rest[: len(clause) + 60]
-    ):
+    if _DOUBTED.search(text[max(0, last.start() - 80) : last.start()]) or _RETRACTED.search(rest[: len(clause) + 60]):
         return ""
     if rest[len(clause) : len(clause) + 1] == "?":
         return clause.strip() + "?"  # "5? No, ..."
@@ -311,9 +301,7 @@ def _joined(text: str, formula: re.Match) -> str | None:
     parts = [_inside(formula)]
     while True:
         between = _AND.match(text, formula.end())
-        following = (
-            (_SPANS.match(text, between.end()) or _NUMBER.match(text, between.end())) if between else None
-        )
+        following = (_SPANS.match(text, between.end()) or _NUMBER.match(text, between.end())) if between else None
         if following is None:
             break
         formula = following
@@ -324,11 +312,7 @@ def _joined(text: str, formula: re.Match) -> str | None:
     behind = behind[: _first(_REASON, behind)]
     if _HEDGE.search(behind) or _WRONG.search(behind):
         more = [m for m in (_last(_SPANS, behind), _last(_NUMBER, behind)) if m]
-        return (
-            ", ".join([*parts, *(_inside(m) if m.re is _SPANS else m.group() for m in more[:1])])
-            if more
-            else None
-        )
+        return ", ".join([*parts, *(_inside(m) if m.re is _SPANS else m.group() for m in more[:1])]) if more else None
     cut = _CUT.search(behind)
     unit = _CLOSING.sub("", behind[: cut.start()] if cut else behind).strip().strip("*").strip()
     percent = re.match(r"\\?%|percent\b", unit)
@@ -336,11 +320,7 @@ def _joined(text: str, formula: re.Match) -> str | None:
         return ", ".join(parts) + " " + percent.group()
     if not re.match(r"(?!is |are |was )[A-Za-z]{2,}", unit):
         return ", ".join(parts)
-    return (
-        ", ".join(parts) + rf" \text{{ {unit}}}"
-        if len(unit) < 80 and not re.search(r"[{}\\$]", unit)
-        else None
-    )
+    return ", ".join(parts) + rf" \text{{ {unit}}}" if len(unit) < 80 and not re.search(r"[{}\\$]", unit) else None
 
 
 def _inside(formula: re.Match) -> str:

@@ -35,9 +35,13 @@ class _Process:
         # -P: the folder of the program is not put on the path, where its neighbour math.py would hide the standard module
         self.popen = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        )  # fmt: skip
+        )
         self.fd = self.popen.stdout.fileno()
         self.ready = False
         self.deadline = time.monotonic() + START
@@ -192,7 +196,8 @@ class Pool:
 def _why_not_started(code: int | None) -> str:
     if importlib.util.find_spec("sympy") is None:
         return (
-            "Comparing these answers needs sympy, which is not installed: "
-            "pip install 'differential-smoothing[math]'."
+            "Comparing these answers needs sympy, which is not installed: pip install 'differential-smoothing[math]'."
         )
-    return f"The process that compares answers did not start (exit code {code}); try {sys.executable} -c 'import sympy'."
+    return (
+        f"The process that compares answers did not start (exit code {code}); try {sys.executable} -c 'import sympy'."
+    )

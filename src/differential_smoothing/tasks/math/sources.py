@@ -49,8 +49,14 @@ class Source:
 
 
 _SUBJECTS = (
-    "algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra", "precalculus",
-)  # fmt: skip
+    "algebra",
+    "counting_and_probability",
+    "geometry",
+    "intermediate_algebra",
+    "number_theory",
+    "prealgebra",
+    "precalculus",
+)
 
 #: Name in ``train`` and ``test`` -> data set. Where there is only one split it serves both uses.
 SOURCES = {
@@ -66,7 +72,12 @@ SOURCES = {
     "amc23": Source("math-ai/amc23", "question", "answer", train="test"),
     # open-ended, text only, English competitions: the part that papers report. Its margins of error for a few answers are not used
     "olympiadbench": Source(
-        "Hothan/OlympiadBench", "question", "final_answer", test="train", configs=("OE_TO_maths_en_COMP",), context="context"
+        "Hothan/OlympiadBench",
+        "question",
+        "final_answer",
+        test="train",
+        configs=("OE_TO_maths_en_COMP",),
+        context="context",
     ),
     "minerva": Source("math-ai/minervamath", "question", "answer", train="test"),
 }
@@ -153,7 +164,9 @@ def _problem(row: object, where: str, name: str, named: Mapping[str, str]) -> Ma
         question = f"{row[source.context].strip()}\n{question}".strip()
     worked = source.worked if source and "answer" not in named else ""
     origin = row.get("source") if not source else name
-    return MathProblem(question, _final(answer, worked), origin if isinstance(origin, str) and origin else Path(name).stem)
+    return MathProblem(
+        question, _final(answer, worked), origin if isinstance(origin, str) and origin else Path(name).stem
+    )
 
 
 _MISSING = object()
@@ -267,7 +280,9 @@ def _why_not_loaded(
             f"{local} does not hold the data set {name!r} as the Hub has it, with the {what} ({said}). Download it again (hf download "
             f"--repo-type dataset {source.hub} --local-dir {local}), or put the problems into {local}.jsonl."
         )
-    looked = f" It is not in the folder {folder} either ({name}.jsonl, {name}.parquet or a folder {name})." if folder else ""
+    looked = (
+        f" It is not in the folder {folder} either ({name}.jsonl, {name}.parquet or a folder {name})." if folder else ""
+    )
     offline = any(word in said.lower() for word in ("offline", "connect", "reach", "timeout", "resolve"))
     if "gated" in said.lower() or "401" in said or "403" in said:
         reason = "the Hub gives it only to those who accepted its terms: do so on its page there, and log in with hf auth login"

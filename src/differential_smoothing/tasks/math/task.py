@@ -12,14 +12,7 @@ from typing import Any, NamedTuple
 
 from differential_smoothing.tasks.math.compare import unreadable, verify_many
 from differential_smoothing.tasks.math.contamination import WORDS, contaminated, normal, unique
-from differential_smoothing.tasks.math.sources import (
-    SOURCES,
-    MathProblem,
-    Use,
-    check_columns,
-    check_source,
-    load,
-)
+from differential_smoothing.tasks.math.sources import SOURCES, MathProblem, Use, check_columns, check_source, load
 from differential_smoothing.tasks.math.working import solution_signature
 from differential_smoothing.tasks.task import SPLITS, Split, Task, Verdict, split_of_text
 
@@ -79,14 +72,20 @@ class Math(Task[MathProblem]):
         overlap: str = "keep",
     ):
         for option, value, known in (
-            ("style", style, STYLES), ("variety", variety, VARIETIES), ("overlap", overlap, ("keep", "drop")),
-        ):  # fmt: skip
+            ("style", style, STYLES),
+            ("variety", variety, VARIETIES),
+            ("overlap", overlap, ("keep", "drop")),
+        ):
             if not isinstance(value, str) or value not in known:
                 raise ValueError(f"The option {option} of math must be one of {', '.join(known)}; got {value!r}.")
         if not (folder is None or isinstance(folder, str)):
             raise ValueError(f"The option folder of math must be the path of a folder; got {folder!r}.")
         self._names = {"train": _names(train), "test": _names(test)}
-        self._style, self._folder, self._columns = STYLES[style], Path(folder) if folder else None, check_columns(columns)
+        self._style, self._folder, self._columns = (
+            STYLES[style],
+            Path(folder) if folder else None,
+            check_columns(columns),
+        )
         self._variety, self._overlap = variety, overlap
         self._loaded: dict[Use, list[MathProblem]] = {}
 
@@ -106,10 +105,13 @@ class Math(Task[MathProblem]):
             # the splits of other tasks have a test tenth too; here the test problems are those of the test sets
             found = [p for p in found if (split_of_text(normal(p.question)) == "dev") == (split == "dev")]
         if not found:
-            raise ValueError(f"math has no {split} problems: {_said(self._names[use])} has none left. Name more data sets.")
+            raise ValueError(
+                f"math has no {split} problems: {_said(self._names[use])} has none left. Name more data sets."
+            )
         if count > len(found):
             warnings.warn(
-                f"math: {count:,} {split} problems were asked for and there are {len(found):,}; all are used.", stacklevel=2
+                f"math: {count:,} {split} problems were asked for and there are {len(found):,}; all are used.",
+                stacklevel=2,
             )
         places = list(range(len(found)))
         random.Random(f"math {split} {seed}").shuffle(places)
@@ -153,7 +155,9 @@ class Math(Task[MathProblem]):
 
     def problem_id(self, problem: MathProblem) -> str:
         """The data set and a digest of the normalised question: ``aime24:0a1b2c3d4e5f``."""
-        return f"{problem.source.replace(':', '_')}:{hashlib.sha256(normal(problem.question).encode()).hexdigest()[:12]}"
+        return (
+            f"{problem.source.replace(':', '_')}:{hashlib.sha256(normal(problem.question).encode()).hexdigest()[:12]}"
+        )
 
     def prompt(self, problem: MathProblem, *, chat: bool = False) -> str | list[dict[str, str]]:
         """What the style says: as messages with ``chat``, else as one text that ends with a line break."""
@@ -190,7 +194,9 @@ class Math(Task[MathProblem]):
         if self._variety == "answer":
             return verdicts
         return [
-            verdict._replace(canonical=solution_signature(completion) or "no calculation") if verdict.correct else verdict
+            verdict._replace(canonical=solution_signature(completion) or "no calculation")
+            if verdict.correct
+            else verdict
             for verdict, completion in zip(verdicts, completions)
         ]
 
@@ -209,13 +215,20 @@ class Math(Task[MathProblem]):
         try:
             same, overlapping = contaminated(problems, self._load("test"))
         except ValueError as error:
-            raise ValueError(f"{path} is to be checked against the test sets. {error} With \"test\": [] nothing is checked.") from None
+            raise ValueError(
+                f'{path} is to be checked against the test sets. {error} With "test": [] nothing is checked.'
+            ) from None
         drop = {*same, *(overlapping if self._overlap == "drop" else ())}
         kept = [problem for problem in problems if problem not in drop]
         if not kept:
-            raise ValueError(f"{path} has no problem left to train on: all of them are test problems of {_said(self._names['test'])}.")
+            raise ValueError(
+                f"{path} has no problem left to train on: all of them are test problems of {_said(self._names['test'])}."
+            )
         if len(kept) < len(problems):
-            warnings.warn(f"math, {path}: {len(problems) - len(kept):,} of {len(problems):,} problems are left out: they are test problems.", stacklevel=3)
+            warnings.warn(
+                f"math, {path}: {len(problems) - len(kept):,} of {len(problems):,} problems are left out: they are test problems.",
+                stacklevel=3,
+            )
         return kept
 
 
@@ -225,7 +238,9 @@ def _names(given: object) -> list[str]:
     for name in names:
         source = name if name in SOURCES else Path(name).stem
         if sources.setdefault(source, name) != name:
-            raise ValueError(f"{sources[source]!r} and {name!r} would both be the data set {source!r}. Rename one of the files.")
+            raise ValueError(
+                f"{sources[source]!r} and {name!r} would both be the data set {source!r}. Rename one of the files."
+            )
     return names
 
 

@@ -66,9 +66,7 @@ def _serve():
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for _ in range(REQUESTS):
         line = b""
-        while not line.endswith(
-            b"\n"
-        ):  # one request is in flight at most, so no byte of the next one is taken
+        while not line.endswith(b"\n"):  # one request is in flight at most, so no byte of the next one is taken
             part = os.read(0, 65536)
             if not part:
                 return True

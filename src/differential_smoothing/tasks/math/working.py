@@ -27,9 +27,7 @@ _SIGNS = str.maketrans(
 )
 _TIMES, _OVER = re.compile(r"\\(?:times|cdot|ast)(?![a-z])"), re.compile(r"\\div(?![a-z])")
 _GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3}){1,6}(?![\d])")
-_DOLLAR = re.compile(
-    r"\\?\$(?=[\d.])|\\\$"
-)  # an amount, or the start of a formula: both go; others end a formula
+_DOLLAR = re.compile(r"\\?\$(?=[\d.])|\\\$")  # an amount, or the start of a formula: both go; others end a formula
 _UNIT = re.compile(r"(?<=[\d)])\s*(?:\\?%|[A-Za-z]{3,20})|[€£]")
 # a side of an equation: numbers, names of one or two letters, commands, operators, brackets
 _SIDE = re.compile(

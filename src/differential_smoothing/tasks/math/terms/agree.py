@@ -60,9 +60,7 @@ class _Comparison:
             return self.system(gold, answer)
         if gold.kind in ("named", "equation"):
             return self.equation(gold, answer)
-        if self.regions.region(gold) is not None and (
-            answer.kind in ("relation", "system") or answer.kind == "named"
-        ):
+        if self.regions.region(gold) is not None and (answer.kind in ("relation", "system") or answer.kind == "named"):
             other = self.regions.region(answer)
             if other is not None:
                 return self.regions.same(self.regions.region(gold), other)
@@ -215,17 +213,11 @@ class _Comparison:
             and len(answer.parts) == len(stated)
             and joint != "or"
         ):
-            return all(
-                map(self.plain, (v.parts[1] for v in stated), answer.parts)
-            )  # in the order of the gold answer
+            return all(map(self.plain, (v.parts[1] for v in stated), answer.parts))  # in the order of the gold answer
         return False
 
     def _same_statement(self, one: Value, other: Value) -> bool:
-        if (
-            one.kind == "named"
-            and other.kind == "named"
-            and spelling(one.parts[0]) != spelling(other.parts[0])
-        ):
+        if one.kind == "named" and other.kind == "named" and spelling(one.parts[0]) != spelling(other.parts[0]):
             return False
         try:
             return one.kind == other.kind and self.same(one, other)
@@ -295,11 +287,7 @@ class _Comparison:
                 return True
             if bool(unit) == bool(unit_too):
                 return False
-        bare = (
-            self._bare_unit(one if not unit else other, unit or unit_too)
-            if bool(unit) != bool(unit_too)
-            else None
-        )
+        bare = self._bare_unit(one if not unit else other, unit or unit_too) if bool(unit) != bool(unit_too) else None
         if bare is not None:  # 12 m^3 beside 12\text{ m}^3
             return self.oracle.equal(bare if not unit else one, other if not unit else bare)
         if not units.alike(unit, unit_too):
@@ -336,9 +324,7 @@ class _Comparison:
     def ratio(self, one: tuple, other: tuple) -> bool:
         if len(one) != len(other):
             return False
-        return all(
-            self.oracle.equal(("*", (one[0], b)), ("*", (other[0], a))) for a, b in zip(one[1:], other[1:])
-        )
+        return all(self.oracle.equal(("*", (one[0], b)), ("*", (other[0], a))) for a, b in zip(one[1:], other[1:]))
 
     def matrix(self, gold: Value, answer: Value) -> bool:
         one, other = _rows(gold), _rows(answer)

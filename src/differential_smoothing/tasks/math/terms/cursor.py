@@ -19,11 +19,7 @@ class Cursor:
 
     def peek(self, *texts: str, ahead: int = 0) -> bool:
         at = self.at + ahead
-        return (
-            at < len(self.found)
-            and self.found[at].kind in ("sign", "command")
-            and self.found[at].text in texts
-        )
+        return at < len(self.found) and self.found[at].kind in ("sign", "command") and self.found[at].text in texts
 
     def take(self, *texts: str) -> Token:
         if self.next is None or (texts and not self.peek(*texts)):

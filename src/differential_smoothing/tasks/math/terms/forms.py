@@ -9,8 +9,18 @@ from .values import Value
 
 __all__ = ["form"]
 
-_CALLS = {"ln": sympy.log, "floor": sympy.floor, "ceil": sympy.ceiling, "binom": sympy.binomial, "abs": sympy.Abs, "arcsin": sympy.asin, "arccos": sympy.acos,
-          "arctan": sympy.atan, "max": sympy.Max, "min": sympy.Min}  # fmt: skip
+_CALLS = {
+    "ln": sympy.log,
+    "floor": sympy.floor,
+    "ceil": sympy.ceiling,
+    "binom": sympy.binomial,
+    "abs": sympy.Abs,
+    "arcsin": sympy.asin,
+    "arccos": sympy.acos,
+    "arctan": sympy.atan,
+    "max": sympy.Max,
+    "min": sympy.Min,
+}
 
 
 def form(value: Value) -> str:
@@ -54,9 +64,7 @@ def _built(tree: tuple) -> sympy.Expr:
     if kind == "number":
         return sympy.Rational(tree[1].numerator, tree[1].denominator)
     if kind == "name":
-        return {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "infty": sympy.oo}.get(tree[1]) or sympy.Symbol(
-            tree[1]
-        )
+        return {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "infty": sympy.oo}.get(tree[1]) or sympy.Symbol(tree[1])
     if kind == "+":
         return sympy.Add(*map(_built, tree[1]))
     if kind == "*":

@@ -41,9 +41,7 @@ def gold_value(gold: str) -> Value:
     try:
         value = read(gold)
         unit = _LAST_UNIT.search(gold) if value.kind in ("formula", "words") else None
-        if (
-            unit and unit_of(unit[1]) is not None
-        ):  # a unit behind a sum of letters, which only a gold answer may have
+        if unit and unit_of(unit[1]) is not None:  # a unit behind a sum of letters, which only a gold answer may have
             with suppress(Unreadable):
                 inner = read(gold[: unit.start()])
                 return inner._replace(text=value.text) if inner.kind not in ("formula", "words") else value
@@ -75,11 +73,7 @@ def judged(gold: str, answer: str, thorough: bool = False) -> tuple[bool, str]:
     try:
         value = read(answer)
     except Unreadable as error:
-        return (
-            (False, UNREADABLE)
-            if not str(error).startswith(("too long", "no answer"))
-            else (False, str(error))
-        )
+        return (False, UNREADABLE) if not str(error).startswith(("too long", "no answer")) else (False, str(error))
     if "words" in (wanted.kind, value.kind):
         equal = same_words(wanted.text, value.text)
         return equal, "" if equal else DIFFERS
@@ -129,9 +123,7 @@ def _imaginary(gold: str, answer: str) -> bool:
     for text in (gold, answer):
         if any(t.kind == "name" and t.text == "j" for t in tokens(spelled(text))):
             return False
-    return not re.search(
-        r"(?<!\w)[a-df-zA-Z0-9]\s?\^\s?(?:i\b|\{\s?[^{}]*(?<![A-Za-z\\])i(?![A-Za-z])[^{}]*\})", gold
-    )
+    return not re.search(r"(?<!\w)[a-df-zA-Z0-9]\s?\^\s?(?:i\b|\{\s?[^{}]*(?<![A-Za-z\\])i(?![A-Za-z])[^{}]*\})", gold)
 
 
 _ARTICLE = re.compile(r"\b(?:the|an?)\s+(?=[a-z]{2})")
@@ -148,9 +140,7 @@ def same_words(one: str, other: str) -> bool:
 
     def exact(text: str) -> str:
         text = re.sub(r"[A-Za-z]{2,}", lambda m: m.group().lower(), text)
-        text = re.sub(
-            r"(?<=\d)\s+(?=\d)", "_", _ARTICLE.sub("", text.replace("p.m.", "pm").replace("a.m.", "am"))
-        )
+        text = re.sub(r"(?<=\d)\s+(?=\d)", "_", _ARTICLE.sub("", text.replace("p.m.", "pm").replace("a.m.", "am")))
         return re.sub(r"\s+|\.(?!\d)|[,;:](?!\d)|(?<!\d)[,;:]", "", text)
 
     if _MATHS.search(one) or _MATHS.search(other):

@@ -52,9 +52,7 @@ class Named(Cursor):
             raise Unreadable("a number of too many digits")
         before, _, behind = digits.partition(".")
         shift = 10 ** len(behind)
-        value = Fraction(int((before or "0") + behind), shift) + Fraction(
-            int(period), shift * (10 ** len(period) - 1)
-        )
+        value = Fraction(int((before or "0") + behind), shift) + Fraction(int(period), shift * (10 ** len(period) - 1))
         return "number", value, False
 
     def _named(self, token: Token) -> tuple:
@@ -67,11 +65,7 @@ class Named(Cursor):
             if is_word(text):
                 raise Unreadable("words")
             self.at -= 1
-            self.found = [
-                *self.found[: self.at],
-                *(Token("name", c) for c in text),
-                *self.found[self.at + 1 :],
-            ]
+            self.found = [*self.found[: self.at], *(Token("name", c) for c in text), *self.found[self.at + 1 :]]
             return self._named(self.take())
         return self._decorated(text)
 
@@ -95,13 +89,9 @@ class Named(Cursor):
                 self.take("}")
             else:
                 break
-        inverse = [t.text for t in self.found[self.at : self.at + 5]] == [
-            "^",
-            "{",
-            "-",
-            "1",
-            "}",
-        ] and self.peek("(", ahead=5)
+        inverse = [t.text for t in self.found[self.at : self.at + 5]] == ["^", "{", "-", "1", "}"] and self.peek(
+            "(", ahead=5
+        )
         if inverse and name[0] in "fghFG":
             self.at += 5
             name += "^-1"
@@ -123,12 +113,7 @@ class Named(Cursor):
             raise Unreadable("cannot be read as mathematics")
         self.take(")")
         simple = arguments[0][0] in ("name", "number")
-        if (
-            name[0] in APPLIED
-            or "'" in name
-            or len(arguments) > 1
-            or (simple and arguments[0] != ("name", name))
-        ):
+        if name[0] in APPLIED or "'" in name or len(arguments) > 1 or (simple and arguments[0] != ("name", name)):
             return "apply", name, tuple(arguments)
         self.at = at
         return None

@@ -19,7 +19,9 @@ __all__ = ["MAX_MAGNITUDE", "Beyond", "Digits", "Double", "points", "value_of"]
 
 MAX_MAGNITUDE = 1_000  # decimal exponent
 MAX_TERMS = 300  # of a finite sum that is added up
-MAX_STEPS = 20_000  # nodes of trees, with those of sums again for every term; in double precision, in this process, a tenth
+MAX_STEPS = (
+    20_000  # nodes of trees, with those of sums again for every term; in double precision, in this process, a tenth
+)
 _ONE = Fraction(1)
 
 
@@ -111,9 +113,7 @@ def points(names: frozenset[str], whole: bool = False) -> list[dict[str, float]]
             point[name] = sign * abs(scale) * (1 + round(share, 6))
         found.append(point)
     for k in range(10 if whole else 0):
-        found.append(
-            {name: float((k * (2 * i + 1) + 3 * i) % 11 + 1) for i, name in enumerate(sorted(names))}
-        )
+        found.append({name: float((k * (2 * i + 1) + 3 * i) % 11 + 1) for i, name in enumerate(sorted(names))})
     return found
 
 
@@ -215,18 +215,12 @@ class _Evaluation:
             return self.power(self.context.e * one, a[0])
         if name in ("cot", "sec", "csc", "coth", "sech", "csch"):
             below = call(
-                {"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}[
-                    name
-                ],
-                a[0],
+                {"cot": "tan", "sec": "cos", "csc": "sin", "coth": "tanh", "sech": "cosh", "csch": "sinh"}[name], a[0]
             )
             if abs(below) < self.context.number(_ONE / 10 ** (self.context.digits - 3)).real:
                 raise Beyond
             return one / below
-        if (
-            name == "tan"
-            and abs(call("cos", a[0])) < self.context.number(_ONE / 10 ** (self.context.digits - 3)).real
-        ):
+        if name == "tan" and abs(call("cos", a[0])) < self.context.number(_ONE / 10 ** (self.context.digits - 3)).real:
             raise Beyond
         if name in ("arccot", "arcsec", "arccsc"):
             return call({"arccot": "arctan", "arcsec": "arccos", "arccsc": "arcsin"}[name], one / a[0])
@@ -257,19 +251,7 @@ class _Evaluation:
             if any(x.imag or x.real != int(x.real) for x in a):
                 return self.unknown(name, a)
             return getattr(math, name)(*(int(x.real) for x in a)) * one
-        if name in (
-            "sin",
-            "cos",
-            "tan",
-            "ln",
-            "arcsin",
-            "arccos",
-            "arctan",
-            "sinh",
-            "cosh",
-            "tanh",
-            "factorial",
-        ):
+        if name in ("sin", "cos", "tan", "ln", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "factorial"):
             return call(name, a[0])
         if name == "Re":
             return a[0].real * one
@@ -318,9 +300,7 @@ class _Evaluation:
                 bodies.append(self.of(body))
             if sign == "prod":
                 return self.unknown(name, [*numbers, *bodies])
-            return sum(
-                self.unknown(f"{name} {k}", numbers) * x for k, x in enumerate(bodies)
-            )  # linear, as the sum is
+            return sum(self.unknown(f"{name} {k}", numbers) * x for k, x in enumerate(bodies))  # linear, as the sum is
         finally:
             if outer is None:
                 self.point.pop(variable, None)

@@ -214,9 +214,7 @@ class Thorough(Quick):
                 return None
             digits = 150 + 3 * int(extreme)
             context = Digits(digits)
-            (a, _, _, real), (b, _, _, real_too) = (
-                value_of(t, context, point, self.imaginary) for t in (one, other)
-            )
+            (a, _, _, real), (b, _, _, real_too) = (value_of(t, context, point, self.imaginary) for t in (one, other))
         except Beyond:
             return None
         least = context.mp.mpf(10) ** -(110 + 2 * int(extreme))
@@ -232,9 +230,7 @@ def _first_number(tree: tuple) -> float:
     if tree[0] == "name":
         return 0.0
     parts = tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:]
-    return next(
-        (x for t in parts if isinstance(t, tuple) and (x := _first_number(t)) not in (0.0, -1.0)), 0.0
-    )
+    return next((x for t in parts if isinstance(t, tuple) and (x := _first_number(t)) not in (0.0, -1.0)), 0.0)
 
 
 def _stepped(tree: tuple) -> bool:
@@ -244,8 +240,7 @@ def _stepped(tree: tuple) -> bool:
     if tree[0] == "call" and tree[1] in ("floor", "ceil", "abs", "max", "min", "sgn"):
         return True
     return any(
-        isinstance(t, tuple) and _stepped(t)
-        for t in (tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:])
+        isinstance(t, tuple) and _stepped(t) for t in (tree[-1] if tree[0] in ("+", "*", "call", "apply") else tree[1:])
     )
 
 

@@ -142,10 +142,14 @@ def scaled(found: list[Token]) -> list[Token]:
             if words:
                 scaled.append(Token("text", " ".join(words), True))
         elif (
-            token.text in ("e", "E") and token.kind == "name" and not token.space and scaled and scaled[-1].kind == "number"
+            token.text in ("e", "E")
+            and token.kind == "name"
+            and not token.space
+            and scaled
+            and scaled[-1].kind == "number"
             and (len(scaled) == 1 or scaled[-2].text not in ("^", "_"))
             and (power := _exponent(found, i + 1)) is not None
-        ):  # fmt: skip
+        ):
             scaled += _power_of_ten(power[0])
             i = power[1]
             continue
@@ -195,11 +199,7 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
             return found[at:], _meaning(said)
     depth = 0
     for i, token in enumerate(found):
-        depth += (
-            (token.text in OPENING) - (token.text in OPENING.values())
-            if token.kind in ("sign", "command")
-            else 0
-        )
+        depth += (token.text in OPENING) - (token.text in OPENING.values()) if token.kind in ("sign", "command") else 0
         if (
             i
             and not depth
@@ -233,8 +233,7 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
 
 def _meaning(said: str) -> str:
     kind = re.search(
-        r"(positive |non-?negative |negative |odd |even )?(integer|real|natural|rational|constant)",
-        said.lower(),
+        r"(positive |non-?negative |negative |odd |even )?(integer|real|natural|rational|constant)", said.lower()
     )
     mark = re.search(r"(?:mathbb ?\{? ?)([ZRN])|\b([ZRN])\b", said)
     if mark:

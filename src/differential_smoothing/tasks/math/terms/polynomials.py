@@ -92,10 +92,7 @@ class _Builder:
                 if self.imaginary and "i" in powers:
                     turns = powers["i"] % 4
                     powers["i"], factor = turns % 2, -factor if turns > 1 else factor
-                monomial = (
-                    root * other_root // common**2,
-                    tuple(sorted((n, p) for n, p in powers.items() if p)),
-                )
+                monomial = (root * other_root // common**2, tuple(sorted((n, p) for n, p in powers.items() if p)))
                 total[monomial] = total.get(monomial, Fraction(0)) + factor
         total = {monomial: c for monomial, c in total.items() if c}
         if any(max(c.numerator.bit_length(), c.denominator.bit_length()) > MAX_BITS for c in total.values()):

@@ -55,9 +55,7 @@ class _Reader(Functions):
             elif self._begins_factor():
                 before, after = self.found[self.at - 1], self.next
                 power = (
-                    self.at + 1 < len(self.found)
-                    and self.found[self.at + 1].text == "^"
-                    and before.kind != "number"
+                    self.at + 1 < len(self.found) and self.found[self.at + 1].text == "^" and before.kind != "number"
                 )  # x 3^2
                 if after.kind == "number" and before.text not in (")", "}", "]", "|") and not power:
                     raise Unreadable("a number behind a factor")  # 3 4 and x4
@@ -78,14 +76,9 @@ class _Reader(Functions):
         """``2\\frac{1}{2}`` is 2 + 1/2."""
         if before.kind != "number" or not self.peek("frac"):
             return None
-        at, alone = (
-            self.at,
-            self.at < 2 or self.found[self.at - 2].text in ("(", "{", "+", "-", "|", "[", "="),
-        )
+        at, alone = (self.at, self.at < 2 or self.found[self.at - 2].text in ("(", "{", "+", "-", "|", "[", "="))
         fraction = self.power()
-        digits = fraction[0] == "/" and all(
-            part[0] == "number" and part[1].denominator == 1 for part in fraction[1:]
-        )
+        digits = fraction[0] == "/" and all(part[0] == "number" and part[1].denominator == 1 for part in fraction[1:])
         if not digits or "." in before.text:
             self.at = at
             return None
@@ -98,9 +91,29 @@ class _Reader(Functions):
         if token is None:
             return False
         if token.kind == "command":
-            return token.text in FUNCTIONS or token.text in GREEK or token.text in ACCENTS or token.text in BIG or token.text in PREFIXES or token.text in (
-                "frac", "binom", "pi", "infty", "langle", "lfloor", "lceil", "log", "C", "P", "partial", "nabla", "circ",
-            )  # fmt: skip
+            return (
+                token.text in FUNCTIONS
+                or token.text in GREEK
+                or token.text in ACCENTS
+                or token.text in BIG
+                or token.text in PREFIXES
+                or token.text
+                in (
+                    "frac",
+                    "binom",
+                    "pi",
+                    "infty",
+                    "langle",
+                    "lfloor",
+                    "lceil",
+                    "log",
+                    "C",
+                    "P",
+                    "partial",
+                    "nabla",
+                    "circ",
+                )
+            )
         if token.text == "|":
             return not self.bars
         return token.kind in ("number", "name", "word", "text") or token.text in ("(", "{", "[")
@@ -115,11 +128,7 @@ class _Reader(Functions):
         if not self.peek("^"):
             return base
         if self._degree():
-            return (
-                ("*", (base, ("/", ("name", "pi"), number(180))))
-                if self.angle
-                else ("*", (base, ("name", "°")))
-            )
+            return ("*", (base, ("/", ("name", "pi"), number(180)))) if self.angle else ("*", (base, ("name", "°")))
         self.take()
         result = ("^", base, self.exponent())
         if self.peek("^"):

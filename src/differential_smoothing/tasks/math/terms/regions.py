@@ -13,9 +13,7 @@ __all__ = ["BRACKETS", "Regions"]
 
 BRACKETS = ("()", "[]", "(]", "[)")
 _INFINITY, _MINUS_INFINITY = ("name", "infty"), ("*", (("number", Fraction(-1), False), ("name", "infty")))
-_Region = tuple[
-    str | None, list
-]  # a name or None; intervals (low, closed, high, closed) with None for infinity
+_Region = tuple[str | None, list]  # a name or None; intervals (low, closed, high, closed) with None for infinity
 
 
 class Regions:
@@ -31,11 +29,7 @@ class Regions:
             return None, [(None, False, None, False)]
         if kind == "empty":
             return None, []
-        if (
-            kind in BRACKETS
-            and len(value.parts) == 2
-            and all(v.kind == "one" and not v.unit for v in value.parts)
-        ):
+        if kind in BRACKETS and len(value.parts) == 2 and all(v.kind == "one" and not v.unit for v in value.parts):
             low, high = (v.parts for v in value.parts)
             ends = None if low == _MINUS_INFINITY else low, None if high == _INFINITY else high
             if (
@@ -91,12 +85,7 @@ class Regions:
             low, high = trees[0], trees[2]
             ends = None if low == _MINUS_INFINITY else low, None if high == _INFINITY else high
             return name, [
-                (
-                    ends[0],
-                    signs[0] == "le" and ends[0] is not None,
-                    ends[1],
-                    signs[1] == "le" and ends[1] is not None,
-                )
+                (ends[0], signs[0] == "le" and ends[0] is not None, ends[1], signs[1] == "le" and ends[1] is not None)
             ]
         return None
 
@@ -142,9 +131,11 @@ class Regions:
         (name, intervals), (name_too, intervals_too) = one, other
         if name is not None and name_too is not None and name != name_too:
             return False
-        return len(intervals) == len(intervals_too) and all(any(map(self._same_interval, [a] * len(intervals_too), intervals_too)) for a in intervals) and all(
-            any(map(self._same_interval, intervals, [b] * len(intervals))) for b in intervals_too
-        )  # fmt: skip
+        return (
+            len(intervals) == len(intervals_too)
+            and all(any(map(self._same_interval, [a] * len(intervals_too), intervals_too)) for a in intervals)
+            and all(any(map(self._same_interval, intervals, [b] * len(intervals))) for b in intervals_too)
+        )
 
     def _same_interval(self, one: tuple, other: tuple) -> bool:
         (low, closed, high, closed_high), (low_too, closed_too, high_too, closed_high_too) = one, other
@@ -154,6 +145,4 @@ class Regions:
             or (high is None) != (high_too is None)
         ):
             return False
-        return (low is None or self.oracle.equal(low, low_too)) and (
-            high is None or self.oracle.equal(high, high_too)
-        )
+        return (low is None or self.oracle.equal(low, low_too)) and (high is None or self.oracle.equal(high, high_too))

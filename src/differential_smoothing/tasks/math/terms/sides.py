@@ -85,13 +85,7 @@ def side(found: list[Token]) -> Value:
         whole, above, below = (int(t.text) for t in core if t.kind == "number")
         if not above < below:
             raise Unreadable("a number behind a factor")
-        core = [
-            *core[:1][:sign],
-            Token("number", str(whole)),
-            Token("command", "frac"),
-            *_group(above),
-            *_group(below),
-        ]
+        core = [*core[:1][:sign], Token("number", str(whole)), Token("command", "frac"), *_group(above), *_group(below)]
     tree, degrees = _without_degrees(expression(core))
     if degrees and unit in ("", "°"):
         unit = "°"
@@ -177,9 +171,7 @@ def _set(inside: list[Token]) -> Value:
     if any(not p for p in parts):
         raise Unreadable("cannot be read as mathematics")
     values = map(side, parts)
-    return Value(
-        "{}", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,)))
-    )
+    return Value("{}", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,))))
 
 
 def _matrix(found: list[Token]) -> Value:
@@ -191,11 +183,7 @@ def _matrix(found: list[Token]) -> Value:
     if start or texts.count("begin") != 1 or texts.count("end") != 1:
         raise Unreadable("cannot be read as mathematics")
     name = texts[2]
-    if (
-        name not in ("pmatrix", "bmatrix", "matrix", "array", "smallmatrix")
-        or texts[-2] != name
-        or texts[-4] != "end"
-    ):
+    if name not in ("pmatrix", "bmatrix", "matrix", "array", "smallmatrix") or texts[-2] != name or texts[-4] != "end":
         raise Unreadable("cannot be read as mathematics")
     inside = found[4:-4]
     if name == "array":

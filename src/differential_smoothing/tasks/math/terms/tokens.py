@@ -51,17 +51,85 @@ def closing_brace(text: str, start: int) -> int | None:
     return None
 
 
-_SIGNS = str.maketrans({
-    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "∗": "*", "÷": "/", "π": "\\pi ",
-    "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ", "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "±": "\\pm ", "∓": "\\mp ",
-    "∪": "\\cup ", "∩": "\\cap ", "∅": "\\emptyset ", "∈": "\\in ", "°": "^\\circ ", "θ": "\\theta ", "α": "\\alpha ", "β": "\\beta ",
-    "γ": "\\gamma ", "λ": "\\lambda ", "μ": "\\mu ", "σ": "\\sigma ", "φ": "\\phi ", "ω": "\\omega ", "δ": "\\delta ", "ε": "\\epsilon ",
-    "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}", "⅔": "\\frac{2}{3}", "¼": "\\frac{1}{4}",
-    "¾": "\\frac{3}{4}", "⁄": "/", "’": "'", "′": "'", "″": "''", "⟨": "\\langle ", "⟩": "\\rangle ", "…": "\\ldots ", "€": "\\euro ",
-    "£": "\\sterling ", "¥": "\\yen ", "₹": "\\rupee ", "¢": "\\cent ", "‰": "\\permille ", "∠": "\\angle ", "△": "\\triangle ",
-    "\u2009": " ", "\u202f": " ", "\xa0": " ", "\u200b": None, "\ufeff": None, "\u2061": None, "，": ",", "．": ".", "；": ";", "：": ":",
-    "（": "(", "）": ")", "％": "%", "＝": "=", "＋": "+", "－": "-",
-} | {0xFF10 + i: str(i) for i in range(10)})  # fmt: skip
+_SIGNS = str.maketrans(
+    {
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "‐": "-",
+        "‑": "-",
+        "×": "\\times ",
+        "·": "\\cdot ",
+        "⋅": "\\cdot ",
+        "∗": "*",
+        "÷": "/",
+        "π": "\\pi ",
+        "∞": "\\infty ",
+        "≤": "\\le ",
+        "≥": "\\ge ",
+        "⩽": "\\le ",
+        "⩾": "\\ge ",
+        "≠": "\\ne ",
+        "≈": "\\approx ",
+        "±": "\\pm ",
+        "∓": "\\mp ",
+        "∪": "\\cup ",
+        "∩": "\\cap ",
+        "∅": "\\emptyset ",
+        "∈": "\\in ",
+        "°": "^\\circ ",
+        "θ": "\\theta ",
+        "α": "\\alpha ",
+        "β": "\\beta ",
+        "γ": "\\gamma ",
+        "λ": "\\lambda ",
+        "μ": "\\mu ",
+        "σ": "\\sigma ",
+        "φ": "\\phi ",
+        "ω": "\\omega ",
+        "δ": "\\delta ",
+        "ε": "\\epsilon ",
+        "ℝ": "\\mathbb{R}",
+        "ℤ": "\\mathbb{Z}",
+        "½": "\\frac{1}{2}",
+        "⅓": "\\frac{1}{3}",
+        "⅔": "\\frac{2}{3}",
+        "¼": "\\frac{1}{4}",
+        "¾": "\\frac{3}{4}",
+        "⁄": "/",
+        "’": "'",
+        "′": "'",
+        "″": "''",
+        "⟨": "\\langle ",
+        "⟩": "\\rangle ",
+        "…": "\\ldots ",
+        "€": "\\euro ",
+        "£": "\\sterling ",
+        "¥": "\\yen ",
+        "₹": "\\rupee ",
+        "¢": "\\cent ",
+        "‰": "\\permille ",
+        "∠": "\\angle ",
+        "△": "\\triangle ",
+        "\u2009": " ",
+        "\u202f": " ",
+        "\xa0": " ",
+        "\u200b": None,
+        "\ufeff": None,
+        "\u2061": None,
+        "，": ",",
+        "．": ".",
+        "；": ";",
+        "：": ":",
+        "（": "(",
+        "）": ")",
+        "％": "%",
+        "＝": "=",
+        "＋": "+",
+        "－": "-",
+    }
+    | {0xFF10 + i: str(i) for i in range(10)}
+)
 _RAISED, _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ", "0123456789-n"), str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUPERSCRIPT, _SUBSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻ⁿ]{1,20}"), re.compile("[₀₁₂₃₄₅₆₇₈₉]{1,20}")
 _ROOT = re.compile(r"√\s?(?:\(([^()]{1,100})\)|([0-9]{1,20}|[a-z]))")
@@ -73,9 +141,7 @@ _THOUSANDS = re.compile(
     r"|(?<![\d.,\\])(?<!\d )[1-9]\d{0,2}(?:(?:\{,\}\s?|,\s?\\[!,]\s?|,|\\,\s?|\\;\s?|\\!\s?|\\ | )\d{3})+(?![\d])(?!,\d)(?!\.\d*[,.]\d)"
 )
 _BRACED_AMOUNT = re.compile(r"\{(\d{1,3}(?:,\d{3})+)\}")
-_SPACES = re.compile(
-    r"\\[,;: >]|\\q?quad(?![A-Za-z])|~|\\(?:hspace|vspace|hskip)\*?\{[^{}]{0,20}\}|\\(?=\s)|\s+"
-)
+_SPACES = re.compile(r"\\[,;: >]|\\q?quad(?![A-Za-z])|~|\\(?:hspace|vspace|hskip)\*?\{[^{}]{0,20}\}|\\(?=\s)|\s+")
 _GONE = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|middle|displaystyle|textstyle|scriptstyle|bf|rm|it|limits|nolimits|mleft|mright|mathstrut)(?![A-Za-z])\.?"
     r"|\\!|\\phantom\{[^{}]{0,20}\}|\\(?:math|text)?(?:strut|hfill)(?![A-Za-z])"
@@ -87,35 +153,105 @@ _STYLE = re.compile(
     r"\\(?:math(?:bf|it|cal|scr|frak)|boldsymbol|bm|underline|boxed|fbox|color\{[a-z]{1,10}\})\s*(?=\{)"
 )
 _COMMANDS = {
-    "leq": "le", "geq": "ge", "neq": "ne", "leqslant": "le", "geqslant": "ge", "lbrace": "{", "rbrace": "}", "varnothing": "emptyset",
-    "degree": "circ", "iff": ",", "Leftrightarrow": ",", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "ast": "*", "div": "/", "times": "*", "cdot": "*",
-    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dots": "ldots", "cdots": "ldots", "lt": "<", "gt": ">", "colon": ":", "lbrack": "[",
-    "rbrack": "]", "lparen": "(", "rparen": ")", "simeq": "approx", "doteq": "approx", "cong": "approx", "lor": "or", "vee": "or", "land": "and", "wedge": "and",
-    "dbinom": "binom", "tbinom": "binom", "tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "lg": "lg", "to": "rightarrow",
-    "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "backslash": "setminus", "smallsetminus": "setminus", "overrightarrow": "vec",
-    "widehat": "hat", "widetilde": "tilde", "infin": "infty", "prime": "'", "textdollar": "$", "pounds": "sterling", "owns": "ni", "coloneqq": "=",
-    "triangleq": "=", "equiv": "equiv", "lfloor": "lfloor", "textdegree": "circ", "implies": ",", "Rightarrow": ",", "dotsc": "ldots", "dotsb": "ldots",
-}  # fmt: skip
+    "leq": "le",
+    "geq": "ge",
+    "neq": "ne",
+    "leqslant": "le",
+    "geqslant": "ge",
+    "lbrace": "{",
+    "rbrace": "}",
+    "varnothing": "emptyset",
+    "degree": "circ",
+    "iff": ",",
+    "Leftrightarrow": ",",
+    "mid": "|",
+    "vert": "|",
+    "lvert": "|",
+    "rvert": "|",
+    "ast": "*",
+    "div": "/",
+    "times": "*",
+    "cdot": "*",
+    "dfrac": "frac",
+    "tfrac": "frac",
+    "cfrac": "frac",
+    "dots": "ldots",
+    "cdots": "ldots",
+    "lt": "<",
+    "gt": ">",
+    "colon": ":",
+    "lbrack": "[",
+    "rbrack": "]",
+    "lparen": "(",
+    "rparen": ")",
+    "simeq": "approx",
+    "doteq": "approx",
+    "cong": "approx",
+    "lor": "or",
+    "vee": "or",
+    "land": "and",
+    "wedge": "and",
+    "dbinom": "binom",
+    "tbinom": "binom",
+    "tg": "tan",
+    "ctg": "cot",
+    "arctg": "arctan",
+    "arcctg": "arccot",
+    "lg": "lg",
+    "to": "rightarrow",
+    "varphi": "phi",
+    "varepsilon": "epsilon",
+    "vartheta": "theta",
+    "backslash": "setminus",
+    "smallsetminus": "setminus",
+    "overrightarrow": "vec",
+    "widehat": "hat",
+    "widetilde": "tilde",
+    "infin": "infty",
+    "prime": "'",
+    "textdollar": "$",
+    "pounds": "sterling",
+    "owns": "ni",
+    "coloneqq": "=",
+    "triangleq": "=",
+    "equiv": "equiv",
+    "lfloor": "lfloor",
+    "textdegree": "circ",
+    "implies": ",",
+    "Rightarrow": ",",
+    "dotsc": "ldots",
+    "dotsb": "ldots",
+}
 FUNCTIONS = words(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arcsinh arccosh arctanh log ln lg exp max min gcd lcm sqrt "
     "sgn det arg Re Im lim sup inf"
 )
-OPENING = {
-    "(": ")",
-    "[": "]",
-    "{": "}",
-    "\\{": "\\}",
-    "langle": "rangle",
-    "lfloor": "rfloor",
-    "lceil": "rceil",
-}
+OPENING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "langle": "rangle", "lfloor": "rfloor", "lceil": "rceil"}
 _TOKEN = re.compile(
     r"(\s+)|(\d+(?:\.\d+)?|\.\d+)|\x02([^\x02\x03]*)\x03|\\([A-Za-z]+)|([A-Za-z]+)|(\\[{}|%$#&\\])|(:=|==|<=|>=|!=|[-+*/^_(){}\[\]|,;:=<>!'%&$.?\"@#~`\x05])"
 )
 _TYPED = {":=": "=", "==": "=", "<=": "le", ">=": "ge", "!=": "ne", "\\|": "|", "\\%": "%", "\\&": "&"}
-_PLAIN_NAMES = {"pi": "pi", "infinity": "infty", "inf": "infty", "oo": "infty", "theta": "theta", "alpha": "alpha", "beta": "beta", "gamma": "gamma",
-                "lambda": "lambda", "omega": "omega", "sigma": "sigma", "phi": "phi", "mu": "mu", "cup": "cup", "union": "cup", "mod": "mod",
-                "asin": "arcsin", "acos": "arccos", "atan": "arctan"}  # fmt: skip
+_PLAIN_NAMES = {
+    "pi": "pi",
+    "infinity": "infty",
+    "inf": "infty",
+    "oo": "infty",
+    "theta": "theta",
+    "alpha": "alpha",
+    "beta": "beta",
+    "gamma": "gamma",
+    "lambda": "lambda",
+    "omega": "omega",
+    "sigma": "sigma",
+    "phi": "phi",
+    "mu": "mu",
+    "cup": "cup",
+    "union": "cup",
+    "mod": "mod",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+}
 
 
 def _number(match: re.Match) -> str:
@@ -155,9 +291,7 @@ def spelled(text: str, *, thousands: bool = True) -> str:
     text = text.replace("\\\\", "\x04")  # the end of a row is no escaped blank
     text = _SPACES.sub(" ", _GONE.sub("", text))
     for _ in range(3):  # a text command in a text command
-        text, found = _TEXT.subn(
-            lambda m: "\x02" + m[1].replace("\x02", "").replace("\x03", "") + "\x03", text
-        )
+        text, found = _TEXT.subn(lambda m: "\x02" + m[1].replace("\x02", "").replace("\x03", "") + "\x03", text)
         if not found:
             break
     text = _STYLE.sub("", text).strip().strip("*_").strip()
@@ -176,8 +310,7 @@ _MARKS = {2: " ", 3: " ", 4: " \\\\ ", 5: " "}
 def flat(text: str) -> str:
     """``spelled`` text as it reads, without marks, and its commands in one spelling."""
     text = _COMMAND.sub(
-        lambda m: "\\" + known if len(known := _COMMANDS.get(m[1], m[1])) > 1 else f" {known} ",
-        text.translate(_MARKS),
+        lambda m: "\\" + known if len(known := _COMMANDS.get(m[1], m[1])) > 1 else f" {known} ", text.translate(_MARKS)
     )
     return re.sub(r"\s+", " ", text).strip()
 

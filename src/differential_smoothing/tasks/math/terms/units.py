@@ -21,23 +21,156 @@ def _table(*rows: tuple[str, str]) -> dict[str, str]:
 
 # Alternatives are written a|b: a pound is money or a weight.
 _WORDS = _table(
-    ("kilometer kilometers kilometre kilometres kms", "km"), ("centimeter centimeters centimetre centimetres cms", "cm"),
-    ("millimeter millimeters millimetre millimetres", "mm"), ("meter meters metre metres", "m"), ("inch inches", "in"), ("foot feet", "ft"),
-    ("yard yards yds", "yd"), ("mile miles", "mi"), ("kilogram kilograms kgs", "kg"), ("gram grams gm gms", "g"), ("milligram milligrams", "mg"),
-    ("pound pounds", "lb|£"), ("lbs", "lb"), ("ounce ounces", "oz"), ("ton tons tonne tonnes", "t"), ("second seconds sec secs", "s"),
-    ("minute minutes mins", "min"), ("hour hours hr hrs", "h"), ("day days", "day"), ("week weeks wk wks", "week"), ("month months", "month"),
-    ("year years yr yrs", "year"), ("liter liters litre litres", "L"), ("milliliter milliliters millilitre millilitres", "mL"), ("gallon gallons gal", "gal"),
-    ("radian radians rads", "rad"), ("degree degrees", "°|°C|°F"), ("celsius", "°C"), ("fahrenheit", "°F"), ("kelvin kelvins", "K"), ("newton newtons", "N"),
-    ("joule joules", "J"), ("watt watts", "W"), ("volt volts", "V"), ("ampere amperes amp amps", "A"), ("ohm ohms", "Ω"), ("hertz", "Hz"), ("pascal pascals", "Pa"),
-    ("coulomb coulombs", "C"), ("tesla teslas", "T"), ("mole moles", "mol"), ("acre acres", "acre"), ("hectare hectares", "ha"), ("knot knots", "knot"),
-    ("dollar dollars buck bucks usd", "$"), ("cent cents", "¢"), ("euro euros eur", "€"), ("sterling gbp", "£"), ("yen jpy", "¥"), ("rupee rupees rs inr", "₹"),
-    ("yuan rmb cny", "元"), ("percent percentage", PERCENT), ("permille permil promille", "‰"), ("unit units", ""), ("point points pt pts", "point"), ("person people persons", "person"),
-    ("parsec parsecs", "pc"), ("angstrom angstroms", "Å"), ("calorie calories", "cal"), ("erg ergs", "erg"), ("dyne dynes", "dyn"), ("bit bits", "bit"), ("byte bytes", "byte"),
-)  # fmt: skip
+    ("kilometer kilometers kilometre kilometres kms", "km"),
+    ("centimeter centimeters centimetre centimetres cms", "cm"),
+    ("millimeter millimeters millimetre millimetres", "mm"),
+    ("meter meters metre metres", "m"),
+    ("inch inches", "in"),
+    ("foot feet", "ft"),
+    ("yard yards yds", "yd"),
+    ("mile miles", "mi"),
+    ("kilogram kilograms kgs", "kg"),
+    ("gram grams gm gms", "g"),
+    ("milligram milligrams", "mg"),
+    ("pound pounds", "lb|£"),
+    ("lbs", "lb"),
+    ("ounce ounces", "oz"),
+    ("ton tons tonne tonnes", "t"),
+    ("second seconds sec secs", "s"),
+    ("minute minutes mins", "min"),
+    ("hour hours hr hrs", "h"),
+    ("day days", "day"),
+    ("week weeks wk wks", "week"),
+    ("month months", "month"),
+    ("year years yr yrs", "year"),
+    ("liter liters litre litres", "L"),
+    ("milliliter milliliters millilitre millilitres", "mL"),
+    ("gallon gallons gal", "gal"),
+    ("radian radians rads", "rad"),
+    ("degree degrees", "°|°C|°F"),
+    ("celsius", "°C"),
+    ("fahrenheit", "°F"),
+    ("kelvin kelvins", "K"),
+    ("newton newtons", "N"),
+    ("joule joules", "J"),
+    ("watt watts", "W"),
+    ("volt volts", "V"),
+    ("ampere amperes amp amps", "A"),
+    ("ohm ohms", "Ω"),
+    ("hertz", "Hz"),
+    ("pascal pascals", "Pa"),
+    ("coulomb coulombs", "C"),
+    ("tesla teslas", "T"),
+    ("mole moles", "mol"),
+    ("acre acres", "acre"),
+    ("hectare hectares", "ha"),
+    ("knot knots", "knot"),
+    ("dollar dollars buck bucks usd", "$"),
+    ("cent cents", "¢"),
+    ("euro euros eur", "€"),
+    ("sterling gbp", "£"),
+    ("yen jpy", "¥"),
+    ("rupee rupees rs inr", "₹"),
+    ("yuan rmb cny", "元"),
+    ("percent percentage", PERCENT),
+    ("permille permil promille", "‰"),
+    ("unit units", ""),
+    ("point points pt pts", "point"),
+    ("person people persons", "person"),
+    ("parsec parsecs", "pc"),
+    ("angstrom angstroms", "Å"),
+    ("calorie calories", "cal"),
+    ("erg ergs", "erg"),
+    ("dyne dynes", "dyn"),
+    ("bit bits", "bit"),
+    ("byte bytes", "byte"),
+)
 _SYMBOLS = _table(
-    *((s, s) for s in ["km", "cm", "mm", "m", "in", "ft", "yd", "mi", "kg", "mg", "g", "lb", "oz", "s", "ms", "min", "h", "day", "L", "mL", "J", "kJ", "W", "kW", "MW", "N", "Pa", "kPa", "V", "A", "K", "eV", "keV", "MeV", "GeV", "Hz", "kHz", "MHz", "GHz", "mph", "kph", "rad", "mol", "C", "T", "F", "H", "pc", "nm", "pm", "um", "t", "gal", "ha", "Wb", "cal", "kcal", "erg", "dyn", "mA", "mV", "kV", "mW", "mJ", "MPa", "atm", "bar", "GB", "MB", "KB"]),
-    ("ml", "mL"), ("l", "L"), ("M", "M"), ("rpm", "rpm"), ("sr", "sr"), ("AU", "AU"), ("Ω", "Ω"), ("kmh", "km h-1"), ("km/h", "km h-1"),
-)  # fmt: skip
+    *(
+        (s, s)
+        for s in [
+            "km",
+            "cm",
+            "mm",
+            "m",
+            "in",
+            "ft",
+            "yd",
+            "mi",
+            "kg",
+            "mg",
+            "g",
+            "lb",
+            "oz",
+            "s",
+            "ms",
+            "min",
+            "h",
+            "day",
+            "L",
+            "mL",
+            "J",
+            "kJ",
+            "W",
+            "kW",
+            "MW",
+            "N",
+            "Pa",
+            "kPa",
+            "V",
+            "A",
+            "K",
+            "eV",
+            "keV",
+            "MeV",
+            "GeV",
+            "Hz",
+            "kHz",
+            "MHz",
+            "GHz",
+            "mph",
+            "kph",
+            "rad",
+            "mol",
+            "C",
+            "T",
+            "F",
+            "H",
+            "pc",
+            "nm",
+            "pm",
+            "um",
+            "t",
+            "gal",
+            "ha",
+            "Wb",
+            "cal",
+            "kcal",
+            "erg",
+            "dyn",
+            "mA",
+            "mV",
+            "kV",
+            "mW",
+            "mJ",
+            "MPa",
+            "atm",
+            "bar",
+            "GB",
+            "MB",
+            "KB",
+        ]
+    ),
+    ("ml", "mL"),
+    ("l", "L"),
+    ("M", "M"),
+    ("rpm", "rpm"),
+    ("sr", "sr"),
+    ("AU", "AU"),
+    ("Ω", "Ω"),
+    ("kmh", "km h-1"),
+    ("km/h", "km h-1"),
+)
 _SPEEDS = {"mph": "mi h-1", "kph": "km h-1"}
 #: symbols that, typed without \text{}, are hardly a product of variables
 _TYPED = words(
@@ -64,8 +197,25 @@ _NO_NOUNS = words(
     "sixes powers inverses reciprocals factorials roots squares cubes modulus repeats recurs equals exceeds divides decimals doubles negatives opposites percents percentages others "
     "dozens scores halves quarters thirds bases multiples logs exponents digits exponentials permilles fractions"
 )
-_IRREGULAR = {"men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose", "teeth": "tooth", "fish": "fish", "sheep": "sheep", "dice": "die",
-              "oxen": "ox", "vertices": "vertex", "matrices": "matrix", "indices": "index", "radii": "radius", "foci": "focus", "loci": "locus", "series": "series"}  # fmt: skip
+_IRREGULAR = {
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "mice": "mouse",
+    "geese": "goose",
+    "teeth": "tooth",
+    "fish": "fish",
+    "sheep": "sheep",
+    "dice": "die",
+    "oxen": "ox",
+    "vertices": "vertex",
+    "matrices": "matrix",
+    "indices": "index",
+    "radii": "radius",
+    "foci": "focus",
+    "loci": "locus",
+    "series": "series",
+}
 _PER = re.compile(r"\s*(?:/|\bper\b|\ban?\b(?= (?:hour|minute|second|day|week|month|year|pound|mile)\b))\s*")
 _PART = re.compile(r"([A-Za-z]+)\s?(?:\^?\{?(-?\d)\}?|[²³])?")
 
@@ -84,11 +234,7 @@ def _plural(word: str) -> str | None:
         return None
     noun = re.sub(r"(?<=[^aeiou])ies$", "y", word) if word.endswith("ies") else word[:-1]
     first = noun.split("-")[0]
-    if (
-        noun in _NUMBER_WORDS
-        or (first != noun and first in _NUMBER_WORDS)
-        or noun.endswith(("illion", "first"))
-    ):
+    if noun in _NUMBER_WORDS or (first != noun and first in _NUMBER_WORDS) or noun.endswith(("illion", "first")):
         return None
     return noun
 
@@ -120,13 +266,7 @@ def _physical(phrase: str) -> str | None:
             if unit is None:
                 return None
             exponent = (
-                int(power)
-                if power
-                else 3
-                if match.group().endswith("³")
-                else 2
-                if match.group().endswith("²")
-                else 1
+                int(power) if power else 3 if match.group().endswith("³") else 2 if match.group().endswith("²") else 1
             )
             if unit in _SPEEDS:
                 powers[(unit[0] == "m" and "mi") or "km"], powers["h"] = 1, -1
@@ -142,9 +282,7 @@ def _physical(phrase: str) -> str | None:
             return None
     if "°|°C|°F" in powers and ("°C" in powers or "°F" in powers):  # degrees Celsius
         del powers["°|°C|°F"]
-    return " ".join(
-        unit if power == 1 else f"{unit}{power}" for unit, power in sorted(powers.items()) if power
-    )
+    return " ".join(unit if power == 1 else f"{unit}{power}" for unit, power in sorted(powers.items()) if power)
 
 
 def unit_of(phrase: str) -> str | None:
@@ -213,17 +351,16 @@ def split(found: list[Token]) -> tuple[list[Token], str]:
         and found[1].kind in ("number", "sign", "command")
     ):
         rest = found[2 if found[1].text == "." else 1 :]
-        return split(rest)[0], "₹" if found[0].text in ("Rs", "INR") else "元" if found[
-            0
-        ].text == "RMB" else "$"
+        return split(rest)[0], "₹" if found[0].text in ("Rs", "INR") else "元" if found[0].text == "RMB" else "$"
     start = _start(found)
     if start is None:
         return found, unit
     core, phrase = found[:start], _phrase(found[start:])
     behind = unit_of(phrase)
     if behind is None and phrase.count("°") == 1 and phrase.strip()[0] == "°":  # 30^\circ C
-        behind = {"C": "°C", "F": "°F", "": "°", "celsius": "°C", "fahrenheit": "°F"}.get(phrase.strip()[1:].strip().lower() or "") or \
-                 {"C": "°C", "F": "°F"}.get(phrase.strip()[1:].strip())  # fmt: skip
+        behind = {"C": "°C", "F": "°F", "": "°", "celsius": "°C", "fahrenheit": "°F"}.get(
+            phrase.strip()[1:].strip().lower() or ""
+        ) or {"C": "°C", "F": "°F"}.get(phrase.strip()[1:].strip())
     if behind is None:
         raise Unreadable("words behind a number that are no unit")
     if unit and behind and unit != behind and not behind.startswith("#"):
@@ -237,9 +374,7 @@ def _start(found: list[Token]) -> int | None:
     """Where the unit begins, or None."""
     depth = 0
     for i, token in enumerate(found):
-        depth += (
-            (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
-        )
+        depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
         if depth or not i:
             continue
         before = found[i - 1]
@@ -275,9 +410,7 @@ def _one_term(core: list[Token]) -> bool:
     """A number, a root, pi: no letters, and no sum outside brackets."""
     depth = 0
     for i, token in enumerate(core):
-        depth += (
-            (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
-        )
+        depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}")) if token.kind == "sign" else 0
         if token.kind in ("name", "word") or (
             i and not depth and token.text in "+-" and core[i - 1].text not in ("*", "/", "^")
         ):
@@ -300,9 +433,7 @@ def _phrase(found: list[Token]) -> str:
             continue
         if (token.kind == "command" and token.text in _SIGNS) or token.text == "%":
             words.append(_SIGNS[token.text])
-        elif token.kind in ("text", "word", "name", "number") or (
-            token.kind == "sign" and token.text in _INSIDE
-        ):
+        elif token.kind in ("text", "word", "name", "number") or (token.kind == "sign" and token.text in _INSIDE):
             words.append((" " if token.space or token.kind in ("text", "word") else "") + token.text)
         else:
             raise Unreadable("words behind a number that are no unit")

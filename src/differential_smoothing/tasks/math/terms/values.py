@@ -105,9 +105,7 @@ def _several(found: list[Token]) -> Value:
     values = [_statement(p) for p in parts]
     stated = [v.kind in ("named", "equation", "relation", "system") for v in values]
     if not any(stated):
-        return Value(
-            "list", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,)))
-        )
+        return Value("list", tuple(v for value in values for v in (value.parts if value.kind == "list" else (value,))))
     grouped: list[Value] = []
     for value, is_statement in zip(values, stated):
         if is_statement:
@@ -117,10 +115,7 @@ def _several(found: list[Token]) -> Value:
             items = (*before.parts, value) if before.kind == "list" else (before, value)
             grouped[-1] = Value("named", (name, Value("list", items), tokens_, quantity, between))
         elif (
-            grouped
-            and grouped[-1].kind == "relation"
-            and grouped[-1].parts[0] == ("ne",)
-            and value.kind == "one"
+            grouped and grouped[-1].kind == "relation" and grouped[-1].parts[0] == ("ne",) and value.kind == "one"
         ):  # x \\ne -1, 4
             grouped.append(Value("relation", (("ne",), (grouped[-1].parts[1][0], value.parts))))
             joint = "and"
@@ -130,9 +125,7 @@ def _several(found: list[Token]) -> Value:
         raise Unreadable("an answer beside an equation")
     named = {v.parts[0] for v in grouped if v.kind == "named"}
     if len(named) == 1 and all(v.kind == "named" for v in grouped) and len(grouped) > 1:  # x = 1 or x = 2
-        items = tuple(
-            x for v in grouped for x in (v.parts[1].parts if v.parts[1].kind == "list" else (v.parts[1],))
-        )
+        items = tuple(x for v in grouped for x in (v.parts[1].parts if v.parts[1].kind == "list" else (v.parts[1],)))
         if any(v.parts[4] for v in grouped):
             raise Unreadable("chains of equations beside each other")
         return Value("named", (grouped[0].parts[0], Value("list", items), None, grouped[0].parts[3], ()))
@@ -160,13 +153,7 @@ def _statement(found: list[Token]) -> Value:
     signs = ["=" if t.text == "equiv" else t.text for t in relations]
     if "approx" in signs:
         at = signs.index("approx")
-        if (
-            at == 0
-            and len(sides[0]) <= 4
-            and sides[0]
-            and sides[0][0].kind == "name"
-            and sides[0][0].text != "e"
-        ):
+        if at == 0 and len(sides[0]) <= 4 and sides[0] and sides[0][0].kind == "name" and sides[0][0].text != "e":
             signs[0] = "="  # P \approx 0.25
         else:  # what stands before it is exact
             rounded = side(sides[at + 1]) if at == len(signs) - 1 and sides[at + 1] else None
