@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from differential_smoothing.base_model import SHIPPED_BASES
+from differential_smoothing.packaged import checkpoint_of_gguf, find_gguf
 from differential_smoothing.tasks import Task, configured_task, read_options
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class RunArguments:
     model: str = field(
         default="base",
         metadata={
-            "help": "'base' or 'base:graph_color' (the shipped bases of Countdown and graph colouring), a checkpoint folder, or a Hub name."
+            "help": "'base' or 'base:graph_color' (the shipped bases of Countdown and graph colouring), 'smollm2' (SmolLM2-135M-Instruct, from a "
+            "package), a checkpoint folder, a GGUF file, or a Hub name."
         },
     )
     task: str = field(
@@ -207,9 +209,14 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def resolve_model(model: str) -> str:
-    """The folder or Hub name behind ``model``: ``base`` and ``base:graph_color`` are the shipped ones. ValueError if a folder has no model."""
+    """The folder or Hub name behind ``model``: ``base`` and ``base:graph_color`` are the shipped ones, a GGUF file becomes a folder.
+
+    ValueError if a folder has no model.
+    """
     if model in SHIPPED_BASES:
         return str(SHIPPED_BASES[model])
+    if (gguf := find_gguf(model)) is not None:
+        return str(checkpoint_of_gguf(gguf))
     folder = Path(model)
     if folder.is_dir() and not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ValueError(

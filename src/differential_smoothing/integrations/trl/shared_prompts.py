@@ -82,7 +82,7 @@ def _of_rows(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, 
         prompts = torch.cat([input_ids[:, : start - 1], attention_mask[:, : start - 1]], 1)
         different, row = torch.unique(prompts, dim=0, return_inverse=True)
         ids, mask = different.split(start - 1, dim=1)
-        cache = model.base_model(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
+        cache = _backbone(model)(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys.index_select(0, row), layer.values.index_select(0, row)
     kwargs: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
@@ -94,3 +94,9 @@ def _of_rows(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, 
         fused_lm_head=True,
         **kwargs,
     )
+
+
+def _backbone(model: torch.nn.Module) -> torch.nn.Module:
+    """The layers below the head. What a PEFT adapter calls its base model has the head, and would read the prompts through it."""
+    whole = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return whole.base_model
