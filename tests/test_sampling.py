@@ -88,3 +88,36 @@ def test_wrong_arguments_are_named(model):
         draw(model, temperature=0.0)
     with pytest.raises(ValueError, match="at least one token; got an empty prompt"):
         draw(model, [[4], []])
+
+
+def test_a_draw_among_many_words_has_their_probabilities_and_never_one_of_probability_0():
+    from differential_smoothing.sampling import MANY_WORDS, _drawn
+
+    words, rows = MANY_WORDS + 1, 20_000
+    probabilities = torch.zeros(words)
+    probabilities[[0, 7, words // 2, words - 2]] = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    drawn = _drawn(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(0))
+    drawn = torch.cat(
+        [drawn, *(_drawn(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(s)) for s in range(1, 10))]
+    )
+    share = torch.bincount(drawn[:, 0], minlength=words) / rows
+    assert set(share.nonzero()[:, 0].tolist()) == {0, 7, words // 2, words - 2}
+    torch.testing.assert_close(share, probabilities, atol=0.02, rtol=0)
+
+
+def test_the_largest_point_draws_the_last_word_that_has_a_probability(monkeypatch):
+    from differential_smoothing.sampling import MANY_WORDS, _drawn
+
+    probabilities = torch.zeros(1, MANY_WORDS + 1)
+    probabilities[0, [3, 9]] = 0.5
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.ones(shape))  # beyond what rand draws: what rounding can make of it
+    assert _drawn(probabilities, None).tolist() == [[9]]
+
+
+def test_keys_in_a_buffer_draw_what_keys_that_are_concatenated_do(model, monkeypatch):
+    from differential_smoothing import sampling
+
+    ends = list(range(1, 20))  # some rows end early, so that rows leave the batch
+    found = draw(model, num_samples=20, max_new_tokens=30, eos=ends)
+    monkeypatch.setattr(sampling, "_reserve", lambda cache, tokens: None)
+    assert found == draw(model, num_samples=20, max_new_tokens=30, eos=ends)

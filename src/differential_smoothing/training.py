@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from differential_smoothing.base_model import SHIPPED_BASES
+from differential_smoothing.number_format import quick_dtype
 from differential_smoothing.packaged import checkpoint_of_gguf, find_gguf
 from differential_smoothing.tasks import Task, configured_task, read_options
 
@@ -65,6 +66,12 @@ class RunArguments:
         metadata={"help": "'shared_prefix': our sampler for small models. 'host': TRL's own generation, or vLLM."},
     )
     lora_r: int = field(default=0, metadata={"help": "Rank of a LoRA adapter on all linear layers; 0 trains all."})
+    lora_last: int = field(
+        default=0,
+        metadata={
+            "help": "The adapter is on so many last layers only; 0 is on all. The layers below need no backward pass, which saves most of its time."
+        },
+    )
     processes: int = field(
         default=0,
         metadata={
@@ -89,6 +96,10 @@ class RunArguments:
             raise ValueError(f"snapshots must be whole steps of at least 1, got {wrong[0]!r}.")
         if self.rollout not in ("shared_prefix", "host"):
             raise ValueError(f"rollout must be 'shared_prefix' or 'host'; got {self.rollout!r}.")
+        if self.lora_last < 0 or (self.lora_last and not self.lora_r):
+            raise ValueError(
+                f"lora_last={self.lora_last} is the number of layers that have the adapter of lora_r={self.lora_r}. Set lora_r too."
+            )
         self.task_options = read_options(self.task_options)
 
     def make_task(self) -> Task:
@@ -251,6 +262,8 @@ def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, in
         if finished.is_dir():
             return finished
         rows = [{"prompt": task.prompt(p, chat=run.chat), **task.columns(p)} for p in problems]
+        if (dtype := frozen_dtype(run, config, model)) is not None:
+            config.model_init_kwargs = {**(config.model_init_kwargs or {}), "dtype": dtype}
         trainer = DSGRPOTrainer(
             model=model,
             args=config,
@@ -258,7 +271,7 @@ def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, in
             train_dataset=Dataset.from_list(rows),
             processing_class=AutoTokenizer.from_pretrained(model),
             rollout_func=shared_prefix_rollout if run.rollout == "shared_prefix" else None,
-            peft_config=_lora(run.lora_r),
+            peft_config=_lora(model, run.lora_r, run.lora_last),
             callbacks=[_progress(folder, on_step)],
             canonical=task.canonical,
         )
@@ -281,6 +294,18 @@ def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, in
     return finished
 
 
+def frozen_dtype(run: RunArguments, config: DSGRPOConfig, model: str) -> str | None:
+    """``"bfloat16"`` where an adapter is trained on a CPU over weights that are quicker so: see ``number_format``. None: the host's, float32.
+
+    Weights that are trained themselves stay in float32: bfloat16 has 8 bits, and a step smaller than 1/256 of a weight would be lost.
+    """
+    import torch
+
+    on_cpu = config.use_cpu or not config.n_gpu
+    chosen = "dtype" in (config.model_init_kwargs or {}) or config.bf16
+    return "bfloat16" if run.lora_r and on_cpu and not chosen and quick_dtype(model) == torch.bfloat16 else None
+
+
 #: Options that older versions did not know, with the default that means what those versions did. At their default they
 #: are no part of what a run or a study is, so its old folder is still its own.
 ADDED_LATER = [
@@ -296,6 +321,7 @@ ADDED_LATER = [
     ("variety_target", None),
     ("share_prompts", False),
     ("processes", 0),
+    ("lora_last", 0),
     ("engine", "shared_prefix"),
     ("engine_options", None),
     # a run has options of these names, TRL's, that always were part of it
@@ -472,9 +498,23 @@ def _snapshots(trainer: Any, folder: Path, steps: Sequence[int]):
     return Snapshots()
 
 
-def _lora(rank: int):
+def _lora(model: str, rank: int, last: int):
     if not rank:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    options = {"r": rank, "lora_alpha": 2 * rank, "task_type": "CAUSAL_LM"}
+    if not last:
+        return LoraConfig(target_modules="all-linear", **options)
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(model)
+    layers = config.get_text_config().num_hidden_layers
+    if last > layers:
+        raise ValueError(f"lora_last={last} is more than the {layers} layers of {model}.")
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config)
+    linear = {name for name, module in network.base_model.named_modules() if isinstance(module, torch.nn.Linear)}
+    names = sorted({name.rpartition(".")[2] for name in linear})
+    return LoraConfig(target_modules=names, layers_to_transform=list(range(layers - last, layers)), **options)

@@ -259,41 +259,101 @@ def base(
     output: Annotated[Path, typer.Option(help="Where to save the model and its tokenizer.")],
     task: Annotated[str, typer.Option(help=TASK)] = "countdown",
     task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2400,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A pretrained model to teach, such as smollm2, instead of a fresh one: until its Pass@1 is as asked for."
+        ),
+    ] = "",
+    chat: Annotated[bool, typer.Option(help="With --model: chat prompts with tagged answers.")] = False,
+    pass_at_1: Annotated[
+        str,
+        typer.Option(help="With --model: the range of Pass@1, measured on dev problems, in which the training stops."),
+    ] = "0.1-0.25",
+    lora_r: Annotated[
+        int, typer.Option(help="With --model: rank of an adapter that is merged at the end; 0 trains all weights.")
+    ] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: 2400, with --model at most 200.")] = None,
     seed: Annotated[int, typer.Option(help="Of the weights, the problems and the order.")] = 0,
     numbers: Annotated[int, typer.Option(help="How many numbers a problem has.")] = 4,
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
-    problems: Annotated[int, typer.Option(help="How many train problems to learn from.")] = 24_000,
-    batch_size: Annotated[int, typer.Option(help="Solved problems per step.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="Highest rate of AdamW.")] = 2e-3,
-    hidden: Annotated[int, typer.Option(help="Width of the model, a multiple of 4.")] = 128,
-    layers: Annotated[int, typer.Option(help="Its layers.")] = 4,
-    context: Annotated[int, typer.Option(help="Longest prompt and completion together, in tokens.")] = 128,
+    problems: Annotated[
+        int | None, typer.Option(help="How many train problems to learn from. Default: 24000, with --model 4000.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Solved problems per step. Default: 256, with --model 32: 4 problems with 8 answers each."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Highest rate of AdamW. Default: 2e-3, with --model 2e-4.")
+    ] = None,
+    hidden: Annotated[int | None, typer.Option(help="Width of the fresh model, a multiple of 4. Default: 128.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Its layers. Default: 4.")] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Longest prompt and completion together, in tokens. Default: 128.")
+    ] = None,
 ) -> None:
-    """Make the shipped base model again, or another, from solved problems.
+    """Make the shipped base model again, or another, from solved problems; or teach a pretrained model the form of a task's answers.
 
-    Example: dsmooth base --task reasoning_gym:graph_color --task-options '{"edge_probability": 0.4}' --output runs/colour
+    Examples: dsmooth base --task reasoning_gym:graph_color --task-options '{"edge_probability": 0.4}' --output runs/colour;
+    dsmooth base --model smollm2 --task route --chat --lora-r 16 --output runs/llm-base
     """
-    from differential_smoothing.base_model import train_base
     from differential_smoothing.tasks import configured_task, read_options
 
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
-    if steps < 1:
+    if steps is not None and steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}.")
     chosen = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
-    with bars() as advance:
-        train_base(
-            output,
-            task=chosen,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            problems=problems,
-            hidden=hidden,
-            layers=layers,
-            context=context,
-            on_step=lambda step, loss: advance(f"base, loss {loss:.3f}", "train", step, steps),
+    fresh = {"hidden": hidden, "layers": layers, "context": context}
+    given = {"steps": steps, "problems": problems, "learning_rate": learning_rate}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not model:
+        from differential_smoothing.base_model import train_base
+
+        if chat or lora_r or pass_at_1 != "0.1-0.25":
+            raise ValueError("--chat, --lora-r and --pass-at-1 are for a pretrained model. Name it: --model smollm2.")
+        given |= {name: value for name, value in {**fresh, "batch_size": batch_size}.items() if value is not None}
+        most = given.setdefault("steps", 2400)
+        with bars() as advance:
+            train_base(
+                output,
+                task=chosen,
+                seed=seed,
+                **given,
+                on_step=lambda step, loss: advance(f"base, loss {loss:.3f}", "train", step, most),
+            )
+        print(f"The base model is in {output}")
+        return
+    from differential_smoothing.supervised import teach
+    from differential_smoothing.training import resolve_model
+
+    if wrong := [name for name, value in fresh.items() if value is not None]:
+        raise ValueError(f"--{wrong[0]} is the size of a fresh model; {model} has its own. Leave it out.")
+    if batch_size is not None and (batch_size < 8 or batch_size % 8):
+        raise ValueError(
+            f"--batch-size with --model must be a multiple of 8, the answers of one problem; got {batch_size}."
         )
-    print(f"The base model is in {output}")
+    most = given.setdefault("steps", 200)
+    with bars() as advance:
+        found = teach(
+            resolve_model(model),
+            output,
+            chosen,
+            chat=chat,
+            pass_at_1=_range(pass_at_1),
+            problems_per_step=(batch_size or 32) // 8,
+            lora_r=lora_r,
+            seed=seed,
+            **given,
+            on_step=lambda step, loss: advance(f"loss {loss:.3f}", "train", step, most),
+        )
+    print(f"The model is in {output}; it answers {found:.1%} of the dev problems in one try")
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("-")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise ValueError(f"--pass-at-1 must be two shares such as 0.1-0.25, got {text!r}.") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from differential_smoothing.number_format import quick_dtype
 from differential_smoothing.sampling import sample
 
 from .engine import Draw, Engine, end_tokens
@@ -20,7 +21,7 @@ __all__ = ["SharedPrefix", "Transformers"]
 
 
 class _Local(Engine):
-    """A transformers model on the GPU, if there is one, in its own precision; otherwise in float32."""
+    """A transformers model on the GPU, if there is one, in its own precision; otherwise in that of ``quick_dtype``."""
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -33,16 +34,23 @@ class _Local(Engine):
         from transformers import AutoModelForCausalLM
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        network = AutoModelForCausalLM.from_pretrained(self.model, dtype="auto" if device == "cuda" else torch.float32)
+        network = AutoModelForCausalLM.from_pretrained(self.model, dtype="auto" if device == "cuda" else self.precision)
         return network.to(device).eval()
+
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """The number format on a CPU."""
+        return quick_dtype(self.model)
 
     @cached_property
     def ends(self) -> list[int]:
         return end_tokens(self.model, self.network.generation_config, self.tokenizer)
 
     def identity(self):
-        """The kind of device, which decides about the precision and the stream of random numbers."""
-        return {"device": "cuda" if torch.cuda.is_available() else "cpu"}
+        """The kind of device, which decides about the precision and the stream of random numbers; on a CPU a precision other than float32."""
+        if torch.cuda.is_available():
+            return {"device": "cuda"}
+        return {"device": "cpu"} | ({} if self.precision == torch.float32 else {"dtype": "bfloat16"})
 
     @property
     def padding(self) -> int:
@@ -53,7 +61,16 @@ class SharedPrefix(_Local):
     """``sampling.sample``: the prompt is computed once for its completions. For small models.
 
     Equal arguments repeat every completion to the bit on the same kind of device.
+
+    Args:
+        rows: completions at once; fewer take less memory for their keys and values. It decides about the draws, as the seed does.
     """
+
+    def __init__(self, model: str, rows: int = 2048):
+        super().__init__(model)
+        if not (isinstance(rows, int) and rows > 0):
+            raise ValueError(f"rows must be a whole number >= 1, got {rows!r}.")
+        self.rows_at_once = rows
 
     def check(self, *, top_p):
         """ValueError for top_p below 1, which it does not know."""

@@ -192,6 +192,10 @@ class Route(Task[Journey]):
         found = routes(problem)
         return rng.choice(found) if found else None
 
+    def in_chat(self, answer: str) -> str:
+        """``"A B C E"`` with the names of the towns, in tags."""
+        return f"<answer>{', '.join(TOWNS[town] for town in answer.split())}</answer>"
+
 
 def _towns(answer: object) -> tuple[str, ...]:
     """The initials of the towns of an answer, in order. Unreadable if it holds anything else."""

@@ -113,6 +113,10 @@ class Task(ABC, Generic[P]):
         """A completion that solves ``problem`` in compact form, drawn at random if there are many. None: not known."""
         return None
 
+    def in_chat(self, answer: str) -> str:
+        """A demonstrated answer as a chat completion gives it."""
+        return f"<answer>{answer}</answer>"
+
     def identity(self) -> dict[str, Any]:
         """Options that decide about verdicts beside the problem: two parts of one table agree in them. Plain values of JSON."""
         return {}
