@@ -98,7 +98,13 @@ def test_a_draw_among_many_words_has_their_probabilities_and_never_one_of_probab
     probabilities[[0, 7, words // 2, words - 2]] = torch.tensor([0.1, 0.2, 0.3, 0.4])
     drawn = _drawn(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(0))
     drawn = torch.cat(
-        [drawn, *(_drawn(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(s)) for s in range(1, 10))]
+        [
+            drawn,
+            *(
+                _drawn(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(s))
+                for s in range(1, 10)
+            ),
+        ]
     )
     share = torch.bincount(drawn[:, 0], minlength=words) / rows
     assert set(share.nonzero()[:, 0].tolist()) == {0, 7, words // 2, words - 2}
@@ -110,7 +116,9 @@ def test_the_largest_point_draws_the_last_word_that_has_a_probability(monkeypatc
 
     probabilities = torch.zeros(1, MANY_WORDS + 1)
     probabilities[0, [3, 9]] = 0.5
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.ones(shape))  # beyond what rand draws: what rounding can make of it
+    monkeypatch.setattr(
+        torch, "rand", lambda *shape, **_: torch.ones(shape)
+    )  # beyond what rand draws: what rounding can make of it
     assert _drawn(probabilities, None).tolist() == [[9]]
 
 

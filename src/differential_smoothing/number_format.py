@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["has_bfloat16", "quick_dtype"]
+__all__ = ["LEAST_WIDTH", "has_bfloat16", "quick_dtype"]
 
 #: Narrower models stay in float32.
 LEAST_WIDTH = 256

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from differential_smoothing.number_format import has_bfloat16
+from differential_smoothing.number_format import LEAST_WIDTH, has_bfloat16
 from differential_smoothing.sampling import sample
 from differential_smoothing.tasks import Task
 
@@ -206,10 +206,9 @@ def _loss(network: Any, prompts: list[list[int]], answers: list[list[list[int]]]
 def _autocast(network: Any) -> Any:
     """Matrix products in bfloat16 for weights in float32, where the processor has them; adapters are cast by themselves."""
     weight = next(network.parameters())
-    quick = weight.device.type == "cuda" or has_bfloat16()
-    return (
-        torch.autocast(weight.device.type, torch.bfloat16) if quick and weight.dtype == torch.float32 else nullcontext()
-    )
+    wide = network.config.get_text_config().hidden_size >= LEAST_WIDTH
+    quick = weight.dtype == torch.float32 and (weight.device.type == "cuda" or (wide and has_bfloat16()))
+    return torch.autocast(weight.device.type, torch.bfloat16) if quick else nullcontext()
 
 
 def _pass_at_1(
