@@ -357,7 +357,7 @@ def test_a_server_with_raw_log_probs_is_refused(server, tiny_model):
     ("name", "options", "message"),
     [
         ("vlm", {}, "There is no engine 'vlm'. Known: shared_prefix, transformers, vllm, vllm_server"),
-        ("shared_prefix", {"batch_size": 3}, "The engine 'shared_prefix' has no option 'batch_size'. It knows none."),
+        ("shared_prefix", {"batch_size": 3}, "The engine 'shared_prefix' has no option 'batch_size'. It knows rows."),
         ("transformers", {"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
         ("vllm", {"seed": 1}, "sets seed itself"),
         ("vllm_server", {"url": "host:8000"}, "url must be that of a server"),

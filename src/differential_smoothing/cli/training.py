@@ -121,9 +121,7 @@ def train(
 
     chosen_gpu = gpu_named(gpu)
     arguments, config = parse_config(context.args, elsewhere=dry_run)
-    from differential_smoothing.plan import (
-        make_plan,  # after the parser, which is quicker to find a wrong flag
-    )
+    from differential_smoothing.plan import make_plan  # after the parser, which is quicker to find a wrong flag
 
     plan = make_plan(arguments, config, here=not dry_run, gpu=chosen_gpu)
     if dry_run:
