@@ -22,11 +22,11 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.evaluation import bootstrap_mean
 from differential_smoothing.integrations.monitor import SharpeningMonitor
 from differential_smoothing.integrations.trl import shared_prefix_rollout
 from differential_smoothing.tasks import countdown
+from differential_smoothing.training.base_model import SHIPPED_BASE
 
 
 class Timed(SharpeningMonitor):

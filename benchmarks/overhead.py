@@ -25,10 +25,10 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.evaluation import bootstrap_mean
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
 from differential_smoothing.tasks import countdown
+from differential_smoothing.training.base_model import SHIPPED_BASE
 
 
 class StepTimes(TrainerCallback):

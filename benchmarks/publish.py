@@ -21,11 +21,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from differential_smoothing.cli import results
-from differential_smoothing.report import to_markdown
-from differential_smoothing.study import read_study
-from differential_smoothing.sweep import COUNTS, LOGGED, Sweep, read_costs, read_counts, read_logs, write_table
-from differential_smoothing.training import claim_folder
+from differential_smoothing.report import results, to_markdown
+from differential_smoothing.studies.study import read_study
+from differential_smoothing.studies.sweep import COUNTS, LOGGED, Sweep, read_costs, read_counts, read_logs, write_table
+from differential_smoothing.training.run import claim_folder
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

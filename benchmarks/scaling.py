@@ -1,12 +1,12 @@
-"""Writes configs/SCALING.md from differential_smoothing.cost, so that no number in it is typed by hand.
+"""Writes configs/SCALING.md from differential_smoothing.training.cost, so that no number in it is typed by hand.
 
 python benchmarks/scaling.py            # tests/test_cost.py fails while the page is not what this writes
 """
 
 from pathlib import Path
 
-from differential_smoothing import cost
-from differential_smoothing.cost import Batch, Placement, Range
+from differential_smoothing.training import cost
+from differential_smoothing.training.cost import Batch, Placement, Range
 
 PAGE = Path(__file__).parents[1] / "configs" / "SCALING.md"
 
@@ -82,7 +82,7 @@ def page() -> str:
         [
             "# What a step costs",
             "",
-            "<!-- Written by benchmarks/scaling.py from src/differential_smoothing/cost.py; tests/test_cost.py checks that it still is. -->",
+            "<!-- Written by benchmarks/scaling.py from src/differential_smoothing/training/cost.py; tests/test_cost.py checks that it still is. -->",
             "",
             "Estimates from a model's config. Parameters, caches and operations are counts; memory and time are ranges, and **none of it has been",
             "measured on a GPU by us**. Not counted: communication, fragmentation and the CUDA context (1 to 2 GB), the weights' way into vLLM, the",

@@ -20,8 +20,8 @@ import argparse
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.tasks import countdown
+from differential_smoothing.training.base_model import SHIPPED_BASE
 
 
 @torch.no_grad()

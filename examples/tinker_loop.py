@@ -21,8 +21,8 @@ import torch
 from transformers import AutoTokenizer
 
 from differential_smoothing import ds_grpo_advantages
-from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.tasks import countdown
+from differential_smoothing.training.base_model import SHIPPED_BASE
 
 
 def ready(client):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from differential_smoothing.base_model import make_tokenizer
 from differential_smoothing.tasks import make_task
+from differential_smoothing.training.base_model import make_tokenizer
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

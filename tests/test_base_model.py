@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from differential_smoothing.base_model import SHIPPED_BASE, make_tokenizer, train_base
 from differential_smoothing.evaluation import pass_at_k
-from differential_smoothing.evaluation.generate import sample_rollouts
+from differential_smoothing.sampling.jobs import sample_rollouts
 from differential_smoothing.tasks import countdown
+from differential_smoothing.training.base_model import SHIPPED_BASE, make_tokenizer, train_base
 
 
 @pytest.fixture(scope="module")

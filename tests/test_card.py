@@ -10,11 +10,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from test_trl import trained
 
 from differential_smoothing import cli
-from differential_smoothing.cli.results import model_name
 from differential_smoothing.evaluation import summarise
 from differential_smoothing.integrations.card import add_evaluation, in_words, keep_evaluation
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
 from differential_smoothing.report import to_markdown
+from differential_smoothing.report.results import model_name
 from differential_smoothing.rollouts import write_rollouts
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from differential_smoothing import cost
-from differential_smoothing.cost import PUBLISHED, Batch, Placement, Range, Shape
+from differential_smoothing.training import cost
+from differential_smoothing.training.cost import PUBLISHED, Batch, Placement, Range, Shape
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from differential_smoothing.cli import app
 from differential_smoothing.evaluation import diagnose
-from differential_smoothing.evaluation.findings import SLOPES, root
+from differential_smoothing.evaluation.diagnosis.findings import SLOPES, root
 from differential_smoothing.rollouts import write_rollouts
 
 

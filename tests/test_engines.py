@@ -17,11 +17,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from differential_smoothing.engines import ENGINES, make_engine
-from differential_smoothing.engines.engine import spread
-from differential_smoothing.engines.server import VLLMServer
-from differential_smoothing.evaluation.generate import sample_rollouts
-from differential_smoothing.sampling import sample
+from differential_smoothing.sampling import ENGINES, make_engine, sample
+from differential_smoothing.sampling.engine import spread
+from differential_smoothing.sampling.jobs import sample_rollouts
+from differential_smoothing.sampling.server import VLLMServer
 from differential_smoothing.tasks import countdown
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11]]
@@ -138,7 +137,7 @@ def server(network, ends):
 def quick(monkeypatch):
     """No waiting between tries."""
     waits = []
-    monkeypatch.setattr("differential_smoothing.engines.server.time.sleep", waits.append)
+    monkeypatch.setattr("differential_smoothing.sampling.server.time.sleep", waits.append)
     return waits
 
 
@@ -330,7 +329,7 @@ def test_a_program_that_is_told_to_end_does_not_wait_for_the_server(server, tiny
     server.troubles = ["for ever"] * 100
     code = (
         "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from differential_smoothing.engines import make_engine\n"
+        "from differential_smoothing.sampling import make_engine\n"
         f"engine = make_engine('vllm_server', {tiny_model!r}, {{'url': {server.url!r}}})\n"
         f"engine.draw({[list(p) for p in PROMPTS]!r}, num_samples=1, seed=0, temperature=1.0, top_p=1.0, max_new_tokens=2)\n"
     )

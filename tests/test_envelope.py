@@ -300,8 +300,7 @@ def test_the_final_points_are_those_of_a_sweep_without_checkpoints(table):
 def test_a_sweep_reports_leads_ties_regimes_and_figures(table, tmp_path, capsys):
     from test_regime import log
 
-    from differential_smoothing.cli import results
-    from differential_smoothing.report import leads_sentences, paths_figure
+    from differential_smoothing.report import leads_sentences, paths_figure, results
 
     results.arena(table, "grpo", tmp_path, seed=0, logs={"grpo lr 0.0003": [log(0.9)]})
     report, said = (tmp_path / "report.md").read_text(), capsys.readouterr().out

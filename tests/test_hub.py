@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from differential_smoothing.hub import Unreachable, explain, load_config, load_tokenizer
+from differential_smoothing.training.hub import Unreachable, explain, load_config, load_tokenizer
 
 # what a path answers: status, headers of the Hub
 ANSWERS = {
@@ -56,7 +56,7 @@ def hub():
 
 LOAD = """
 import json, sys
-from differential_smoothing.hub import load_config, load_tokenizer
+from differential_smoothing.training.hub import load_config, load_tokenizer
 for name in sys.argv[1:]:
     for load in (load_config, load_tokenizer):
         try:

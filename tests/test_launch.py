@@ -14,8 +14,8 @@ from test_trl import make
 
 from differential_smoothing.integrations.launch import lone_process
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
-from differential_smoothing.plan import placement_of
 from differential_smoothing.training import parse_config
+from differential_smoothing.training.plan import placement_of
 
 ROOT = Path(__file__).parents[1]
 # what the trainer asks, without the ten seconds that loading TRL takes

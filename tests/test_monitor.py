@@ -17,8 +17,8 @@ from test_trl import SETTINGS, even_length, make, rows, short, sometimes_silent,
 from transformers import IntervalStrategy
 from trl import GRPOConfig, GRPOTrainer
 
-from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
-from differential_smoothing.evaluation.sequential import DropTest, _t_quantile
+from differential_smoothing.evaluation.monitoring.groups import group_statistics, likelihood_statistics
+from differential_smoothing.evaluation.monitoring.sequential import DropTest, _t_quantile
 from differential_smoothing.integrations.monitor import SharpeningMonitor
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
 from differential_smoothing.tasks import countdown

@@ -6,8 +6,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from differential_smoothing import packaged
-from differential_smoothing.training import resolve_model
+from differential_smoothing.training import packaged, resolve_model
 
 gguf = pytest.importorskip("gguf", reason="needs the package gguf (extra smollm2)")
 

@@ -15,14 +15,13 @@ import pytest
 import torch
 from families import make_family
 
-from differential_smoothing import cost
 from differential_smoothing.evaluation import compare, summarise
 from differential_smoothing.evaluation.sets import by_set, resampled_average, set_of
-from differential_smoothing.paper import TABLES, costs, read_paper
 from differential_smoothing.report import sets_markdown
 from differential_smoothing.rollouts import read_rollouts
-from differential_smoothing.study import run_arguments
-from differential_smoothing.training import parse_config
+from differential_smoothing.studies.paper import TABLES, costs, read_paper
+from differential_smoothing.studies.study import run_arguments
+from differential_smoothing.training import cost, parse_config
 
 TINY = {"--table": "countdown", "--model": "base", "--scale": "tiny"}
 
@@ -125,7 +124,7 @@ def test_costs_are_those_of_the_cost_module_and_fall_as_cells_finish(tmp_path):
     shape = cost.PUBLISHED["Qwen/Qwen2.5-3B"]
     batch = cost.Batch(prompts=128, group=5, prompt=256, completion=1024, micro=8)
     run, config = parse_config(run_arguments(study.cells()[0], tmp_path), elsewhere=True)
-    from differential_smoothing.plan import placement_of
+    from differential_smoothing.training.plan import placement_of
 
     step = cost.seconds(shape, batch, placement_of(run, config))["step"]
     assert training[3].low == pytest.approx(15 * 402 * 8 * step.low / 3600)

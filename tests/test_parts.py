@@ -18,10 +18,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from differential_smoothing.evaluation.generate import Job, sample_rollouts
-from differential_smoothing.evaluation.parts import parts_of, read_shard, sample_to_file
 from differential_smoothing.rollouts import join_rollouts, load_rollouts, read_note, read_rollouts, write_rollouts
 from differential_smoothing.sampling import sample
+from differential_smoothing.sampling.jobs import Job, sample_rollouts
+from differential_smoothing.sampling.parts import parts_of, read_shard, sample_to_file
 from differential_smoothing.tasks import countdown, make_task
 from differential_smoothing.tasks.math.sources import MathProblem
 
@@ -323,7 +323,7 @@ def test_kills_at_random_cost_no_more_than_the_part_in_work(tiny_model, whole, t
         "forkserver"
     )  # a fork of this process could wait for a thread that it has not
     context.set_forkserver_preload(
-        ["differential_smoothing.evaluation.parts", "transformers.models.llama.modeling_llama"]
+        ["differential_smoothing.sampling.parts", "transformers.models.llama.modeling_llama"]
     )
 
     def parts():

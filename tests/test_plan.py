@@ -8,8 +8,8 @@ import pytest
 from families import CHATML, FAMILIES, make_family, ten_problems
 
 from differential_smoothing import cli
-from differential_smoothing.plan import make_plan, placement_of
 from differential_smoothing.training import parse_config, train
+from differential_smoothing.training.plan import make_plan, placement_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CPU = [
@@ -141,9 +141,7 @@ def test_a_sample_has_all_test_problems_and_the_template_s_options(qwen, tmp_pat
     test.write_text(
         "".join(json.dumps({"question": f"How much is {n} + 1?", "answer": str(n + 1)}) + "\n" for n in range(510))
     )
-    monkeypatch.setattr(
-        "differential_smoothing.evaluation.parts.sample_to_file", lambda job, *_, **__: asked.append(job)
-    )
+    monkeypatch.setattr("differential_smoothing.sampling.parts.sample_to_file", lambda job, *_, **__: asked.append(job))
     flags = [
         "--task",
         "math",

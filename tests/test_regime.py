@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from differential_smoothing.evaluation.regime import read_log, regime_of, regime_sentences
+from differential_smoothing.evaluation.diagnosis.regime import read_log, regime_of, regime_sentences
 
 
 def log(end, *, slope=0.0, entries=40, every=10):

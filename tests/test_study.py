@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from differential_smoothing.evaluation.generate import sample_rollouts
 from differential_smoothing.rollouts import read_rollouts
-from differential_smoothing.study import (
+from differential_smoothing.sampling.jobs import sample_rollouts
+from differential_smoothing.studies.study import (
     Cell,
     Evaluation,
     Study,
@@ -32,7 +32,7 @@ from differential_smoothing.study import (
     run_study,
 )
 from differential_smoothing.tasks import countdown
-from differential_smoothing.training import claim_folder, parse_config
+from differential_smoothing.training.run import claim_folder, parse_config
 
 SHARPENING = Path(__file__).parents[1] / "benchmarks" / "sharpening.yaml"
 TINY = {
@@ -208,7 +208,7 @@ def test_an_adapter_is_not_trained_for_an_engine_that_takes_none(monkeypatch):
 
 
 def test_the_evaluation_can_be_changed_until_something_is_sampled(tmp_path, monkeypatch):
-    from differential_smoothing import study as module
+    from differential_smoothing.studies import study as module
 
     monkeypatch.setattr(module, "_run_cells", lambda *_: None)
     folder, path = tmp_path / "run", tmp_path / "study.yaml"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from differential_smoothing.base_model import make_model, make_tokenizer
-from differential_smoothing.supervised import _loss, _rows, prompt_ids, teach
 from differential_smoothing.tasks.route import Route
+from differential_smoothing.training.base_model import make_model, make_tokenizer
+from differential_smoothing.training.supervised import _loss, _rows, prompt_ids, teach
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from differential_smoothing.study import read_study
-from differential_smoothing.sweep import COUNTS, Sweep, read_counts, read_logs
-from differential_smoothing.training import claim_folder
+from differential_smoothing.studies.study import read_study
+from differential_smoothing.studies.sweep import COUNTS, Sweep, read_counts, read_logs
+from differential_smoothing.training.run import claim_folder
 
 TINY = {
     "common": {

@@ -10,6 +10,9 @@ import pytest
 from differential_smoothing.tabular import frontier as front
 from differential_smoothing.tabular import theorem
 from differential_smoothing.tabular.claims import check_claims
+from differential_smoothing.tabular.claims.frontier import small_prompts
+from differential_smoothing.tabular.claims.theorem import reward_form_gap
+from differential_smoothing.tabular.claims.verdict import FAIL, NOT, PASS, claim
 from differential_smoothing.tabular.closed_form import (
     Prompts,
     budgeted,
@@ -22,9 +25,6 @@ from differential_smoothing.tabular.closed_form import (
     random_prompts,
 )
 from differential_smoothing.tabular.divergences import DIVERGENCES, FORWARD_KL, REVERSE_KL, Divergence
-from differential_smoothing.tabular.frontier_claims import small_prompts
-from differential_smoothing.tabular.theorem_claims import reward_form_gap
-from differential_smoothing.tabular.verdict import FAIL, NOT, PASS, claim
 
 GIVEN = prompt([1 / 16, 4 / 16, 2 / 16, 9 / 16], 2)
 

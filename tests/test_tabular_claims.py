@@ -9,28 +9,20 @@ import pytest
 from matplotlib import rc_context
 
 from differential_smoothing import cli
-from differential_smoothing.tabular import (
-    biases,
-    claims,
-    dynamics,
-    figures,
-    frontier_claims,
-    gamma_n_claims,
-    oracle,
-    oracle_claims,
-    penalty_claims,
-    population,
-    population_claims,
-    rule_claims,
-    step_claims,
-    theorem,
-    theorem_claims,
-    training_claims,
-)
+from differential_smoothing.tabular import biases, claims, dynamics, figures, oracle, population, theorem
+from differential_smoothing.tabular.claims import frontier as frontier_claims
+from differential_smoothing.tabular.claims import gamma_n as gamma_n_claims
+from differential_smoothing.tabular.claims import oracle as oracle_claims
+from differential_smoothing.tabular.claims import penalty as penalty_claims
+from differential_smoothing.tabular.claims import population as population_claims
+from differential_smoothing.tabular.claims import rules as rule_claims
+from differential_smoothing.tabular.claims import steps as step_claims
+from differential_smoothing.tabular.claims import theorem as theorem_claims
+from differential_smoothing.tabular.claims import training as training_claims
+from differential_smoothing.tabular.claims.verdict import FAIL, NOT, PASS, Case
 from differential_smoothing.tabular.closed_form import Prompts, ds_reward, prompt, random_prompts
 from differential_smoothing.tabular.divergences import REVERSE_KL
-from differential_smoothing.tabular.figure_style import STYLE
-from differential_smoothing.tabular.verdict import FAIL, NOT, PASS, Case
+from differential_smoothing.tabular.figures.style import STYLE
 
 
 def blocks(count=300, seed=0):

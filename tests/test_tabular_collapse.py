@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from differential_smoothing.advantages import group_advantages
-from differential_smoothing.tabular import collapse, collapse_claims, controller, controller_claims, held, oracle
+from differential_smoothing.tabular import collapse, controller, held, oracle
+from differential_smoothing.tabular.claims import collapse as collapse_claims
+from differential_smoothing.tabular.claims import controller as controller_claims
+from differential_smoothing.tabular.claims.verdict import FAIL, NOT, PASS
 from differential_smoothing.tabular.trajectories import sequences
-from differential_smoothing.tabular.verdict import FAIL, NOT, PASS
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

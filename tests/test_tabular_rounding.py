@@ -4,7 +4,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from differential_smoothing.tabular import theorem, theorem_claims
+from differential_smoothing.tabular import theorem
+from differential_smoothing.tabular.claims import theorem as theorem_claims
+from differential_smoothing.tabular.claims.verdict import FAIL, PASS, Case, claim
 from differential_smoothing.tabular.closed_form import (
     Prompts,
     entropy_reward,
@@ -14,7 +16,6 @@ from differential_smoothing.tabular.closed_form import (
     rounding,
 )
 from differential_smoothing.tabular.divergences import DIVERGENCES
-from differential_smoothing.tabular.verdict import FAIL, PASS, Case, claim
 
 
 def instances(count: int, seed: int, most: int = 12) -> list[Case]:

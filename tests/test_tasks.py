@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from differential_smoothing.study import Evaluation, read_study
+from differential_smoothing.studies.study import Evaluation, read_study
 from differential_smoothing.tasks import Task, configured_task, countdown, make_task, read_options
 from differential_smoothing.tasks.task import answer_of, split_of_text, text_of
-from differential_smoothing.training import RunArguments, claim_folder, parse_config, train
+from differential_smoothing.training.run import RunArguments, claim_folder, parse_config, train
 
 needs_gym = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None,
@@ -104,7 +104,7 @@ class TestEveryTask:
         assert message["role"] == "user" and "<answer>" in message["content"]
 
     def test_its_tokenizer_loses_nothing(self, name, options):
-        from differential_smoothing.base_model import make_tokenizer
+        from differential_smoothing.training.base_model import make_tokenizer
 
         task, rng = made(name, json.dumps(options)), random.Random(1)
         tokenizer = make_tokenizer(task)
@@ -264,8 +264,8 @@ def test_a_study_s_task_is_that_of_its_training(tmp_path):
 
 @needs_gym
 def test_another_task_from_base_to_samples(tmp_path):
-    from differential_smoothing.base_model import train_base
-    from differential_smoothing.evaluation.generate import sample_rollouts
+    from differential_smoothing.sampling.jobs import sample_rollouts
+    from differential_smoothing.training.base_model import train_base
 
     options = {"min_num_vertices": 4, "max_num_vertices": 4, "edge_probability": 0.3}
     task, losses = make_task("reasoning_gym:graph_color", **options), []
@@ -289,7 +289,7 @@ def test_another_task_from_base_to_samples(tmp_path):
 
 @needs_gym
 def test_a_task_without_demonstrations_teaches_no_base(tmp_path):
-    from differential_smoothing.base_model import train_base
+    from differential_smoothing.training.base_model import train_base
 
     task = make_task("reasoning_gym:game_of_life_halting")
     task.demonstration = lambda problem, rng: None

@@ -21,7 +21,7 @@ pytest.importorskip("jax", reason=INSTALL)
 
 from transformers import AutoTokenizer
 
-from differential_smoothing.base_model import SHIPPED_BASE
+from differential_smoothing.training.base_model import SHIPPED_BASE
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("tinker_loop", ROOT / "examples" / "tinker_loop.py")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from differential_smoothing.tasks import countdown
-from differential_smoothing.training import _last_whole_checkpoint, claim_folder, parse_config, resolve_model, train
+from differential_smoothing.training.run import _last_whole_checkpoint, claim_folder, parse_config, resolve_model, train
 
 FLAGS = [
     "--problems",
@@ -118,7 +118,7 @@ def test_the_newest_whole_checkpoint_is_chosen_and_nobody_s_folder_is_touched(tm
 def test_two_processes_cannot_share_a_folder(tmp_path):
     with claim_folder(tmp_path / "run", {"a": 1}):
         code = (
-            "import sys, pathlib; from differential_smoothing.training import claim_folder\n"
+            "import sys, pathlib; from differential_smoothing.training.run import claim_folder\n"
             "with claim_folder(pathlib.Path(sys.argv[1]), {'a': 1}): pass"
         )
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from differential_smoothing import cli, report
-from differential_smoothing.cli import results
 from differential_smoothing.evaluation import diagnose, summarise, unscored
+from differential_smoothing.report import results
 from differential_smoothing.rollouts import write_rollouts
 
 ALL_SCORED = "enter no average"

@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from verl_cpu.shared import FILE, OPTIONS, padded
 
-from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer
 from differential_smoothing.tasks import countdown
+from differential_smoothing.training.base_model import SHIPPED_BASE
 
 BATCH = json.loads(FILE.read_text())
 

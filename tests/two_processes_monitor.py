@@ -10,7 +10,7 @@ from test_monitor import first_letter
 from test_trl import even_length, make, weights
 from trl import GRPOConfig, GRPOTrainer
 
-from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
+from differential_smoothing.evaluation.monitoring.groups import group_statistics, likelihood_statistics
 from differential_smoothing.integrations.monitor import SharpeningMonitor
 from differential_smoothing.integrations.trl import shared_prefix_rollout
 

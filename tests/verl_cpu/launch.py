@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from differential_smoothing.base_model import SHIPPED_BASE
 from differential_smoothing.tasks import make_task
 from differential_smoothing.tasks.export import write_problems
+from differential_smoothing.training.base_model import SHIPPED_BASE
 
 TESTS = Path(__file__).parents[1]
 PLAIN_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

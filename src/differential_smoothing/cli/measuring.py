@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from . import results
+from differential_smoothing.report import results
+
 from .app import app, bars
 
 Files = Annotated[
@@ -148,7 +149,7 @@ def regime(
     ],
 ) -> None:
     """Could rules differ in this run? Shares of decided groups at its start and end, from its own log."""
-    from differential_smoothing.evaluation.regime import read_log, regime_sentences
+    from differential_smoothing.evaluation.diagnosis.regime import read_log, regime_sentences
 
     print(*regime_sentences({str(path): [read_log(path)] for path in logs}), sep="\n")
 

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from . import results
+from differential_smoothing.report import results
+
 from .app import Jobs, app, bars
 
 CLAIMED = "arXiv 2511.19942"
@@ -48,13 +49,13 @@ def reproduce(
     """
     import pandas as pd
 
-    from differential_smoothing.cost import gpu_named
     from differential_smoothing.evaluation import unscored
     from differential_smoothing.evaluation.sets import by_set
-    from differential_smoothing.paper import read_paper
     from differential_smoothing.report import sets_markdown
     from differential_smoothing.rollouts import read_rollouts
-    from differential_smoothing.study import run_study
+    from differential_smoothing.studies.paper import read_paper
+    from differential_smoothing.studies.study import run_study
+    from differential_smoothing.training.cost import gpu_named
 
     if what != "paper":
         raise ValueError(f"There is 'paper' to reproduce; got {what!r}.")
@@ -96,8 +97,8 @@ def reproduce(
 
 def _say_costs(paper, output: Path, gpu) -> None:
     """What there is to do and its cost, one line per base and kind of work, and the sum."""
-    from differential_smoothing.cost import Range
-    from differential_smoothing.paper import PROMPT, costs
+    from differential_smoothing.studies.paper import PROMPT, costs
+    from differential_smoothing.training.cost import Range
 
     total, unknown = Range(0, 0), False
     for base, study in paper.studies.items():

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from . import results
+from differential_smoothing.report import results
+
 from .app import Jobs, app, bars
 
 TASK = "'countdown', 'math', or 'reasoning_gym:NAME' for a generator of reasoning-gym."
@@ -26,7 +27,7 @@ def quickstart(
     jobs: Jobs = 0,
 ) -> None:
     """GRPO at two learning rates and DS-GRPO, trained until GRPO stops learning: their paths, in some four minutes on two cores."""
-    from differential_smoothing.study import QUICKSTART, read_study
+    from differential_smoothing.studies.study import QUICKSTART, read_study
 
     _run(read_study(QUICKSTART, seeds=[seed]), output if seed == 0 else output.with_name(f"{output.name}-{seed}"), jobs)
 
@@ -41,15 +42,15 @@ def compare(
     jobs: Jobs = 0,
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
-    from differential_smoothing.study import read_study
+    from differential_smoothing.studies.study import read_study
 
     _run(read_study(study), output, jobs)
 
 
 def _run(chosen, output: Path, jobs: int) -> None:
     """Run what is missing of a study or a sweep in its folder, and report all of it."""
-    from differential_smoothing.study import run_study
-    from differential_smoothing.sweep import Sweep, read_costs, read_counts, read_logs
+    from differential_smoothing.studies.study import run_study
+    from differential_smoothing.studies.sweep import Sweep, read_costs, read_counts, read_logs
 
     if not isinstance(chosen, Sweep):
         _compare(chosen, output, jobs)
@@ -69,7 +70,7 @@ def _compare(study, output: Path, jobs: int) -> None:
 
     from differential_smoothing.report import write_page
     from differential_smoothing.rollouts import read_rollouts
-    from differential_smoothing.study import run_study
+    from differential_smoothing.studies.study import run_study
 
     with bars() as advance:
         files = run_study(study, output, jobs=jobs, on_progress=advance)
@@ -86,7 +87,7 @@ def _compare(study, output: Path, jobs: int) -> None:
 
 def _logs(study, output: Path) -> dict[str, list]:
     """The training logs of the baseline's runs that have one."""
-    from differential_smoothing.evaluation.regime import read_log
+    from differential_smoothing.evaluation.diagnosis.regime import read_log
 
     files = [
         output / cell.name / "metrics.jsonl"
@@ -115,13 +116,13 @@ def train(
     The same command continues an interrupted run. Example: dsmooth train --config configs/countdown_ds_grpo.yaml
     --gamma_p 0.3 --output_dir runs/mine
     """
-    from differential_smoothing.cost import gpu_named
     from differential_smoothing.training import parse_config
     from differential_smoothing.training import train as run
+    from differential_smoothing.training.cost import gpu_named
 
     chosen_gpu = gpu_named(gpu)
     arguments, config = parse_config(context.args, elsewhere=dry_run)
-    from differential_smoothing.plan import make_plan  # after the parser, which is quicker to find a wrong flag
+    from differential_smoothing.training.plan import make_plan  # after the parser, which finds a wrong flag quicker
 
     plan = make_plan(arguments, config, here=not dry_run, gpu=chosen_gpu)
     if dry_run:
@@ -184,9 +185,9 @@ def sample(
 
     Finished parts stand beside the output until all are there, so the same command goes on where it was stopped.
     """
-    from differential_smoothing.evaluation.generate import Job
-    from differential_smoothing.evaluation.parts import parts_of, read_shard, sample_to_file
     from differential_smoothing.rollouts import read_rollouts
+    from differential_smoothing.sampling.jobs import Job
+    from differential_smoothing.sampling.parts import parts_of, read_shard, sample_to_file
     from differential_smoothing.tasks import configured_task, read_options
     from differential_smoothing.training import resolve_model
 
@@ -216,7 +217,7 @@ def sample(
             chosen = asked.problems(500 if problems is None else problems, split=split, seed=seed)
     folder = resolve_model(model)
     if not Path(folder).is_dir():  # a wrong name, or no network, is heard of at once and in one paragraph
-        from differential_smoothing import hub
+        from differential_smoothing.training import hub
 
         try:
             hub.load_config(folder)
@@ -297,6 +298,7 @@ def base(
     dsmooth base --model smollm2 --task route --chat --lora-r 16 --output runs/llm-base
     """
     from differential_smoothing.tasks import configured_task, read_options
+    from differential_smoothing.training.base_model import train_base
 
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
@@ -307,7 +309,7 @@ def base(
     given = {"steps": steps, "problems": problems, "learning_rate": learning_rate}
     given = {name: value for name, value in given.items() if value is not None}
     if not model:
-        from differential_smoothing.base_model import train_base
+        from differential_smoothing.training.base_model import train_base
 
         if chat or lora_r or pass_at_1 != "0.1-0.25":
             raise ValueError("--chat, --lora-r and --pass-at-1 are for a pretrained model. Name it: --model smollm2.")
@@ -323,8 +325,8 @@ def base(
             )
         print(f"The base model is in {output}")
         return
-    from differential_smoothing.supervised import teach
     from differential_smoothing.training import resolve_model
+    from differential_smoothing.training.supervised import teach
 
     if wrong := [name for name, value in fresh.items() if value is not None]:
         raise ValueError(f"--{wrong[0]} is the size of a fresh model; {model} has its own. Leave it out.")

@@ -1,10 +1,10 @@
 """Evaluation: Pass@k, variety of correct answers, and honest intervals, from a rollouts table."""
 
 from .curves import crossing, samples_to_reach, simultaneous_band
+from .diagnosis import Diagnosis, diagnose
 from .diversity import coverage, distinct_correct, maj_at_k
 from .intervals import Interval, bootstrap_curve, bootstrap_mean, paired_difference, paired_ratio
 from .pass_at_k import pass_at_k, pass_at_k_curve, pass_hat_k
-from .sharpening import Diagnosis, diagnose
 from .summary import compare, counts, summarise
 from .unscored import unscored
 from .variety import effective_modes, gini_simpson, rarefaction, vendi_score

@@ -32,8 +32,8 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
-from differential_smoothing.evaluation.groups import group_statistics, likelihood_statistics
-from differential_smoothing.evaluation.sequential import DropTest
+from differential_smoothing.evaluation.monitoring.groups import group_statistics, likelihood_statistics
+from differential_smoothing.evaluation.monitoring.sequential import DropTest
 from differential_smoothing.integrations.answers import Answers
 from differential_smoothing.integrations.correctness import CorrectnessWatch, correct_columns, correctness, plain_number
 from differential_smoothing.integrations.trl.batch import loss_mask, old_logps
@@ -53,7 +53,7 @@ class SharpeningMonitor(TrainerCallback):
     It attaches itself to ``trainer``; there is nothing else to call. Per generated batch, over all processes:
 
     * ``pass_at_1, pass_at_2, pass_at_4, ...`` up to the group size, ``all_wrong``, ``all_correct``, ``variety_correct``,
-      ``distinct_correct``: see ``evaluation.groups.group_statistics``.
+      ``distinct_correct``: see ``evaluation.monitoring.groups.group_statistics``.
     * ``entropy_correct``, ``entropy_incorrect``, ``entropy_discrepancy``, ``surprisal_correct``,
       ``surprisal_incorrect``, ``likelier_correct``, ``covariance``, ``covariance_correct``: see
       ``likelihood_statistics``. Log-probs are the host's, of its sampling distribution; where nobody computes them
@@ -61,7 +61,7 @@ class SharpeningMonitor(TrainerCallback):
     * ``change_...`` of ``variety_correct``, ``entropy_correct`` and the largest Pass@k: the batch's value less the mean
       of the first ``warmup`` batches.
     * ``evidence_...`` of the variety and of the largest Pass@k: log10 of the wealth of a gambler who bets on a fall. The
-      alarm is at log10(4 / alpha), 1.9 by default: see ``evaluation.sequential.DropTest``.
+      alarm is at log10(4 / alpha), 1.9 by default: see ``evaluation.monitoring.sequential.DropTest``.
 
     Args:
         trainer: a GRPOTrainer, stock or ours. The monitor adds itself to its callbacks, so it is made after the trainer and is none of
