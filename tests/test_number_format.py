@@ -4,9 +4,8 @@ import json
 
 import pytest
 import torch
-from differential_smoothing.engines import make_engine
 
-from differential_smoothing.sampling import number_format
+from differential_smoothing.sampling import make_engine, number_format
 from differential_smoothing.sampling.number_format import quick_dtype
 from differential_smoothing.training import frozen_dtype, parse_config
 

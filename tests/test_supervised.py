@@ -90,7 +90,7 @@ def test_prompts_are_rendered_by_the_chat_template(untaught, task):
 
 @pytest.mark.slow
 def test_the_training_stops_in_the_range_and_what_it_saves_is_as_good_as_it_said(untaught, task, tmp_path):
-    from differential_smoothing.evaluation.generate import sample_rollouts
+    from differential_smoothing.sampling.jobs import sample_rollouts
 
     seen = []
     found = teach(
