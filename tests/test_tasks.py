@@ -9,6 +9,7 @@ import pytest
 
 from differential_smoothing.studies.study import Evaluation, read_study
 from differential_smoothing.tasks import Task, configured_task, countdown, make_task, read_options
+from differential_smoothing.tasks.route import Journey, routes
 from differential_smoothing.tasks.task import answer_of, split_of_text, text_of
 from differential_smoothing.training.run import RunArguments, claim_folder, parse_config, train
 
@@ -19,6 +20,7 @@ needs_gym = pytest.mark.skipif(
 TASKS = [
     pytest.param("countdown", {}, id="countdown"),
     pytest.param("countdown", {"numbers": 3, "max_solutions": 1}, id="countdown, one solution"),
+    pytest.param("route", {}, id="route"),
     pytest.param(
         "reasoning_gym:graph_color",
         {"min_num_vertices": 6, "max_num_vertices": 6, "edge_probability": 0.4},
@@ -113,6 +115,86 @@ class TestEveryTask:
             ids = tokenizer(answer)["input_ids"]
             assert tokenizer.decode(ids) == answer
             assert tokenizer.unk_token_id not in tokenizer(task.prompt(problem))["input_ids"] + ids
+
+
+# --- Route ----------------------------------------------------------------------------------------------------------------
+def test_the_right_routes_are_those_among_all_orders_of_the_towns():
+    import itertools
+
+    task = make_task("route", towns=6, roads=9, stops=4, min_routes=2)
+    for problem in task.problems(40, split="dev", seed=1):
+        right = {"".join(p) for p in itertools.permutations("ABCDEF", 4) if task.verify("".join(p), problem).correct}
+        roads = {frozenset(road) for road in problem.roads}
+        by_hand = {
+            "".join(p)
+            for p in itertools.permutations("ABCDEF", 4)
+            if (p[0], p[-1]) == (problem.start, problem.goal)
+            and all(frozenset(road) in roads for road in itertools.pairwise(p))
+        }
+        assert set(routes(problem)) == right == by_hand and len(right) >= 2
+
+
+JOURNEY = Journey(("AB", "AD", "BC", "CE", "DE"), "A", "E", 4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("ABCE", None),
+        ("A B C E", None),
+        ("Athens -> Bern → Cairo, Essen\n", None),
+        ("AD E", "3 towns instead of 4"),
+        ("ABCD", "from A to D instead of A to E"),
+        ("ABAE", "a town twice"),
+        ("ACBE", "no road AC"),
+        ("ABCE ABCE", "a town twice"),
+        ("ABC?E", "is no town"),
+        ("Athens, bern, Cairo, Essen", "'bern' is no town"),
+        ("ABCZ", "'Z' is no town"),
+        ("", "no towns"),
+        ("A," * 300, "at most 400 characters"),
+    ],
+)
+def test_a_route_is_checked_town_by_town(answer, reason):
+    task = make_task("route")
+    for text, chat in ((answer, False), (f"<answer>{answer}</answer>", True)):
+        verdict = task.verify(text, JOURNEY, chat=chat)
+        assert verdict.canonical == (None if reason else "ABCE") and (reason or "a route") in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"towns": 13}, "3 <= towns <= 12"),
+        ({"towns": 5, "roads": 11, "stops": 3}, "roads <= towns"),
+        ({"stops": 9}, "stops <= towns"),
+        ({"min_routes": 5, "max_routes": 4}, "min_routes <= max_routes"),
+        ({"roads": 2.0}, "whole number, got 2.0"),
+    ],
+)
+def test_options_of_a_route_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_task("route", **options)
+
+
+def test_a_route_task_without_enough_problems():
+    with pytest.raises(ValueError, match="route problems of the dev split were found where 5 were asked for"):
+        make_task("route", towns=4, roads=3, stops=4, min_routes=3).problems(5, split="dev", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"roads": "AB"}, "roads must be a list"),
+        ({"roads": ["AB", "BA"]}, "roads must be a list"),
+        ({"roads": ["AZ"]}, "roads must be a list"),
+        ({"start": "E"}, "start and goal"),
+        ({"stops": True}, "stops must be"),
+    ],
+)
+def test_a_row_without_a_route_problem(row, message):
+    with pytest.raises(ValueError, match=message):
+        make_task("route").problem(**({"roads": ["AB", "BE"], "start": "A", "goal": "E", "stops": 3} | row))
 
 
 # --- Countdown ------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A task with many answers that a person likes to read. Every simple path of the asked length is right, so a policy can
 keep several or settle on one. All answers of a problem have the same length: there is no shorter one to settle on.
 
-    compact   AB AD BC CE DE > A E 4 :                      A B C E
+    compact   AB AD BC CE DE > A E 4 :                      ABCE
     chat      There are roads between ... Athens - Bern ... Athens, Bern, Cairo, Essen
 
 **The same answer.** The canonical form is the sequence of towns; roads are two-way and there is one per pair of towns.
@@ -167,25 +167,10 @@ class Route(Task[Journey]):
         """Is the answer a simple path of ``stops`` towns over the roads? Every town by its name or its initial."""
         try:
             towns = _towns(answer_of(completion, chat))
+            _check(towns, problem)
         except Unreadable as reason:
             return Verdict(False, str(reason), None)
-        missing = next((a + b for a, b in itertools.pairwise(towns) if "".join(sorted(a + b)) not in problem.roads), "")
-        wrong = (
-            "no towns"
-            if not towns
-            else f"starts in {towns[0]} instead of {problem.start}"
-            if towns[0] != problem.start
-            else f"ends in {towns[-1]} instead of {problem.goal}"
-            if towns[-1] != problem.goal
-            else "a town twice"
-            if len(set(towns)) < len(towns)
-            else f"{len(towns)} towns instead of {problem.stops}"
-            if len(towns) != problem.stops
-            else f"no road {missing}"
-            if missing
-            else ""
-        )
-        return Verdict(False, wrong, None) if wrong else Verdict(True, "a route", " ".join(towns))
+        return Verdict(True, "a route", towns)
 
     def demonstration(self, problem: Journey, rng: random.Random) -> str | None:
         """A uniformly drawn right answer; None if there is none."""
@@ -193,19 +178,36 @@ class Route(Task[Journey]):
         return rng.choice(found) if found else None
 
     def in_chat(self, answer: str) -> str:
-        """``"A B C E"`` with the names of the towns, in tags."""
-        return f"<answer>{', '.join(TOWNS[town] for town in answer.split())}</answer>"
+        """``"ABCE"`` with the names of the towns, in tags."""
+        return f"<answer>{', '.join(TOWNS[town] for town in answer)}</answer>"
 
 
-def _towns(answer: object) -> tuple[str, ...]:
+def _towns(answer: object) -> str:
     """The initials of the towns of an answer, in order. Unreadable if it holds anything else."""
     if not isinstance(answer, str) or len(answer) > MAX_CHARACTERS:
         raise Unreadable(f"not a text of at most {MAX_CHARACTERS} characters")
-    names = [name for name in _SEPARATOR.split(answer.translate(_ARROWS)) if name]
+    words = [word for word in _SEPARATOR.split(answer.translate(_ARROWS)) if word]
+    # initials may stand together, since a tokenizer without white space writes them so; a name has small letters
+    names = [name for word in words for name in (word if word.isupper() else [word])]
     for name in names:
         if name not in TOWNS and TOWNS.get(name[0]) != name:
             raise Unreadable(f"{name!r:.30} is no town")
-    return tuple(name[0] for name in names)
+    return "".join(name[0] for name in names)
+
+
+def _check(towns: str, problem: Journey) -> None:
+    """Unreadable with the reason if ``towns`` is not a right answer."""
+    if not towns:
+        raise Unreadable("no towns")
+    if (towns[0], towns[-1]) != (problem.start, problem.goal):
+        raise Unreadable(f"from {towns[0]} to {towns[-1]} instead of {problem.start} to {problem.goal}")
+    if len(set(towns)) < len(towns):
+        raise Unreadable("a town twice")
+    if len(towns) != problem.stops:
+        raise Unreadable(f"{len(towns)} towns instead of {problem.stops}")
+    for a, b in itertools.pairwise(towns):
+        if min(a, b) + max(a, b) not in problem.roads:
+            raise Unreadable(f"no road {a}{b}")
 
 
 @lru_cache(maxsize=65536)
@@ -222,4 +224,4 @@ def routes(problem: Journey) -> tuple[str, ...]:
                 if path[-1] in (a, b) and (after := b if path[-1] == a else a) not in path:
                     yield from extended(path + after)
 
-    return tuple(sorted(map(" ".join, extended(problem.start))))
+    return tuple(sorted(extended(problem.start)))
