@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .engine import Draw, Engine, end_tokens
+from .memory import keep_freed_memory
 from .number_format import quick_dtype
 from .shared_prefix import sample
 
@@ -33,6 +34,8 @@ class _Local(Engine):
         from transformers import AutoModelForCausalLM
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu":
+            keep_freed_memory()
         network = AutoModelForCausalLM.from_pretrained(self.model, dtype="auto" if device == "cuda" else self.precision)
         return network.to(device).eval()
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from differential_smoothing.integrations.card import in_words
+from differential_smoothing.sampling.number_format import quick_dtype
 from differential_smoothing.training import RunArguments, cost, hub, resolve_model
+from differential_smoothing.training.run import frozen_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -162,7 +164,25 @@ def _model(
                 f"{shape.context:,} positions, {shape.vocabulary:,} tokens.",
             )
         )
+    if config.use_cpu and not plan.mistakes:
+        plan.rows.append(("Numbers", _number_format(run, config)))
     return shape, context, tokenizer
+
+
+def _number_format(run: RunArguments, config: DSGRPOConfig) -> str:
+    """In which number format the weights are on a CPU, and why."""
+    asked = (config.model_init_kwargs or {}).get("dtype")
+    if asked is not None or config.bf16:
+        return f"Weights in {asked or 'float32'}{', products in bfloat16 (bf16: true)' if config.bf16 else ''}, as asked for."
+    name = resolve_model(run.model)
+    if frozen_dtype(run, config, name):
+        return "Frozen weights in bfloat16, which this processor multiplies faster; the adapter in float32."
+    if str(quick_dtype(name)) == "torch.bfloat16":
+        return (
+            "Weights in float32: they are trained, and bfloat16 would lose small steps. This processor multiplies bfloat16 faster: bf16: true "
+            "casts for the products, lora_r freezes the weights."
+        )
+    return "Weights in float32."
 
 
 def _architecture(plan: Plan, name: str, loaded: Any) -> None:

@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from differential_smoothing.sampling.memory import keep_freed_memory
 from differential_smoothing.sampling.number_format import quick_dtype
 from differential_smoothing.tasks import Task, configured_task, read_options
 from differential_smoothing.training.base_model import SHIPPED_BASES
@@ -252,6 +253,8 @@ def train(run: RunArguments, config: DSGRPOConfig, *, on_step: Callable[[int, in
 
     # TRL warns that rollout_func may change; our tests hold the contract, so the user need not read it
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    if config.use_cpu:
+        keep_freed_memory()
     model, task = resolve_model(run.model), run.make_task()
     problems = run.read_problems(task)
     folder = Path(config.output_dir)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from differential_smoothing.sampling import sample
+from differential_smoothing.sampling.memory import keep_freed_memory
 from differential_smoothing.sampling.number_format import LEAST_WIDTH, has_bfloat16
 from differential_smoothing.tasks import Task
 
@@ -67,6 +68,7 @@ def teach(
         raise ValueError(
             f"pass_at_1 must be two shares, the lower one first, such as 0.1 and 0.25; got {low} and {high}."
         )
+    keep_freed_memory()
     network, tokenizer = _load(model, lora_r, seed)
     rng = random.Random(f"supervised {seed}")
     chosen = task.problems(problems, split="train", seed=seed)
