@@ -91,7 +91,7 @@ def test_wrong_arguments_are_named(model):
 
 
 def test_a_draw_among_many_words_has_their_probabilities_and_never_one_of_probability_0():
-    from differential_smoothing.sampling import MANY_WORDS, _drawn
+    from differential_smoothing.sampling.shared_prefix import MANY_WORDS, _drawn
 
     words, rows = MANY_WORDS + 1, 20_000
     probabilities = torch.zeros(words)
@@ -112,7 +112,7 @@ def test_a_draw_among_many_words_has_their_probabilities_and_never_one_of_probab
 
 
 def test_the_largest_point_draws_the_last_word_that_has_a_probability(monkeypatch):
-    from differential_smoothing.sampling import MANY_WORDS, _drawn
+    from differential_smoothing.sampling.shared_prefix import MANY_WORDS, _drawn
 
     probabilities = torch.zeros(1, MANY_WORDS + 1)
     probabilities[0, [3, 9]] = 0.5
@@ -123,9 +123,9 @@ def test_the_largest_point_draws_the_last_word_that_has_a_probability(monkeypatc
 
 
 def test_keys_in_a_buffer_draw_what_keys_that_are_concatenated_do(model, monkeypatch):
-    from differential_smoothing import sampling
+    from differential_smoothing.sampling import shared_prefix
 
     ends = list(range(1, 20))  # some rows end early, so that rows leave the batch
     found = draw(model, num_samples=20, max_new_tokens=30, eos=ends)
-    monkeypatch.setattr(sampling, "_reserve", lambda cache, tokens: None)
+    monkeypatch.setattr(shared_prefix, "_reserve", lambda cache, tokens: None)
     assert found == draw(model, num_samples=20, max_new_tokens=30, eos=ends)
