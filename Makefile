@@ -49,6 +49,11 @@ bases: $(VENV)/.ready
 	$(BIN)/dsmooth base --output runs/bases/spell_backward --task reasoning_gym:spell_backward \
 	  --task-options '{"min_word_len": 7, "max_word_len": 10}' \
 	  --steps 450 --batch-size 128 --hidden 96 --layers 3
+	$(BIN)/dsmooth base --output runs/bases/spell_backward-small --task reasoning_gym:spell_backward \
+	  --task-options '{"min_word_len": 7, "max_word_len": 10}' \
+	  --steps 900 --batch-size 128 --hidden 64 --layers 2
+	$(BIN)/dsmooth base --output runs/bases/route --task route \
+	  --steps 800 --batch-size 128 --hidden 64 --layers 2 --context 64 --learning-rate 4e-3
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
