@@ -6,6 +6,7 @@ from . import training  # noqa: F401
 from . import paper  # noqa: F401
 from . import data  # noqa: F401
 from . import measuring  # noqa: F401
+from . import planning  # noqa: F401
 from . import configs  # noqa: F401
 from .app import app, main
 
