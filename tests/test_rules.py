@@ -155,6 +155,29 @@ def smoothed(value, *, correction, eps, divide=True, before=False):
     return rule
 
 
+def rs_grpo(members, risk=2.0):
+    scored = [math.exp(risk * m[0]) for m in members if not math.isnan(m[0])]
+    return [0.0 if math.isnan(m[0]) else (math.exp(risk * m[0]) / mean(scored) - 1) / risk for m in members]
+
+
+def qae(members, quantile=0.4, eps=1e-4):
+    scored = sorted(m[0] for m in members if not math.isnan(m[0]))
+    if not scored:
+        return [0.0] * len(members)
+    baseline = next(r for r in scored if sum(other <= r for other in scored) >= quantile * len(scored) - 1e-9)
+    return [0.0 if math.isnan(m[0]) else (m[0] - baseline) / (deviation(scored, 1) + eps) for m in members]
+
+
+def uniqueness(members, power=1.0):
+    def alike(m):
+        return not unknown(m) and m[1] == 1 and m[5] >= 0
+
+    return [
+        a / sum(alike(other) and other[5] == m[5] for other in members) ** power if alike(m) else a
+        for m, a in zip(members, grpo(members), strict=True)
+    ]
+
+
 def spread(logps, tokens):
     return [mean(logps) if logps else 0.0] * tokens
 
@@ -170,6 +193,9 @@ TWINS = {
     "pass_at_k_training": pass_at_k_training,
     "pkpo": pkpo,
     "w_reinforce": w_reinforce,
+    "rs_grpo": rs_grpo,
+    "qae": qae,
+    "uniqueness": uniqueness,
     "psr": weighted(1.0, 0.0),
     "nsr": weighted(0.0, -1.0),
 }
@@ -211,11 +237,16 @@ def random_batch(seed, groups=4, tokens=5):
             lp if k else rng.choice([INF, NAN, 7.0]) for lp, k in zip(row["logps"], row["mask"], strict=True)
         ]
     rng.shuffle(rows)
+    answers = random.Random(f"answers {seed}")
+    for row in rows:
+        row["answer"] = answers.choice([0, 1, 2, -1]) if row["correct"] == 1 else -1
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def tensors(batch, dtype=torch.float64):
-    return {n: torch.tensor(v, dtype=torch.long if n in ("mask", "group") else dtype) for n, v in batch.items()}
+    return {
+        n: torch.tensor(v, dtype=torch.long if n in ("mask", "group", "answer") else dtype) for n, v in batch.items()
+    }
 
 
 def by_twin(name, batch, **options):
@@ -223,9 +254,10 @@ def by_twin(name, batch, **options):
     places = {}
     for i, g in enumerate(batch["group"]):
         places.setdefault(g, []).append(i)
+    columns = (batch[name] for name in ("rewards", "correct", "logps", "mask", "answer"))
     members = [
-        (r, c, [lp for lp, keep in zip(row, kept, strict=True) if keep and not math.isnan(lp)], row, kept)
-        for r, c, row, kept in zip(batch["rewards"], batch["correct"], batch["logps"], batch["mask"], strict=True)
+        (r, c, [lp for lp, keep in zip(row, kept, strict=True) if keep and not math.isnan(lp)], row, kept, answer)
+        for r, c, row, kept, answer in zip(*columns, strict=True)
     ]
     groups = [[members[i] for i in at] for at in places.values()]
     if name == "a_grae":
@@ -276,6 +308,12 @@ CASES = [
     ("nsr", {}),
     ("a_grae", {}),
     ("a_grae", {"alpha": 0.5}),
+    ("rs_grpo", {}),
+    ("rs_grpo", {"risk": 8.0}),
+    ("qae", {}),
+    ("qae", {"quantile": 0.7}),
+    ("uniqueness", {}),
+    ("uniqueness", {"power": 0.5}),
     *[(name, GAMMAS) for name in DS],
 ]
 every_case = pytest.mark.parametrize(
@@ -406,6 +444,7 @@ def binary(seed, **options):
     [
         ("f_grpo", {"focus": 0.0}),
         ("ucpo", {"share": 0.0}),
+        ("uniqueness", {"power": 0.0}),
         ("unlikeliness", {"weight": 0.0}),
         ("ds_grpo", {"gamma_p": 0.0}),
     ],
@@ -414,6 +453,33 @@ def binary(seed, **options):
 def test_switched_off_it_is_grpo(name, options):
     for seed in range(5):
         close(shipped(name, options, random_batch(seed)), shipped("grpo", {}, random_batch(seed)), 1e-12)
+
+
+def test_rs_grpo_becomes_dr_grpo_and_maxrl():
+    for seed in range(5):
+        batch = binary(seed)
+        close(shipped("rs_grpo", {"risk": 1e-6}, batch), shipped("dr_grpo", {}, batch), 1e-5)
+        close(30 * shipped("rs_grpo", {"risk": 30.0}, batch), shipped("maxrl", {"eps": 0.0}, batch), 1e-9)
+    assert shipped("rs_grpo", {"risk": 1e4}, binary(0)).isfinite().all()
+
+
+def test_qae_reinforces_rare_successes_and_corrects_rare_failures():
+    for c in range(1, 8):
+        right = torch.tensor([1.0] * c + [0.0] * (8 - c))
+        got = make_rule("qae")(right, None, torch.ones(8, 1), correct=right, group=torch.zeros(8, dtype=torch.long))
+        hard = c / 8 <= 0.6
+        assert (
+            (got[:c] > 0).all() == hard
+            and (got[c:] < 0).all() == (not hard)
+            and (got == 0).sum() == (8 - c if hard else c)
+        )
+
+
+def test_uniqueness_gives_different_answers_more_than_a_repeated_one():
+    right = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+    data = {"correct": right, "group": torch.zeros(5, dtype=torch.long), "answer": torch.tensor([4, 4, 7, -1, -1])}
+    got = make_rule("uniqueness")(right, None, torch.ones(5, 1), **data)
+    assert got[0] == got[1] == got[2] / 2 and got[2] == got[3] > 0 > got[4]
 
 
 STD = {"ds_a": (0, 1e-6), "ds_b": (0, 1e-6), "ds_d": (0, 1e-6), "ds_e": (0, 1e-6), "ds_f": (1, 1e-8), "ds_g": (1, 1e-6)}

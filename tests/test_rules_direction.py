@@ -138,6 +138,8 @@ COUNTING = {
     "nsr": {},
     "w_reinforce": {},
     "a_grae": {},
+    "rs_grpo": {},
+    "qae": {},
 }
 
 
@@ -171,8 +173,15 @@ RATES = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("maxrl", {}), ("f_grpo", {}), ("pass_at_k_training", {"k": 2}), ("pkpo", {"k": 2}), ("best_of", {})],
-    ids=["maxrl", "f_grpo", "pass_at_k_training", "pkpo", "best_of"],
+    [
+        ("maxrl", {}),
+        ("f_grpo", {}),
+        ("pass_at_k_training", {"k": 2}),
+        ("pkpo", {"k": 2}),
+        ("best_of", {}),
+        ("rs_grpo", {}),
+    ],
+    ids=["maxrl", "f_grpo", "pass_at_k_training", "pkpo", "best_of", "rs_grpo"],
 )
 def test_they_weigh_hard_prompts_more_than_grpo_does(name, options):
     """Their point: the weight relative to GRPO's falls with the success rate, all the way."""

@@ -35,6 +35,9 @@ RULES: Mapping[str, tuple[str, bool]] = MappingProxyType(
         "nsr": ("w_reinforce", False),
         "w_reinforce": ("w_reinforce", False),
         "a_grae": ("a_grae", False),
+        "rs_grpo": ("rs_grpo", False),
+        "qae": ("qae", False),
+        "uniqueness": ("uniqueness", False),
     }
 )
 
@@ -162,7 +165,8 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
         rule = BoundRule(name, function, options, needs_logps)
         # shows a wrong option now, not after the first generation
         right, token, group = torch.tensor([1.0, 0.0]), torch.ones(2, 1), torch.zeros(2, dtype=torch.long)
-        rule(right, -token, token, correct=right, group=group, where="a trial of its options")
+        context = {"answer": torch.tensor([0, -1])} if rule.requires("answer") else {}
+        rule(right, -token, token, correct=right, group=group, where="a trial of its options", **context)
         return rule
     if not isinstance(name, str) or ":" not in name:
         close = difflib.get_close_matches(str(name), RULES, n=1)
