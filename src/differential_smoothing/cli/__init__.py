@@ -8,6 +8,7 @@ from . import data  # noqa: F401
 from . import measuring  # noqa: F401
 from . import planning  # noqa: F401
 from . import configs  # noqa: F401
+from . import llm  # noqa: F401
 from .app import app, main
 
 __all__ = ["app", "main"]

@@ -107,7 +107,7 @@ def main() -> None:
     if status == INTERRUPTED:
         again = (
             "goes on from here"
-            if sys.argv[1:2] in (["quickstart"], ["compare"], ["train"], ["sample"], ["reproduce"])
+            if sys.argv[1:2] in (["quickstart"], ["quickstart-llm"], ["compare"], ["train"], ["sample"], ["reproduce"])
             else "starts over"
         )
         print(f"\nInterrupted. The same command {again}.", file=sys.stderr)
