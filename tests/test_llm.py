@@ -66,7 +66,7 @@ def trained(trainer, config, folder, dtype, lora=False, **options):
 def test_with_gammas_0_three_steps_are_the_stock_trainer_s_to_the_bit(tmp_path, dtype, lora):
     stock, rewards = trained(GRPOTrainer, GRPOConfig, tmp_path / "stock", dtype, lora)
     ours, same = trained(DSGRPOTrainer, DSGRPOConfig, tmp_path / "ours", dtype, lora)
-    assert rewards == same and len(set(rewards)) > 1, "nothing happened that could differ"
+    assert rewards == same and any(0 < reward < 1 for reward in rewards), "nothing happened that could differ"
     assert all(torch.equal(weight, ours[name]) for name, weight in stock.items())
     del ours
     smoothed, _ = trained(DSGRPOTrainer, DSGRPOConfig, tmp_path / "ds", dtype, lora, gamma_p=0.3)

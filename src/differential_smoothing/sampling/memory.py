@@ -1,7 +1,7 @@
 """Memory that a process frees on a CPU is kept for its next tensors, instead of being given back and cleared anew.
 
 glibc gives every large block back to the system at once, and the system clears the pages of the next one: of a language model's forward pass on
-a CPU that is a third of the time. ``keep_freed_memory`` tells it to keep them. The process then holds its peak until it ends.
+a CPU that is a fifth to a third of the time. ``keep_freed_memory`` tells it to keep them. The process then holds its peak until it ends.
 """
 
 from __future__ import annotations
