@@ -258,6 +258,30 @@ class TestSummary:
             atol=1e-15,
         )
 
+    def test_area_and_spread_are_those_of_the_mean_curve(self):
+        rng = np.random.default_rng(1)
+        frame = rollouts({f"p{i}": ["x" if hit else False for hit in rng.random(12 + i)] for i in range(6)})
+        curve = summarise(frame, seed=0, ks=range(1, 13), metrics=["pass@k"])["estimate"].to_numpy()
+        by_hand = sum((curve[k - 1] + curve[k]) / 2 * math.log((k + 1) / k) for k in range(1, 12)) / math.log(12)
+        rows = summarise(frame, seed=0, metrics=["area", "spread"])
+        assert rows["k"].tolist() == [12, 12]
+        assert rows["estimate"].tolist() == pytest.approx([by_hand, curve[-1] - curve[0]], abs=1e-12)
+        one = summarise(rollouts({"p": ["x"], "q": [False]}), seed=0, metrics=["area", "spread"])
+        assert one["estimate"].tolist() == [0.5, 0.0]
+
+    def test_the_sharpening_tax_is_the_rise_of_pass_at_1_minus_that_of_pass_at_k(self):
+        before = rollouts({"p": ["x", False, False, False], "q": ["y", False, False, False]}, "base")
+        after = rollouts({"p": ["x"] * 4, "q": [False] * 4}, "rl")
+        rows = compare(pd.concat([before, after]), "rl", "base", seed=0, metrics=["spread", "pass@k"], ks=[1, 4])
+        spread, one, four = rows["estimate"]
+        assert (one, four) == (0.25, -0.5) and -spread == pytest.approx(one - four)
+
+    def test_problems_are_solved_always_sometimes_or_never(self):
+        rows = summarise(rollouts(KINDS), seed=0, metrics=["always", "sometimes", "never"])
+        assert rows["estimate"].tolist() == [0.0, 4 / 5, 1 / 5] and rows["problems"].tolist() == [5] * 3
+        solved = rollouts({"p": ["x", "x", None], "q": [False, "x"], "r": [False]})
+        assert summarise(solved, seed=0, metrics=["always", "sometimes", "never"])["estimate"].tolist() == [1 / 3] * 3
+
     def test_distinct_at_n_is_distinct_correct(self):
         frame = rollouts(KINDS)
         known = distinct_correct(frame).dropna()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from differential_smoothing.report import comparison_table, pass_at_k_figure, savings, to_markdown, verdict
+from differential_smoothing.report import comparison_table, pass_at_k_figure, savings, tax, to_markdown, verdict
 
 NAN = float("nan")
 COLUMNS = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds", "samples"]
@@ -219,6 +219,29 @@ def test_rich_and_matplotlib_load_only_when_used():
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert run.stdout.splitlines() == ["[]", "['rich']"]
+
+
+def test_the_sharpening_tax_in_words():
+    found = summary(
+        [
+            ("rl - base", "spread", 64, -0.3, -0.4, -0.2, 500, 1, 64_000),
+            ("rl - base", "area", 64, -0.05, -0.07, -0.03, 500, 1, 64_000),
+        ]
+    )
+    kinds = {"base": (0.0, 0.9, 0.1), "rl": (0.4, 0.2, 0.4)}
+    shares = summary(
+        [
+            (model, kind, NAN, share, 0.0, 1.0, 500, 1, 32_000)
+            for model, three in kinds.items()
+            for kind, share in zip(("always", "sometimes", "never"), three, strict=True)
+        ]
+    )
+    assert tax(found, shares, "base") == [
+        "Sharpening tax of rl against base: +30.0 [20.0, 40.0] points (rise of Pass@1 minus rise of Pass@64); area under the Pass@k "
+        "curve -5.0 [-7.0, -3.0] points.",
+        "Problems solved by all, some, none of the samples, base -> rl: always 0% -> 40%, sometimes 90% -> 20%, never 10% -> 40%.",
+    ]
+    assert tax(found[found["metric"] == "area"], shares, "base") == []
 
 
 def test_savings_say_how_many_samples_do_and_where_curves_cross():

@@ -13,11 +13,14 @@ from .pass_at_k import pass_at_k, pass_at_k_curve, pass_hat_k
 from .tally import Tally, tally
 from .variety import distinct_at_k, mode_agreement
 
-__all__ = ["AT_K", "NEEDED", "OF_TWO", "PLAIN", "Measures", "checked_tally", "measure"]
+__all__ = ["AT_K", "NEEDED", "OF_CURVE", "OF_TWO", "PLAIN", "SOLVED", "Measures", "checked_tally", "measure"]
 
 NEEDED = ["model", "seed", "step", "prompt_id", "sample", "correct", "canonical"]
 AT_K = ("pass@k", "pass^k", "distinct@k", "distinct@k|correct")
 PLAIN = ("average@n", "reward", "distinct", "coverage", "differ", "modes")
+#: About the Pass@k curve up to K, the smallest n > 0 of a problem, and about all n samples of a problem.
+OF_CURVE = ("area", "spread")
+SOLVED = ("always", "sometimes", "never")
 OF_TWO = ("reach@k", "crossing")
 
 
@@ -92,6 +95,9 @@ def measure(
             continue
         found = _at_ks(counted, name, ks) if name in AT_K else _plain(counted, name, num_solutions)[:, None]
         values.append(found)
+        if name in OF_CURVE:
+            columns.append((name, float(_shortest(counted))))
+            continue
         if name == "average@n":
             same = len(set(counted.n.tolist())) == 1
             columns.append((name, float(counted.n[0]) if same else np.nan))
@@ -118,11 +124,35 @@ def _at_ks(counted: Tally, name: str, ks: list[int]) -> NDArray[np.float64]:
     return np.stack(columns, axis=1) if ks else np.empty((len(counted.n), 0))
 
 
+def _shortest(counted: Tally) -> int:
+    return int(counted.n[counted.n > 0].min(initial=np.iinfo(np.int64).max)) if (counted.n > 0).any() else 1
+
+
+def _of_curve(counted: Tally, name: str) -> NDArray[np.float64]:
+    """ "area": the mean of Pass@k over ln k from 1 to K (trapezoid between whole k). "spread": Pass@K - Pass@1. (P,), NaN where n = 0."""
+    curve = pass_at_k_curve(counted.n, counted.c, _shortest(counted))
+    if name == "spread":
+        return curve[:, -1] - curve[:, 0]
+    width = np.log(np.arange(1, curve.shape[1] + 1))
+    return np.trapezoid(curve, width, axis=1) / width[-1] if curve.shape[1] > 1 else curve[:, 0]
+
+
+def _solved(counted: Tally, name: str) -> NDArray[np.float64]:
+    """Whether all, some but not all, or none of a problem's samples are correct, (P,) in {0, 1}; NaN where n = 0."""
+    all_right, none = counted.c == counted.n, counted.c == 0
+    held = {"always": all_right, "never": none, "sometimes": ~all_right & ~none}[name]
+    return np.where(counted.n > 0, held.astype(np.float64), np.nan)
+
+
 def _plain(counted: Tally, name: str, num_solutions: Mapping[str, int] | None) -> NDArray[np.float64]:
     if name == "average@n":
         return np.where(counted.n > 0, counted.c / np.maximum(counted.n, 1), np.nan)
     if name == "reward":
         return np.where(counted.rewarded > 0, counted.reward / np.maximum(counted.rewarded, 1), np.nan)
+    if name in OF_CURVE:
+        return _of_curve(counted, name)
+    if name in SOLVED:
+        return _solved(counted, name)
     if name in ("differ", "modes"):
         return mode_agreement(counted)
     if name == "distinct":

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .curves import crossing, samples_to_reach
 from .intervals import Interval, bootstrap_curve
-from .measures import AT_K, NEEDED, OF_TWO, PLAIN, Measures, checked_tally, measure
+from .measures import AT_K, NEEDED, OF_CURVE, OF_TWO, PLAIN, SOLVED, Measures, checked_tally, measure
 from .pass_at_k import pass_at_k_curve
 from .variety import effective_modes, mode_agreement
 
@@ -16,7 +16,7 @@ __all__ = ["compare", "counts", "summarise"]
 
 _COLUMNS = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds", "samples"]
 # More samples find more solutions, so a difference of these needs equally many on both sides.
-_GROWS_WITH_N = ("distinct", "coverage")
+_GROWS_WITH_N = ("distinct", "coverage", *SOLVED)
 
 
 def counts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +56,11 @@ def summarise(
       solutions that is (needs `num_solutions`, see `coverage`);
     - "distinct@k": the same expected among k of all samples, "distinct@k|correct" among k correct ones (`rarefaction`);
     - "differ": the chance that two correct samples differ (`gini_simpson`), and "modes", the effective number of modes
-      of the mean of "differ", interval included (`effective_modes`).
+      of the mean of "differ", interval included (`effective_modes`);
+    - "area": the mean of Pass@k over ln k from k = 1 to K, the smallest number of samples of a problem, one number for the whole
+      curve; and "spread", Pass@K - Pass@1. Their `k` is K. A fall of "spread" between two models is the **sharpening tax**: by how much
+      more Pass@1 rose than Pass@K;
+    - "always", "sometimes", "never": the shares of problems of which all, some, or none of the n samples are correct.
 
     The default is "pass@k", "distinct" and, given `num_solutions`, "coverage".
 
@@ -69,7 +73,7 @@ def summarise(
     Raises ValueError as `counts`, `coverage` and `pass_at_k` do, for an unknown metric or one whose data are not given,
     and if a training seed of a model lacks problems that another has.
     """
-    table = measure(frame, ks, num_solutions, metrics, allowed=AT_K + PLAIN)
+    table = measure(frame, ks, num_solutions, metrics, allowed=AT_K + PLAIN + OF_CURVE + SOLVED)
     parts = []
     for model in table.counted.problems.get_level_values("model").unique():
         at = _axes(table.counted.problems, model).to_numpy()
@@ -117,7 +121,7 @@ def compare(
         )
     # Without the text of prompts and completions, of which selecting rows would make a copy.
     light = frame[[name for name in (*NEEDED, "reward") if name in frame]]
-    allowed = tuple(name for name in AT_K + PLAIN + OF_TWO if name != "modes")
+    allowed = tuple(name for name in AT_K + PLAIN + OF_CURVE + SOLVED + OF_TWO if name != "modes")
     light = light[light["model"].isin([model, baseline])]
     table = measure(light, ks, num_solutions, metrics, allowed)
     axes, base_axes = (_axes(table.counted.problems, name) for name in (model, baseline))

@@ -5,7 +5,7 @@ from .figures import pass_at_k_figure
 from .html import Limits, page, write_page
 from .paths import leads_markdown, leads_sentences, paths_figure
 from .sets import sets_markdown
-from .tables import comparison_table, diagnosis_table, savings, to_markdown, verdict
+from .tables import comparison_table, diagnosis_table, savings, tax, to_markdown, verdict
 
 __all__ = [
     "Limits",
@@ -20,6 +20,7 @@ __all__ = [
     "paths_figure",
     "savings",
     "sets_markdown",
+    "tax",
     "to_markdown",
     "verdict",
     "write_page",

@@ -128,6 +128,21 @@ def _savings(frame, differences, baseline: str, *, seed: int) -> list[str]:
     return savings(pd.concat(parts), baseline) if parts else []
 
 
+def _taxes(frame, differences, baseline: str, *, seed: int) -> list[str]:
+    """The sharpening tax of each model and the shares of problems solved, in words."""
+    import pandas as pd
+
+    from differential_smoothing.evaluation import compare as paired
+    from differential_smoothing.evaluation import summarise
+    from differential_smoothing.report import tax
+
+    if frame.groupby(["model", "prompt_id"]).size().min() < 2:
+        return []
+    models = [name.removesuffix(f" - {baseline}") for name in differences["model"].unique()]
+    both = pd.concat([paired(frame, m, baseline, seed=seed, metrics=["spread", "area"]) for m in models])
+    return tax(both, summarise(frame, seed=seed, metrics=["always", "sometimes", "never"]), baseline)
+
+
 def folder(output: Path | None) -> None:
     """Make the folder for results before anything is computed; ValueError if that cannot be."""
     if output is None:
@@ -155,6 +170,7 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
     said = unscored(frame)
     if differences is not None:
         said += shown.verdict(differences) + _savings(frame, differences, baseline, seed=seed)
+        said += _taxes(frame, differences, baseline, seed=seed)
     print(*said, sep="\n", end="\n" * bool(said))
     if output is None:
         return summary, differences

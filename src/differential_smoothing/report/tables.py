@@ -9,7 +9,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["comparison_table", "diagnosis_table", "savings", "to_markdown", "verdict"]
+__all__ = ["comparison_table", "diagnosis_table", "savings", "tax", "to_markdown", "verdict"]
 
 
 def comparison_table(summary: pd.DataFrame, comparisons: pd.DataFrame | None = None) -> "Table":
@@ -112,6 +112,34 @@ def verdict(comparisons: pd.DataFrame) -> list[str]:
     for label, cells in _rows(comparisons, keys, _in_words):
         said = ", ".join(f"{name} {text}" for name, (text, _) in zip(names, cells, strict=True))
         sentences.append(f"{label}: {said}.")
+    return sentences
+
+
+def tax(comparisons: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> list[str]:
+    """One or two sentences per model from rows "spread", "area" of `evaluation.compare` with `baseline`, and the shares solved of `summarise`.
+
+    The sharpening tax is minus the difference in "spread": by how many points more Pass@1 rose than Pass@K. Errors as in `comparison_table`.
+    """
+    _check("comparisons", comparisons)
+    shares = summary.set_index(["model", "metric"])["estimate"]
+    sentences = []
+    for name, rows in comparisons.groupby("model", sort=False):
+        model, rows = name.removesuffix(f" - {baseline}"), rows.set_index("metric")
+        if not {"spread", "area"} <= set(rows.index) or rows.loc["spread", ["estimate", "low", "high"]].isna().any():
+            continue
+        spread, area = rows.loc["spread"], rows.loc["area"]
+        sentences.append(
+            f"Sharpening tax of {model} against {baseline}: {-100 * spread.estimate:+z.1f} [{-100 * spread.high:z.1f}, "
+            f"{-100 * spread.low:z.1f}] points (rise of Pass@1 minus rise of Pass@{spread.k:.0f}); area under the Pass@k curve "
+            f"{100 * area.estimate:+z.1f} [{100 * area.low:z.1f}, {100 * area.high:z.1f}] points."
+        )
+        parts = [
+            f"{kind} {100 * shares[baseline, kind]:.0f}% -> {100 * shares[model, kind]:.0f}%"
+            for kind in ("always", "sometimes", "never")
+        ]
+        sentences.append(
+            f"Problems solved by all, some, none of the samples, {baseline} -> {model}: {', '.join(parts)}."
+        )
     return sentences
 
 
