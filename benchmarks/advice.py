@@ -18,8 +18,9 @@ TASKS = {
     ("convergence", "graph_color"): (8, 8),
     ("convergence-countdown", ""): (8, 8),
     ("convergence-many", ""): (8, 10),
-    ("convergence-tasks", "route"): (8, 5),
-    ("convergence-tasks", "spell_backward"): (8, 9),
+    ("convergence-route", "route"): (8, 5),
+    ("convergence-single", ""): (8, 9),
+    ("llm", ""): (8, 10),
 }
 
 

@@ -195,8 +195,8 @@ def _sentences(advice: Advice, group: int, tokens: int) -> list[str]:
     if advice.verdict == "nothing to keep":
         return [
             *lines,
-            f"Verdict: nothing to keep. Below {VARIED:.0%} a problem has in effect one correct answer. The term has no variety to protect and "
-            "costs a little Pass@1: train with plain GRPO.",
+            f"Verdict: nothing to keep. Below {VARIED:.0%} a problem has in effect one correct answer. The term has no variety to protect: "
+            "train with plain GRPO.",
         ]
     lines.append(
         f"At this mix a step of the term loses {advice.price:.2f} times as much variety as GRPO's for the same gain in success (1: no difference)."
