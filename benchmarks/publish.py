@@ -21,10 +21,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from differential_smoothing.files import claim_folder
 from differential_smoothing.report import results, to_markdown
-from differential_smoothing.studies.study import read_study
-from differential_smoothing.studies.sweep import COUNTS, LOGGED, Sweep, read_costs, read_counts, read_logs, write_table
-from differential_smoothing.training.run import claim_folder
+from differential_smoothing.studies.counts import COUNTS, LOGGED, read_costs, read_counts, read_logs, write_table
+from differential_smoothing.studies.read import read_study
+from differential_smoothing.studies.sweep import Sweep
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -27,7 +27,7 @@ def seconds():
     """Processor time of this process and of all that it started, dead or alive."""
     ours = resource.getrusage(resource.RUSAGE_SELF)
     total = ours.ru_utime + ours.ru_stime
-    sessions = {process.popen.pid for process in maths._POOL._all}
+    sessions = {process.popen.pid for process in maths.POOL._all}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
@@ -62,7 +62,7 @@ def main():
     lines = [f"pairs per second of processor time; completions of {len(WORKING)} characters, in batches of 256", ""]
     lines.append(f"{'new, every pair once':34}{rate(pairs):10.0f}   ({len(pairs)} pairs)")
     group = [pair for pair in rng.choices(pairs, k=100) for _ in range(16)]
-    maths._COMPARED = maths._Cache(maths.CACHE)
+    maths.COMPARED = maths.Cache(maths.CACHE)
     lines.append(
         f"{'as in training, 16 of a problem':34}{rate(group):10.0f}   ({len(group)} pairs, {len(set(group))} different)"
     )

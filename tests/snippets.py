@@ -164,7 +164,7 @@ def check_command(command: str) -> None:
 def check_dsmooth(words: list[str]) -> None:
     """The arguments as ``dsmooth`` reads them; those of ``train`` and ``compare`` to the end. Nothing is run."""
     from differential_smoothing.cli import app
-    from differential_smoothing.studies.study import read_study
+    from differential_smoothing.studies.read import read_study
     from differential_smoothing.training import parse_config
 
     program = typer.main.get_command(app)
@@ -191,7 +191,7 @@ def check_pip(words: list[str]) -> None:
 
 def check_yaml(snippet: Snippet, folder: Path) -> None:
     """A study or a sweep is read as one, anything else as options of a training."""
-    from differential_smoothing.studies.study import read_study
+    from differential_smoothing.studies.read import read_study
     from differential_smoothing.training import parse_config
 
     path = folder / "snippet.yaml"

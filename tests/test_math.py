@@ -435,7 +435,7 @@ def test_random_text_never_raises_and_is_never_paid():
 
 
 def test_no_pair_takes_more_than_a_second_of_processor_time(pairs, verdicts):
-    pool = maths._POOL
+    pool = maths.POOL
     pool.run([["same", "\\sqrt{8}", "2\\sqrt{2}"]])
     process = pool._idle[-1].popen.pid  # the one that is taken next
     # a child's earlier work counts when it ends: begin with a fresh one
@@ -494,9 +494,9 @@ def test_what_the_machine_prevented_is_asked_again_and_not_remembered(monkeypatc
             return [self.replies.pop(0) for _ in requests]
 
     pair = ("\\boxed{\\sqrt{3179}+\\ln 2}", "17\\sqrt{11}+\\ln 2")
-    monkeypatch.setattr(maths, "_POOL", Pool(busy, busy))
+    monkeypatch.setattr(maths, "POOL", Pool(busy, busy))
     assert verify(*pair).reason == busy[1]
-    monkeypatch.setattr(maths, "_POOL", Pool(busy, (True, ""), busy, busy, ("form", "")))
+    monkeypatch.setattr(maths, "POOL", Pool(busy, (True, ""), busy, busy, ("form", "")))
     assert verify(*pair).correct and verify(*pair).canonical == "form"  # nor is a form that could not be made
 
 
@@ -518,7 +518,7 @@ def _ask_in_child(connection):
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_asks_processes_of_its_own(method):
     assert verify("\\boxed{\\sqrt{8}}", "2\\sqrt{2}").correct
-    before = [p.popen.pid for p in maths._POOL._all]
+    before = [p.popen.pid for p in maths.POOL._all]
     context = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
     child = context.Process(target=_ask_in_child, args=(theirs,))
@@ -526,7 +526,7 @@ def test_a_child_asks_processes_of_its_own(method):
     assert ours.poll(200) and ours.recv() is True
     child.join(30)
     assert child.exitcode == 0
-    assert [p.popen.pid for p in maths._POOL._all] == before and all(map(alive, before))
+    assert [p.popen.pid for p in maths.POOL._all] == before and all(map(alive, before))
     assert verify("\\boxed{\\sqrt{18}}", "3\\sqrt{2}").correct
 
 
@@ -536,7 +536,7 @@ def test_nothing_is_left_when_the_program_ends(end):
         import os, signal, threading, time
         from differential_smoothing.tasks.math import compare as math
         math.verify("\\\\boxed{\\\\sqrt{8}}", "2\\\\sqrt{2}")
-        print(*[p.popen.pid for p in math._POOL._all], flush=True)
+        print(*[p.popen.pid for p in math.POOL._all], flush=True)
         threading.Thread(target=math.verify, args=("\\\\boxed{9^{9^{9^9}}}", "\\\\sqrt{2}"), daemon=True).start()
         time.sleep(0.05)
     """)  # a request is in work at the end
@@ -553,7 +553,7 @@ def test_without_the_library_plain_answers_are_verified_and_others_say_what_to_i
     pool = math_pool.Pool(1)
     monkeypatch.setattr(math_pool.sys, "executable", "/bin/false")
     monkeypatch.setattr(math_pool.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(maths, "_POOL", pool)
+    monkeypatch.setattr(maths, "POOL", pool)
     assert verify("\\boxed{17/4}", "4.25").correct
     with pytest.raises(RuntimeError, match=r"pip install 'differential-smoothing\[math\]'"):
         verify("\\boxed{\\sqrt{3179}}", "17\\sqrt{11}")
@@ -651,7 +651,7 @@ def test_a_solution_without_a_calculation_has_no_signature():
 
 
 def test_the_cache_is_bounded():
-    cache = maths._Cache(3)
+    cache = maths.Cache(3)
     for i in range(10):
         cache.put(i, (True, str(i)))
     assert [cache.get(i) for i in range(7)] == [None] * 7 and cache.get(9) == (True, "9")

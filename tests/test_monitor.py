@@ -18,7 +18,7 @@ from transformers import IntervalStrategy
 from trl import GRPOConfig, GRPOTrainer
 
 from differential_smoothing.evaluation.monitoring.groups import group_statistics, likelihood_statistics
-from differential_smoothing.evaluation.monitoring.sequential import DropTest, _t_quantile
+from differential_smoothing.evaluation.monitoring.sequential import DropTest, t_quantile
 from differential_smoothing.integrations.monitor import SharpeningMonitor
 from differential_smoothing.integrations.trl import DSGRPOConfig, DSGRPOTrainer, shared_prefix_rollout
 from differential_smoothing.tasks import countdown
@@ -181,7 +181,7 @@ def test_student_quantiles():
 
     for dof in range(3, 12):
         for p in (0.95, 0.975, 0.9875):
-            assert _t_quantile(p, dof) == pytest.approx(t.ppf(p, dof), rel=0.03 if dof < 5 else 4e-3)
+            assert t_quantile(p, dof) == pytest.approx(t.ppf(p, dof), rel=0.03 if dof < 5 else 4e-3)
 
 
 @pytest.mark.parametrize(

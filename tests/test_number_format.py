@@ -7,7 +7,8 @@ import torch
 
 from differential_smoothing.sampling import make_engine, number_format
 from differential_smoothing.sampling.number_format import quick_dtype
-from differential_smoothing.training.run import frozen_dtype, parse_config
+from differential_smoothing.training.models import frozen_dtype
+from differential_smoothing.training.options import parse_config
 
 
 def folder(path, **config):

@@ -1,7 +1,9 @@
 """A model from a GGUF file: a tiny one written here, and the packaged one. Both are read from the cache the second time."""
 
 import multiprocessing
+import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,7 +110,8 @@ def test_two_processes_that_ask_at_once_get_one_whole_folder(tmp_path, cache):
 
 def test_an_interrupted_conversion_is_done_again(tmp_path, cache):
     tiny_gguf(tmp_path / "tiny.gguf")
-    name = f"tiny-{packaged._fingerprint(tmp_path / 'tiny.gguf')}"
+    name = Path(packaged.checkpoint_of_gguf(tmp_path / "tiny.gguf")).name
+    shutil.rmtree(cache / name)
     (cache / f"{name}.partial").mkdir(parents=True)
     (cache / f"{name}.partial" / "left").write_text("half")
     folder = packaged.checkpoint_of_gguf(tmp_path / "tiny.gguf")
@@ -126,7 +129,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"one\.gguf is not a GGUF file"):
         resolve_model(str(tmp_path / "one.gguf"))
     tiny_gguf(tmp_path / "tiny.gguf")
-    monkeypatch.setattr(packaged, "_free_memory", lambda: 1000)
+    monkeypatch.setattr(packaged, "free_memory", lambda: 1000)
     with pytest.raises(ValueError, match=r"of memory, and 0\.0 GB are free"):
         resolve_model(str(tmp_path / "tiny.gguf"))
     monkeypatch.setitem(packaged.PACKAGED, "smollm2", "no_such_package")

@@ -15,7 +15,13 @@ import pytest
 from differential_smoothing.evaluation import compare, counts, summarise
 from differential_smoothing.report import Limits, page, write_page
 from differential_smoothing.report.drawing import PALETTE, Drawing, model_roles
-from differential_smoothing.report.plots import _apart, _ticks, difference_drawing, modes_drawing, pass_at_k_drawing
+from differential_smoothing.report.plots import (
+    apart,
+    difference_drawing,
+    modes_drawing,
+    pass_at_k_drawing,
+    round_numbers,
+)
 
 HOSTILE = "</script><script>alert(1)</script></style><img src=x onerror=alert(1)><!--\u202e\u2067\"'&\x00\u2028"
 
@@ -352,14 +358,14 @@ def test_no_two_models_share_colour_and_shape():
 
 def test_labels_stand_apart_and_as_near_as_they_can():
     places = [10.0, 11.0, 50.0, 51.0, 52.0]
-    moved = _apart(places, 6, 0, 100)
+    moved = apart(places, 6, 0, 100)
     assert moved == pytest.approx([7.5, 13.5, 45, 51, 57])
-    assert _apart([99.0, 98.0], 6, 0, 100) == pytest.approx([100, 94])
+    assert apart([99.0, 98.0], 6, 0, 100) == pytest.approx([100, 94])
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 17.2), (0, 0), (-1e-9, 1e-9), (-96, -3), (0.0, 1e6)])
 def test_ticks_enclose_the_range_with_few_round_numbers(low, high):
-    ticks = _ticks(low, high, 5)
+    ticks = round_numbers(low, high, 5)
     assert ticks[0] <= low + 1e-8 and ticks[-1] >= high - 1e-8 and 2 <= len(ticks) <= 8
 
 

@@ -19,8 +19,8 @@ from differential_smoothing.evaluation import compare, summarise
 from differential_smoothing.evaluation.sets import by_set, resampled_average, set_of
 from differential_smoothing.report import sets_markdown
 from differential_smoothing.rollouts import read_rollouts
+from differential_smoothing.studies.cell import run_arguments
 from differential_smoothing.studies.paper import TABLES, costs, read_paper
-from differential_smoothing.studies.study import run_arguments
 from differential_smoothing.training import cost, parse_config
 
 TINY = {"--table": "countdown", "--model": "base", "--scale": "tiny"}

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from differential_smoothing.studies.study import QUICKSTART, read_study
-from differential_smoothing.studies.sweep import read_counts
-from differential_smoothing.training.run import claim_folder
+from differential_smoothing.files import claim_folder
+from differential_smoothing.studies.counts import read_counts
+from differential_smoothing.studies.read import QUICKSTART, read_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

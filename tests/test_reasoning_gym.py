@@ -292,7 +292,7 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
 
     from differential_smoothing.tasks.gym import scorer
 
-    monkeypatch.setattr(scorer, "_worker", scorer.Worker)
+    monkeypatch.setattr(scorer, "worker_of", scorer.Worker)
 
     missing = [p for p in sys.path if not (Path(p) / "reasoning_gym").is_dir()]
     monkeypatch.setattr(sys, "path", missing)

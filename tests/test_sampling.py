@@ -91,17 +91,17 @@ def test_wrong_arguments_are_named(model):
 
 
 def test_a_draw_among_many_words_has_their_probabilities_and_never_one_of_probability_0():
-    from differential_smoothing.sampling.shared_prefix import MANY_WORDS, _drawn
+    from differential_smoothing.sampling.shared_prefix import MANY_WORDS, draw_words
 
     words, rows = MANY_WORDS + 1, 20_000
     probabilities = torch.zeros(words)
     probabilities[[0, 7, words // 2, words - 2]] = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    drawn = _drawn(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(0))
+    drawn = draw_words(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(0))
     drawn = torch.cat(
         [
             drawn,
             *(
-                _drawn(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(s))
+                draw_words(probabilities.expand(2000, -1).contiguous(), torch.Generator().manual_seed(s))
                 for s in range(1, 10)
             ),
         ]
@@ -112,14 +112,14 @@ def test_a_draw_among_many_words_has_their_probabilities_and_never_one_of_probab
 
 
 def test_the_largest_point_draws_the_last_word_that_has_a_probability(monkeypatch):
-    from differential_smoothing.sampling.shared_prefix import MANY_WORDS, _drawn
+    from differential_smoothing.sampling.shared_prefix import MANY_WORDS, draw_words
 
     probabilities = torch.zeros(1, MANY_WORDS + 1)
     probabilities[0, [3, 9]] = 0.5
     monkeypatch.setattr(
         torch, "rand", lambda *shape, **_: torch.ones(shape)
     )  # beyond what rand draws: what rounding can make of it
-    assert _drawn(probabilities, None).tolist() == [[9]]
+    assert draw_words(probabilities, None).tolist() == [[9]]
 
 
 def test_keys_in_a_buffer_draw_what_keys_that_are_concatenated_do(model, monkeypatch):
@@ -127,5 +127,5 @@ def test_keys_in_a_buffer_draw_what_keys_that_are_concatenated_do(model, monkeyp
 
     ends = list(range(1, 20))  # some rows end early, so that rows leave the batch
     found = draw(model, num_samples=20, max_new_tokens=30, eos=ends)
-    monkeypatch.setattr(shared_prefix, "_reserve", lambda cache, tokens: None)
+    monkeypatch.setattr(shared_prefix, "reserve", lambda cache, tokens: None)
     assert found == draw(model, num_samples=20, max_new_tokens=30, eos=ends)

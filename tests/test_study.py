@@ -17,22 +17,16 @@ import pandas as pd
 import pytest
 import yaml
 
+from differential_smoothing.files import claim_folder
 from differential_smoothing.rollouts import read_rollouts
 from differential_smoothing.sampling.jobs import sample_rollouts
-from differential_smoothing.studies.study import (
-    Cell,
-    Evaluation,
-    Study,
-    _exit_status,
-    _gpus_of,
-    _launch,
-    _slots,
-    read_study,
-    run_arguments,
-    run_study,
-)
+from differential_smoothing.studies.cell import launch, run_arguments
+from differential_smoothing.studies.gpus import gpus_of, gpus_of_jobs
+from differential_smoothing.studies.read import read_study
+from differential_smoothing.studies.run import exit_status, run_study
+from differential_smoothing.studies.spec import Cell, Evaluation, Study
 from differential_smoothing.tasks import countdown
-from differential_smoothing.training.run import claim_folder, parse_config
+from differential_smoothing.training.options import parse_config
 
 SHARPENING = Path(__file__).parents[1] / "benchmarks" / "sharpening.yaml"
 TINY = {
@@ -127,7 +121,7 @@ def test_a_cell_of_several_processes_has_them_on_the_cpu_too(tiny_model, tmp_pat
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     options = {**TINY["common"], "model": tiny_model, "processes": 2, "max_steps": 1, "seed": 0}
     heard, says = multiprocessing.Pipe(duplex=False)
-    assert _launch(Cell("grpo", 0, options), tmp_path, (), says) == tmp_path / "grpo-seed0" / "model"
+    assert launch(Cell("grpo", 0, options), tmp_path, (), says) == tmp_path / "grpo-seed0" / "model"
     assert heard.recv() == ("train", 0, 1)  # at once, while the processes start
 
 
@@ -168,15 +162,15 @@ def test_every_job_has_gpus_of_its_own(gpus, processes, jobs, expected, monkeypa
     study = Study({"one": {}, "two": {"processes": processes}}, baseline="one")
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=expected):
-            _slots(study, jobs)
+            gpus_of_jobs(study, jobs)
     else:
-        assert _slots(study, jobs) == expected
+        assert gpus_of_jobs(study, jobs) == expected
     on_the_cpu = Study({"base": None, "one": {}}, {"use_cpu": True}, baseline="one")
-    assert _slots(on_the_cpu, jobs) == [[]] * (jobs or min(2, os.cpu_count()))
+    assert gpus_of_jobs(on_the_cpu, jobs) == [[]] * (jobs or min(2, os.cpu_count()))
     sampled_on_two = Study(
         {"one": {}}, baseline="one", evaluation=Evaluation(engine="vllm", engine_options={"tensor_parallel_size": 2})
     )
-    assert _gpus_of(sampled_on_two.cells()[0], sampled_on_two) == 2
+    assert gpus_of(sampled_on_two.cells()[0], sampled_on_two) == 2
 
 
 @pytest.mark.parametrize(
@@ -208,9 +202,9 @@ def test_an_adapter_is_not_trained_for_an_engine_that_takes_none(monkeypatch):
 
 
 def test_the_evaluation_can_be_changed_until_something_is_sampled(tmp_path, monkeypatch):
-    from differential_smoothing.studies import study as module
+    from differential_smoothing.studies import run as module
 
-    monkeypatch.setattr(module, "_run_cells", lambda *_: None)
+    monkeypatch.setattr(module, "run_cells", lambda *_: None)
     folder, path = tmp_path / "run", tmp_path / "study.yaml"
 
     def run(**evaluation):
@@ -277,7 +271,7 @@ def test_a_cell_that_ends_while_another_starts_keeps_its_exit_status(monkeypatch
     lock, statuses = threading.Lock(), []
     ending.start()
     monkeypatch.setattr(forkserver, "read_signed", slowly)
-    thread = threading.Thread(target=lambda: statuses.append(_exit_status(ending, lock)))
+    thread = threading.Thread(target=lambda: statuses.append(exit_status(ending, lock)))
     thread.start()
     reading.wait()  # the thread is about to read how the first one ended ...
     with lock:
@@ -294,38 +288,6 @@ def test_evaluation_follows_the_training_unless_it_says_otherwise(tmp_path):
     evaluation = read_study(path).evaluation
     assert (evaluation.numbers, evaluation.max_number, evaluation.chat) == (3, 5, True)
     assert evaluation.max_completion_length == 99
-
-
-def test_options_added_later_leave_old_folders_their_own(tmp_path):
-    """What defines a study or a run that does not use them is what it was before there were engines."""
-    with claim_folder(tmp_path / "study", asdict(read_study(SHARPENING))):
-        keys = json.loads((tmp_path / "study" / "config.json").read_text())
-    assert {key for key in keys if key.startswith("evaluation.")} == {
-        f"evaluation.{name}"
-        for name in (
-            "split",
-            "problems",
-            "samples",
-            "seed",
-            "temperature",
-            "numbers",
-            "max_number",
-            "max_completion_length",
-            "chat",
-        )
-    }
-    with claim_folder(
-        tmp_path / "run", {"top_p": 1.0, "chat_template_kwargs": None, "task": "countdown", "engine": "shared_prefix"}
-    ):
-        kept = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert kept == {"top_p": 1.0, "chat_template_kwargs": None}  # a run always had these
-    path = tmp_path / "study.yaml"
-    evaluation = {"engine": "vllm_server", "engine_options": {"url": "http://host:1"}, "top_p": 0.9}
-    path.write_text(yaml.safe_dump({"models": {"grpo": {}}, "evaluation": evaluation}))
-    with claim_folder(tmp_path / "other", asdict(read_study(path))):
-        keys = json.loads((tmp_path / "other" / "config.json").read_text())
-    assert keys["evaluation.engine"] == "vllm_server" and keys["evaluation.top_p"] == 0.9
-    assert keys["evaluation.engine_options.url"] == "http://host:1"
 
 
 def test_a_mistake_in_one_model_is_found_before_anything_is_written(tmp_path):

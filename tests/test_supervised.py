@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from differential_smoothing.tasks.route import Route
 from differential_smoothing.training.base_model import make_model, make_tokenizer
-from differential_smoothing.training.supervised import _loss, _rows, prompt_ids, teach
+from differential_smoothing.training.supervised import answers_loss, prompt_ids, rows_of, teach
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
 
@@ -65,7 +65,7 @@ def untaught(tmp_path_factory, task):
 def test_the_loss_with_shared_prompts_is_the_mean_cross_entropy_of_the_answers_tokens(untaught, task, chat):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(untaught), AutoTokenizer.from_pretrained(untaught)
     problems = task.problems(3, split="train", seed=0)
-    prompts, answers = _rows(task, problems, tokenizer, chat, 2, random.Random(0))
+    prompts, answers = rows_of(task, problems, tokenizer, chat, 2, random.Random(0))
     prompts[1] = prompts[1][3:]  # prompts of different lengths
     answers[2] = answers[2][:1]
     sums, tokens = 0.0, 0
@@ -75,7 +75,7 @@ def test_the_loss_with_shared_prompts_is_the_mean_cross_entropy_of_the_answers_t
             sums = sums + torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum")
             tokens += len(answer)
     expected = torch.autograd.grad(sums / tokens, list(model.parameters()))
-    found = _loss(model, prompts, answers, pad=tokenizer.pad_token_id)
+    found = answers_loss(model, prompts, answers, pad=tokenizer.pad_token_id)
     torch.testing.assert_close(found, sums / tokens)
     for one, other in zip(torch.autograd.grad(found, list(model.parameters())), expected):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from differential_smoothing.studies.study import read_study
-from differential_smoothing.studies.sweep import COUNTS, Sweep, read_counts, read_logs
-from differential_smoothing.training.run import claim_folder
+from differential_smoothing.files import claim_folder
+from differential_smoothing.studies.counts import COUNTS, read_counts, read_logs
+from differential_smoothing.studies.read import read_study
+from differential_smoothing.studies.sweep import Sweep
 
 TINY = {
     "common": {

@@ -190,8 +190,8 @@ def test_a_larger_budget_would_beat_vanilla_rl(monkeypatch):
     crowd = population_claims.people(20, 0)
     assert population_claims.shared_pass_at_1(crowd).verdict == PASS
     assert population_claims.own_budget(crowd).verdict == PASS
-    honest = population_claims._spent
-    monkeypatch.setattr(population_claims, "_spent", lambda *a: 1.5 * honest(*a))
+    honest = population_claims.spent
+    monkeypatch.setattr(population_claims, "spent", lambda *a: 1.5 * honest(*a))
     assert population_claims.shared_pass_at_1(crowd).verdict == FAIL
     budgeted = population_claims.budgeted
     monkeypatch.setattr(population_claims, "budgeted", lambda p, r, kappa: budgeted(p, r, 1.5 * kappa))

@@ -7,11 +7,13 @@ import random
 
 import pytest
 
-from differential_smoothing.studies.study import Evaluation, read_study
+from differential_smoothing.studies.read import read_study
+from differential_smoothing.studies.spec import Evaluation
 from differential_smoothing.tasks import Task, configured_task, countdown, make_task, read_options
 from differential_smoothing.tasks.route import Journey, routes
 from differential_smoothing.tasks.task import answer_of, split_of_text, text_of
-from differential_smoothing.training.run import RunArguments, claim_folder, parse_config, train
+from differential_smoothing.training.options import RunArguments, parse_config
+from differential_smoothing.training.run import train
 
 needs_gym = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None,
@@ -305,31 +307,12 @@ def test_a_config_names_a_task(tmp_path):
         parse_config(["--config", str(path)])
 
 
-def test_an_older_folder_is_still_its_run_s_and_another_task_is_another_run(tiny_model, tmp_path):
+def test_another_task_is_another_run(tiny_model, tmp_path):
     options = [*RUN, "--model", tiny_model, "--output_dir", str(tmp_path)]
     model = train(*parse_config(options))
-    known = json.loads((tmp_path / "config.json").read_text())
-    assert not {"task", "task_options"} & set(known)  # what a folder from before tasks had a name holds
     assert train(*parse_config([*options, "--task", "countdown", "--task_options", "{}"])) == model
     with pytest.raises(ValueError, match="belongs to another run: it differs in task_options.max_solutions"):
         train(*parse_config([*options, "--task_options", '{"max_solutions": 1}']))
-
-
-def test_an_older_study_is_still_its_own(tmp_path):
-    from dataclasses import asdict
-
-    definition = asdict(Evaluation())
-    assert definition.pop("task") == "countdown" and definition.pop("task_options") is None
-    with claim_folder(tmp_path / "study", {"evaluation": definition}):
-        (tmp_path / "study" / "work").mkdir()
-    with claim_folder(tmp_path / "study", {"evaluation": asdict(Evaluation())}):
-        pass
-    other = {"evaluation": asdict(Evaluation(task_options={"max_solutions": 1}))}
-    with (
-        pytest.raises(ValueError, match=r"evaluation.task_options.max_solutions"),
-        claim_folder(tmp_path / "study", other),
-    ):
-        pass
 
 
 def test_a_study_s_task_is_that_of_its_training(tmp_path):

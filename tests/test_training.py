@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from differential_smoothing.files import claim_folder
 from differential_smoothing.tasks import countdown
-from differential_smoothing.training.run import _last_whole_checkpoint, claim_folder, parse_config, resolve_model, train
+from differential_smoothing.training.models import resolve_model
+from differential_smoothing.training.options import parse_config
+from differential_smoothing.training.run import last_whole_checkpoint, train
 
 FLAGS = [
     "--problems",
@@ -111,7 +114,7 @@ def test_the_newest_whole_checkpoint_is_chosen_and_nobody_s_folder_is_touched(tm
         if state is not None:
             (tmp_path / name / "trainer_state.json").write_text(state)
     before = sorted(tmp_path.rglob("*"))
-    assert _last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -54,7 +54,7 @@ def reproduce(
     from differential_smoothing.report import sets_markdown
     from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.studies.paper import read_paper
-    from differential_smoothing.studies.study import run_study
+    from differential_smoothing.studies.run import run_study
     from differential_smoothing.training.cost import gpu_named
 
     if what != "paper":

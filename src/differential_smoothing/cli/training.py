@@ -27,7 +27,7 @@ def quickstart(
     jobs: Jobs = 0,
 ) -> None:
     """GRPO at two learning rates and DS-GRPO, trained until GRPO stops learning: their paths, in some four minutes on two cores."""
-    from differential_smoothing.studies.study import QUICKSTART, read_study
+    from differential_smoothing.studies.read import QUICKSTART, read_study
 
     _run(read_study(QUICKSTART, seeds=[seed]), output if seed == 0 else output.with_name(f"{output.name}-{seed}"), jobs)
 
@@ -42,15 +42,16 @@ def compare(
     jobs: Jobs = 0,
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
-    from differential_smoothing.studies.study import read_study
+    from differential_smoothing.studies.read import read_study
 
     _run(read_study(study), output, jobs)
 
 
 def _run(chosen, output: Path, jobs: int) -> None:
     """Run what is missing of a study or a sweep in its folder, and report all of it."""
-    from differential_smoothing.studies.study import run_study
-    from differential_smoothing.studies.sweep import Sweep, read_costs, read_counts, read_logs
+    from differential_smoothing.studies.counts import read_costs, read_counts, read_logs
+    from differential_smoothing.studies.run import run_study
+    from differential_smoothing.studies.sweep import Sweep
 
     if not isinstance(chosen, Sweep):
         _compare(chosen, output, jobs)
@@ -70,7 +71,7 @@ def _compare(study, output: Path, jobs: int) -> None:
 
     from differential_smoothing.report import write_page
     from differential_smoothing.rollouts import read_rollouts
-    from differential_smoothing.studies.study import run_study
+    from differential_smoothing.studies.run import run_study
 
     with bars() as advance:
         files = run_study(study, output, jobs=jobs, on_progress=advance)

@@ -10,13 +10,11 @@ import logging
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     from huggingface_hub import EvalResult, ModelCard
-
-    from differential_smoothing.integrations.trl import DSGRPOConfig
 
 __all__ = ["add_evaluation", "add_training", "in_words", "keep_evaluation"]
 
@@ -66,7 +64,7 @@ _SETTINGS = (
 )
 
 
-def in_words(config: DSGRPOConfig) -> str:
+def in_words(config: Any) -> str:
     """What the configured training does to the advantages, in one or two plain sentences."""
     from differential_smoothing.rules import PRESETS
 
@@ -109,7 +107,7 @@ def in_words(config: DSGRPOConfig) -> str:
     return words
 
 
-def add_training(card: Path, config: DSGRPOConfig) -> None:
+def add_training(card: Path, config: Any) -> None:
     """Put the rule, its strengths and the settings that belong to them into the model card ``card``, a README.md."""
     rows = [(name, getattr(config, name)) for name in _SETTINGS]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from .drawing import PALETTE, model_roles
-from .tables import _check
+from .tables import check_table
 
 __all__ = ["pass_at_k_figure"]
 
@@ -31,7 +31,7 @@ def pass_at_k_figure(summary: pd.DataFrame, path: str | os.PathLike[str]) -> Non
             f"pass_at_k_figure got the path {path}, expected a name that ends in .svg or .png. SVG suits "
             "papers and web pages, PNG everything else."
         )
-    _check("summary", summary)
+    check_table("summary", summary)
     curves = summary[(summary["metric"] == "pass@k") & summary["estimate"].notna()].sort_values("k")
     if curves.empty:
         raise ValueError(

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from html import escape
@@ -21,11 +20,12 @@ import pandas as pd
 from differential_smoothing._version import __version__
 from differential_smoothing.evaluation import counts as count
 from differential_smoothing.evaluation import unscored
+from differential_smoothing.files import whole
 
 from . import embed, plots
 from .drawing import PALETTE, Drawing, legal, model_roles
 from .embed import Limits
-from .tables import _check, verdict
+from .tables import check_table, verdict
 
 __all__ = ["Limits", "page", "write_page"]
 
@@ -76,17 +76,8 @@ def write_page(
         raise ValueError(f"The page got the path {str(path)!r}, expected a name that ends in .html.")
     text, drawings = _compose(frame, summary, comparisons, diagnosis, title, limits)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
     written = [path]
     for name, drawing in drawings.items():
         for suffix in figures:
@@ -103,9 +94,9 @@ def _compose(
     title: str,
     limits: Limits,
 ) -> tuple[str, dict[str, Drawing]]:
-    _check("summary", summary)
+    check_table("summary", summary)
     if comparisons is not None:
-        _check("comparisons", comparisons)
+        check_table("comparisons", comparisons)
     if min(limits) < 1:
         raise ValueError(f"The page got {limits}, expected every limit at least 1. A limit of 1 keeps next to nothing.")
     needed = ["prompt", "completion"]

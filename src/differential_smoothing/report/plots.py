@@ -40,7 +40,7 @@ def pass_at_k_drawing(summary: pd.DataFrame, width: float = 680) -> Drawing:
     left, right = 40, width - 22 - max(text_width(name, _SIZE) for name in names.values())
     top, bottom = 26, height - 40
     bounds = 100 * np.array([curves["low"].fillna(curves["estimate"]), curves["high"].fillna(curves["estimate"])])
-    ticks = _ticks(max(0, bounds.min() - 2), min(100, bounds.max() + 2), 6)
+    ticks = round_numbers(max(0, bounds.min() - 2), min(100, bounds.max() + 2), 6)
     ticks = [tick for tick in ticks if 0 <= tick <= 100]
     low, high = min(ticks[0], bounds.min()), max(ticks[-1], bounds.max())
     span = math.log2(ks[-1] / ks[0]) or 1.0
@@ -71,7 +71,7 @@ def pass_at_k_drawing(summary: pd.DataFrame, width: float = 680) -> Drawing:
         drawing.line(points, roles[model][0], 1.8)
         for x, y in points:
             drawing.mark(x, y, *roles[model])
-    heights = _apart([up(100 * ends[model]) for model in by_model], 17, top + 4, bottom)
+    heights = apart([up(100 * ends[model]) for model in by_model], 17, top + 4, bottom)
     for model, y in zip(by_model, heights):
         drawing.mark(right + 8, y, *roles[model])
         drawing.text(right + 16, y + 4, names[model], "ink", size=_SIZE)
@@ -123,7 +123,11 @@ def difference_drawing(comparisons: pd.DataFrame, models: Sequence[str], width: 
         part = part[part["estimate"].notna()]
         values = unit * part[["low", "high"]].stack().dropna() if len(part) else pd.Series(dtype=float)
         values = pd.concat([values, unit * part["estimate"]])
-        ticks = _ticks(min(0.0, values.min()), max(0.0, values.max()), 6 if wide else 4) if len(values) else [0.0, 1.0]
+        ticks = (
+            round_numbers(min(0.0, values.min()), max(0.0, values.max()), 6 if wide else 4)
+            if len(values)
+            else [0.0, 1.0]
+        )
         low, high = ticks[0], ticks[-1]
 
         def across(value: float, low: float = low, high: float = high) -> float:
@@ -257,7 +261,7 @@ def _box(x: float, y: float, width: float, height: float) -> list[tuple[float, f
     return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
 
 
-def _ticks(low: float, high: float, most: int) -> list[float]:
+def round_numbers(low: float, high: float, most: int) -> list[float]:
     """At most about `most` round numbers whose first and last enclose [low, high]; 0 is one of them if it is inside."""
     span = max(high - low, 1e-9)
     power = 10 ** math.floor(math.log10(span / most))
@@ -266,7 +270,7 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return [round(i * step, 10) + 0.0 for i in range(first, max(last, first + 1) + 1)]
 
 
-def _apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """The places nearest to the given ones, in squares, that stand at least `gap` apart in the same order."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     blocks: list[list[float]] = []  # [mean of place - rank * gap, how many]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .tables import _difference, _level
+from .tables import written_difference, written_level
 
 __all__ = ["sets_markdown"]
 
@@ -13,10 +13,12 @@ def sets_markdown(levels: pd.DataFrame, differences: pd.DataFrame) -> str:
     """Markdown tables of Pass@k by test set in percent, and of the differences in points, bold where the 95% interval excludes 0."""
     blocks = []
     for k in sorted(levels["k"].unique()):
-        blocks.append(_table(levels[levels["k"] == k], f"Pass@{k:.0f}, %", "Model", _level))
+        blocks.append(_table(levels[levels["k"] == k], f"Pass@{k:.0f}, %", "Model", written_level))
         found = differences[differences["k"] == k]
         if len(found):
-            blocks.append(_table(found, f"Paired differences of Pass@{k:.0f}, points", "Difference", _difference))
+            blocks.append(
+                _table(found, f"Paired differences of Pass@{k:.0f}, points", "Difference", written_difference)
+            )
     sizes = levels.drop_duplicates("set").set_index("set")["problems"]
     said = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
     seeds = levels.groupby("model", sort=False)["training_seeds"].max()

@@ -105,7 +105,7 @@ def verdict(comparisons: pd.DataFrame) -> list[str]:
     "ds_grpo - grpo: Pass@1 no clear difference, Pass@64 up by 4.7 points, distinct up by 0.22." `comparisons` and errors
     as in `comparison_table`. Up or down is said where the 95% interval excludes 0.
     """
-    _check("comparisons", comparisons)
+    check_table("comparisons", comparisons)
     keys = _columns(comparisons)
     names = [f"Pass@{k:.0f}" if metric == "pass@k" else metric for metric, k in keys]
     sentences = []
@@ -149,7 +149,7 @@ def savings(comparisons: pd.DataFrame, baseline: str) -> list[str]:
     "ds_grpo has grpo's Pass@32 with 19.1 [17.0, 21.5] samples; their curves cross at k = 2 [1, 3]." Nothing is said without
     an interval. Errors as in `comparison_table`.
     """
-    _check("comparisons", comparisons)
+    check_table("comparisons", comparisons)
     sentences = []
     for row in comparisons[comparisons["metric"] == "reach@k"].itertuples():
         if pd.isna(row.low):
@@ -187,21 +187,21 @@ class _Sheet(NamedTuple):
 
 
 def _sheets(summary: pd.DataFrame, comparisons: pd.DataFrame | None) -> Iterator[_Sheet]:
-    _check("summary", summary)
+    check_table("summary", summary)
     yield _sheet(
         "Means over problems: Pass@k and coverage in %, distinct correct solutions",
         "Model",
         summary,
-        _level,
+        written_level,
         "Brackets: 95% bootstrap intervals.",
     )
     if comparisons is not None:
-        _check("comparisons", comparisons)
+        check_table("comparisons", comparisons)
         yield _sheet(
             "Paired differences on the same problems, in percentage points and in solutions",
             "Difference",
             comparisons,
-            _difference,
+            written_difference,
             "Bold: the 95% interval excludes 0.",
         )
 
@@ -218,7 +218,7 @@ def _sheet(
     )
 
 
-def _check(name: str, frame: pd.DataFrame) -> None:
+def check_table(name: str, frame: pd.DataFrame) -> None:
     needed = ["model", "metric", "k", "estimate", "low", "high", "problems", "training_seeds"]
     missing = [column for column in needed if column not in frame]
     if missing or frame.empty:
@@ -250,11 +250,11 @@ def _rows(
     return rows
 
 
-def _level(row: pd.Series, metric: str) -> tuple[str, bool]:
+def written_level(row: pd.Series, metric: str) -> tuple[str, bool]:
     return _write(row, metric, sign=""), False
 
 
-def _difference(row: pd.Series, metric: str) -> tuple[str, bool]:
+def written_difference(row: pd.Series, metric: str) -> tuple[str, bool]:
     return _write(row, metric, sign="+"), bool(row["low"] > 0 or row["high"] < 0)
 
 

@@ -23,7 +23,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +32,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from differential_smoothing.files import whole
 
 __all__ = [
     "COLUMNS",
@@ -98,7 +99,7 @@ def write_rollouts(frame: pd.DataFrame, path: str | os.PathLike[str], *, note: M
     where = f"Cannot write rollouts to {path}"
     table = _to_table(frame, where)
     _check_values(_to_frame(table), where)
-    with _replacing(path) as temporary:
+    with whole(path) as temporary:
         schema = _noted(note)
         pq.write_table(table.cast(schema), temporary, compression="zstd", row_group_size=_ROW_GROUP)
 
@@ -113,7 +114,7 @@ def join_rollouts(
     """
     path, seen = Path(path), set()
     schema = _noted(note)
-    with _replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         waiting: list[pa.RecordBatch] = []
         for part in map(Path, parts):
             problems = set()
@@ -146,26 +147,6 @@ def _noted(note: Mapping[str, Any] | None) -> pa.Schema:
     if note is None:
         return SCHEMA
     return SCHEMA.with_metadata({**SCHEMA.metadata, _NOTE_KEY: json.dumps(note, sort_keys=True).encode()})
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[str]:
-    """The name of a temporary file that takes the place of `path` if the block ends well, and goes away if it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary file is a sibling because os.replace is atomic only inside one file system.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        yield temporary
-        # mkstemp makes the file private; a results file gets the permissions that any new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        # Arrow removes what it failed to write, but not what could not take the place of `path`.
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_rollouts(path: str | os.PathLike[str]) -> pd.DataFrame:

@@ -3,26 +3,16 @@
 Everything that makes two tables comparable stands outside: prompts, tokenizer, decoding and verifying are the same whoever draws. An
 engine loads the model when it is first asked to draw, so that a mistake is heard of before minutes are spent.
 
-A new engine is a subclass with ``draw``, and a line in ``ENGINES``.
+A new engine is a subclass with ``draw``, and a line in ``engines.ENGINES``.
 """
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["ENGINES", "Draw", "Engine", "end_tokens", "make_engine"]
-
-#: Name -> where its class is.
-ENGINES = {
-    "shared_prefix": "differential_smoothing.sampling.local:SharedPrefix",
-    "transformers": "differential_smoothing.sampling.local:Transformers",
-    "vllm": "differential_smoothing.sampling.vllm:VLLM",
-    "vllm_server": "differential_smoothing.sampling.server:VLLMServer",
-}
+__all__ = ["Draw", "Engine", "end_tokens", "spread"]
 
 
 class Draw(NamedTuple):
@@ -72,21 +62,6 @@ class Engine(ABC):
     def identity(self) -> dict[str, Any]:
         """What decides about the draws beside the arguments and the model: two parts of one table agree in it."""
         return {}
-
-
-def make_engine(name: str, model: str, options: Mapping[str, Any] | None = None) -> Engine:
-    """The engine of that name for ``model``. ValueError names an unknown engine or option, and the known ones."""
-    if name not in ENGINES:
-        raise ValueError(f"There is no engine {name!r}. Known: {', '.join(ENGINES)}.")
-    module, _, attribute = ENGINES[name].partition(":")
-    maker = getattr(importlib.import_module(module), attribute)
-    taken = inspect.signature(maker).parameters
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
-    known = [n for n, p in taken.items() if n != "model" and p.kind is not inspect.Parameter.VAR_KEYWORD]
-    for option in options or {}:
-        if option == "model" or not (open_ended or option in known):
-            raise ValueError(f"The engine {name!r} has no option {option!r}. It knows {', '.join(known) or 'none'}.")
-    return maker(model, **(options or {}))
 
 
 def end_tokens(model: str, generation: Any, tokenizer: Any) -> list[int]:

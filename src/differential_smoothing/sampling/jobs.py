@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from differential_smoothing.tasks import Task, make_task
 
-from .engine import make_engine
+from .engines import make_engine
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from differential_smoothing.files import alone
 from differential_smoothing.rollouts import join_rollouts, read_note, write_rollouts
 
 from .jobs import Job
@@ -56,7 +57,11 @@ def sample_to_file(
         return True
     files = [folder / f"{index:05d}.parquet" for index in range(job.num_parts)]
     _check_parts(folder, files, identity)
-    with _at_work(folder) as held, _alone(folder / f"shard-{at}-of-{of}.lock"):
+    busy = (
+        f"Another process is at work on shard-{at}-of-{of} in {folder}. Wait until it is done or stop it, then run this again; several "
+        f"machines take a --shard each."
+    )
+    with _at_work(folder) as held, alone(folder / f"shard-{at}-of-{of}.lock", busy):
         try:
             done = 0
             for index in range(at - 1, job.num_parts, of):
@@ -142,17 +147,3 @@ def _delete(folder: Path, held: IO[str]) -> None:
     except BlockingIOError:
         return
     shutil.rmtree(folder)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold ``lock``; ValueError if another process does. It stays behind, empty."""
-    with lock.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"Another process is at work on {lock.stem} in {lock.parent}. Wait until it is done or stop it, then run this "
-                f"again; several machines take a --shard each."
-            ) from None
-        yield

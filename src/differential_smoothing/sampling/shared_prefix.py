@@ -72,7 +72,7 @@ def sample(
     output = model(input_ids=ids, attention_mask=attention, position_ids=position, use_cache=True, logits_to_keep=1)
     cache = output.past_key_values
     cache.batch_repeat_interleave(num_samples)
-    _reserve(cache, max_new_tokens)
+    reserve(cache, max_new_tokens)
     logits = output.logits[:, -1].repeat_interleave(num_samples, 0)
     attention = attention.repeat_interleave(num_samples, 0)
     position = position[:, -1:].repeat_interleave(num_samples, 0)
@@ -83,7 +83,7 @@ def sample(
     rows = torch.arange(len(logits), device=device)  # those that the model still reads
     for step in range(max_new_tokens):
         distribution = torch.log_softmax(logits.float() / temperature, -1)
-        token = _drawn(distribution.exp(), generator)
+        token = draw_words(distribution.exp(), generator)
         tokens.append(token)
         logps.append(distribution.gather(1, token))
         lengths += ~finished
@@ -119,7 +119,7 @@ def sample(
     return [samples[i : i + num_samples] for i in range(0, len(samples), num_samples)]
 
 
-def _drawn(probabilities: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+def draw_words(probabilities: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """One token per row, (rows, 1). multinomial draws a random number per word: on a CPU a seventh of the time of a model of 49,152 words."""
     if probabilities.size(-1) <= MANY_WORDS:
         return torch.multinomial(probabilities, 1, generator=generator)
@@ -130,7 +130,7 @@ def _drawn(probabilities: torch.Tensor, generator: torch.Generator | None) -> to
     return torch.searchsorted(cumulated, point, right=True).minimum(torch.searchsorted(cumulated, whole))
 
 
-def _reserve(cache: Any, tokens: int) -> None:
+def reserve(cache: Any, tokens: int) -> None:
     """Give every plain layer of ``cache`` room for ``tokens`` more, so that a step writes its own keys and copies no earlier ones."""
     for layer in cache.layers:
         if type(layer) is DynamicLayer:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from differential_smoothing.studies.study import Study, make_study, read_yaml, run_arguments
+from differential_smoothing.studies.cell import run_arguments
+from differential_smoothing.studies.spec import Study, make_study, read_yaml
 
 if TYPE_CHECKING:
     from differential_smoothing.training.cost import Gpu, Range

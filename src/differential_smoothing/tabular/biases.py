@@ -73,13 +73,13 @@ def biases(log_pi: Floats, correct, group_size: int) -> Biases:
 
 def diversity_rate(log_pi: Floats, correct, gradient: Floats) -> Floats:
     """d(entropy among correct)/d(step size), (...,), of a step along ``gradient`` (..., N) with respect to the logits."""
-    q, _, surprise = _conditional(log_pi, correct)
+    q, _, surprise = conditional(log_pi, correct)
     return -(q * surprise * np.where(correct, gradient, 0.0)).sum(-1)
 
 
 def diversity_rates(log_pi: Floats, correct, group_size: int) -> Rates:
     """The four rates of the table above, from its right-hand sides."""
-    q, log_mass, above = _conditional(log_pi, correct)
+    q, log_mass, above = conditional(log_pi, correct)
     mass, first, second = np.exp(log_mass), (q**2 * above).sum(-1), (q**2 * above**2).sum(-1)
     up, _ = group_advantage(mass, group_size)
     mu = (q * np.where(correct, log_pi, 0.0)).sum(-1)
@@ -102,7 +102,7 @@ def correctness_rates(log_pi: Floats, correct, group_size: int) -> tuple[Floats,
     Per unit of C gamma_n never costs less, because ``D / S <= B / (1 - C)``: |l| falls in pi (Chebyshev's sum inequality), equal iff wrong
     answers are alike. Neither price depends on G, since ``up`` cancels.
     """
-    q, log_mass, _ = _conditional(log_pi, correct)
+    q, log_mass, _ = conditional(log_pi, correct)
     mass = np.exp(log_mass)
     up, _ = group_advantage(mass, group_size)
     pi = np.where(correct | (log_pi == -np.inf), 0.0, np.exp(log_pi))
@@ -114,7 +114,7 @@ def correctness_rates(log_pi: Floats, correct, group_size: int) -> tuple[Floats,
     return up * gain, gamma_n
 
 
-def _conditional(log_pi: Floats, correct) -> tuple[Floats, Floats, Floats]:
+def conditional(log_pi: Floats, correct) -> tuple[Floats, Floats, Floats]:
     log_mass = logsumexp(log_pi, correct)
     log_q = np.where(correct, log_pi - log_mass[..., None], 0.0)
     q = np.where(correct, np.exp(log_q), 0.0)

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from differential_smoothing.advantages import completion_logps
-from differential_smoothing.tabular.biases import _conditional
+from differential_smoothing.tabular.biases import conditional
 from differential_smoothing.tabular.closed_form import Prompts, find_root, logsumexp, measure
 from differential_smoothing.tabular.collapse import group_means
 from differential_smoothing.tabular.divergences import Floats
@@ -113,7 +113,7 @@ class Steered(NamedTuple):
 def varieties(logits: Floats, answers: Trajectories, correct: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Success rate and entropy among right answers (nats), (...,) each, at ``logits`` (..., M, V)."""
     log_pi = token_logps(logits, answers).sum(-1)
-    q, log_mass, _ = _conditional(log_pi, correct)
+    q, log_mass, _ = conditional(log_pi, correct)
     return np.exp(log_mass), -(q * np.log(np.where(q > 0, q, 1.0))).sum(-1)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from differential_smoothing.tabular.biases import _conditional
+from differential_smoothing.tabular.biases import conditional
 from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.oracle import Rule, closed_form_gradient, expected_gradient, sampled_gradient
 from differential_smoothing.tabular.trajectories import Trajectories, log_policy, sequences, token_logps
@@ -155,7 +155,7 @@ def _record(people: Population, logits: Floats, ks: tuple[int, ...]) -> tuple:
     log_pi = token_logps(logits, people.trajectories).sum(-1)
     pi = np.exp(log_pi)
     wrong = np.where(people.correct, 0.0, pi).sum(-1)
-    q, _, _ = _conditional(log_pi, people.correct)
+    q, _, _ = conditional(log_pi, people.correct)
     diversity = -(q * np.log(np.where(q > 0, q, 1.0))).sum(-1)
     found = -np.expm1(max(ks) * np.log1p(-np.minimum(pi, 1 - 1e-16)))
     return (

@@ -21,7 +21,7 @@ from differential_smoothing.advantages import (
     smoothing_coefficient,
 )
 from differential_smoothing.tabular import oracle
-from differential_smoothing.tabular.biases import _conditional
+from differential_smoothing.tabular.biases import conditional
 from differential_smoothing.tabular.closed_form import logsumexp
 from differential_smoothing.tabular.divergences import Floats
 from differential_smoothing.tabular.trajectories import Trajectories, sequences, token_logps
@@ -122,7 +122,7 @@ def at_success(logits: Floats, correct, success: float) -> Floats:
 
 def variety(logits: Floats, answers: Trajectories, correct) -> float:
     """exp(entropy among right answers): how many are in use."""
-    q, _, _ = _conditional(token_logps(logits, answers).sum(-1), correct)
+    q, _, _ = conditional(token_logps(logits, answers).sum(-1), correct)
     return float(np.exp(-(q * np.log(np.where(q > 0, q, 1.0))).sum(-1)))
 
 

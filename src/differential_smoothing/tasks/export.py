@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+from differential_smoothing.files import whole
 
 from .task import SPLITS, Task
 
@@ -60,15 +61,16 @@ def write_problems(
         ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
-        partial = files[name].with_name(files[name].name + ".partial")
-        if format == "jsonl":
-            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        else:
-            import pyarrow
-            import pyarrow.parquet
+        with whole(files[name]) as partial:
+            if format == "jsonl":
+                partial.write_text(
+                    "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+                )
+            else:
+                import pyarrow
+                import pyarrow.parquet
 
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
-        os.replace(partial, files[name])
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
     return list(files.values())
 
 

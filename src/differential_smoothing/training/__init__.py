@@ -1,7 +1,9 @@
-"""One training, from its options to its model: ``run`` does it, ``plan`` checks it first and ``cost`` counts what it takes; ``base_model``,
+"""One training, from its options to its model: ``options`` reads them, ``run`` trains, ``plan`` checks it first and ``cost`` counts what it takes; ``models``, ``base_model``,
 ``supervised``, ``packaged`` and ``hub`` are where its model comes from.
 """
 
-from .run import RunArguments, parse_config, resolve_model, snapshot, train
+from .models import resolve_model
+from .options import RunArguments, parse_config
+from .run import snapshot, train
 
 __all__ = ["RunArguments", "parse_config", "resolve_model", "snapshot", "train"]

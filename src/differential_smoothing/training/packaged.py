@@ -76,7 +76,7 @@ def checkpoint_of_gguf(file: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the second of two processes waits and finds the folder
         if not folder.is_dir():
             partial = folder.with_name(folder.name + ".partial")
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
             _convert(file, partial)
             partial.rename(folder)
     return folder
@@ -90,7 +90,7 @@ def _fingerprint(file: Path) -> str:
 def _convert(file: Path, folder: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         raise ValueError(f"Reading {file.name} needs the package 'gguf', which is not installed. Run: {_NEEDED}")
-    _check_memory(file)
+    check_memory(file)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -110,14 +110,14 @@ def _convert(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _check_memory(file: Path) -> None:
+def check_memory(file: Path) -> None:
     from gguf import GGUFReader
 
     try:
         parameters = sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
     except (ValueError, IndexError, KeyError) as error:
         raise ValueError(f"{file.name} is not a GGUF file that can be read: {error}") from None
-    needed, free = parameters * _BYTES_PER_PARAMETER, _free_memory()
+    needed, free = parameters * _BYTES_PER_PARAMETER, free_memory()
     if free is not None and free < needed:
         raise ValueError(
             f"Converting {file.name} ({parameters / 1e6:.0f}M parameters) takes some {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB "
@@ -125,7 +125,7 @@ def _check_memory(file: Path) -> None:
         )
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     """Bytes that can be taken without swapping; None where the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

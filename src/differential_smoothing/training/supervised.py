@@ -103,8 +103,8 @@ def teach(
         for _ in range(every):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * min(1.0, (step + 1) / 10)
-            rows = _rows(task, rng.sample(chosen, problems_per_step), tokenizer, chat, answers, rng)
-            loss = _loss(network, *rows, pad=tokenizer.pad_token_id)
+            rows = rows_of(task, rng.sample(chosen, problems_per_step), tokenizer, chat, answers, rng)
+            loss = answers_loss(network, *rows, pad=tokenizer.pad_token_id)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
@@ -158,7 +158,7 @@ def _load(model: str, lora_r: int, seed: int) -> tuple[Any, Any]:
     return network, tokenizer
 
 
-def _rows(
+def rows_of(
     task: Task, problems: Sequence[Any], tokenizer: Any, chat: bool, answers: int, rng: random.Random
 ) -> tuple[list[list[int]], list[list[list[int]]]]:
     """Of each problem the prompt's token ids, and those of its drawn answers, each with the end of sequence."""
@@ -181,7 +181,7 @@ def _rows(
     return prompt_ids(task, problems, tokenizer, chat=chat), written
 
 
-def _loss(network: Any, prompts: list[list[int]], answers: list[list[list[int]]], *, pad: int) -> Tensor:
+def answers_loss(network: Any, prompts: list[list[int]], answers: list[list[list[int]]], *, pad: int) -> Tensor:
     """Mean cross-entropy of the answers' tokens, nats. Each prompt but its last token is read once, without the head."""
     whole = network.get_base_model() if hasattr(network, "get_base_model") else network
     copies = [len(each) for each in answers]

@@ -18,6 +18,8 @@ SLOPES = np.concatenate([np.linspace(-1, 2, 61), np.linspace(2.25, 10, 32)])
 
 @dataclass(frozen=True)
 class Finding:
+    """One quantity of the diagnosis with its 95% interval over resampled ``problems``, in words its ``meaning``."""
+
     estimate: float
     low: float
     high: float

@@ -155,7 +155,7 @@ class DropTest:
         """One-sided lower bound at level alpha / 2; NaN-free, and never 1 just because all values were 1."""
         values, means = blocks.T
         mean = means.mean()
-        student = mean - _t_quantile(1 - self.alpha / 2, _BLOCKS - 1) * means.std(ddof=1) / math.sqrt(_BLOCKS)
+        student = mean - t_quantile(1 - self.alpha / 2, _BLOCKS - 1) * means.std(ddof=1) / math.sqrt(_BLOCKS)
         # n values of 1 do not exclude a mean of 1 - log(1 / a) / n, the "rule of three"
         return max(0.0, min(student, 1 - math.log(2 / self.alpha) / values.sum()))
 
@@ -164,11 +164,11 @@ def _interval(blocks: NDArray) -> tuple[float, float, float]:
     means = blocks[~np.isnan(blocks[:, 1]), 1]
     if len(means) < 4:
         return (float(means.mean()) if len(means) else math.nan, math.nan, math.nan)
-    half = _t_quantile(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means))
+    half = t_quantile(0.975, len(means) - 1) * means.std(ddof=1) / math.sqrt(len(means))
     return float(means.mean()), max(0.0, means.mean() - half), min(1.0, means.mean() + half)
 
 
-def _t_quantile(p: float, dof: int) -> float:
+def t_quantile(p: float, dof: int) -> float:
     """Student's quantile by its expansion around the normal one (Abramowitz and Stegun 26.7.5); 1% off at dof 3."""
     z = NormalDist().inv_cdf(p)
     return (

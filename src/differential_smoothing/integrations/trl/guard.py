@@ -10,15 +10,12 @@ import inspect
 import json
 import logging
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig
-
-if TYPE_CHECKING:
-    from differential_smoothing.integrations.trl.trainer import DSGRPOTrainer
 
 __all__ = ["StepGuard"]
 
@@ -39,7 +36,7 @@ _METHODS = (
 class StepGuard(TrainerCallback):
     """ValueError at the end of a backward pass without the term, the rule or the schedule that ``trainer``'s config asks for."""
 
-    def __init__(self, trainer: DSGRPOTrainer):
+    def __init__(self, trainer: Any):
         self._trainer = trainer
         self._in_batch: set[str] = set()  # of the generated batch, which serves several steps
         self._in_loss: set[str] = set()  # of the backward pass at hand
@@ -143,7 +140,7 @@ def _settings(args: Any) -> dict[str, Any]:
     return json.loads(json.dumps(ours, default=repr))
 
 
-def _culprits(trainer: DSGRPOTrainer, *, after: bool = False) -> str:
+def _culprits(trainer: Any, *, after: bool = False) -> str:
     """Methods between batch and optimiser that are neither ours nor the host's, those without ``super()`` if there are any."""
     names = _METHODS[:2] if after else _METHODS
     found: dict[str, bool] = {}  # how it is called -> whether it calls super

@@ -85,7 +85,7 @@ def equal_beta(crowd: People) -> Claim:
         "Population Pass@k, equal beta",
         "At the same beta, gamma_p > 0 (log p as written) makes Pass@1, @4, @16 and @64 of a population at least vanilla RL's",
         np.minimum.reduce([_gain(crowd, worth, k) for k in KS]),
-        f"on every prompt C rises; so does the KL, by a factor of {np.median(_spent(crowd, worth) / _spent(crowd, crowd.vanilla)):.2f} (median)",
+        f"on every prompt C rises; so does the KL, by a factor of {np.median(spent(crowd, worth) / spent(crowd, crowd.vanilla)):.2f} (median)",
     )
 
 
@@ -172,7 +172,7 @@ def _against_equal_pass_at_1(crowd: People, rule) -> dict[int, Floats]:
 
 
 def _shared(crowd: People) -> dict:
-    kappa = _spent(crowd, crowd.vanilla)
+    kappa = spent(crowd, crowd.vanilla)
     return {
         name: measure(
             crowd.prompts,
@@ -184,7 +184,7 @@ def _shared(crowd: People) -> dict:
     }
 
 
-def _spent(crowd: People, worth) -> Floats:
+def spent(crowd: People, worth) -> Floats:
     return population.mean_over(worth.divergence, crowd.member)
 
 

@@ -46,7 +46,7 @@ _TOKEN = re.compile(r"[0-9]+|[-+*/()=]|[ \t\r\n]+")
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
-def _tokens(text: str) -> list[str]:
+def tokenise(text: str) -> list[str]:
     if len(text) > MAX_CHARACTERS:
         raise Unreadable(f"too long: {len(text)} characters, at most {MAX_CHARACTERS} are read")
     tokens, position = [], 0
@@ -82,7 +82,7 @@ class _Node(NamedTuple):
 Order = Callable[[str, Sequence[str], Sequence[str]], str]
 
 
-def _sorted_order(kind: str, up: Sequence[str], down: Sequence[str]) -> str:
+def sorted_order(kind: str, up: Sequence[str], down: Sequence[str]) -> str:
     """Write an operand list in the one canonical order: shorter first, then alphabetical."""
     inverse = "-" if kind == "+" else "/"
     ups, downs = (sorted(part, key=lambda s: (len(s), s)) for part in (up, down))
@@ -119,7 +119,7 @@ def _combine(operator: str, a: _Node, b: _Node, order: Order) -> _Node:
     return _Node(kind, up + b_up, down + b_down, numerator, denominator)
 
 
-def _parse(tokens: Sequence[str], order: Order = _sorted_order) -> _Node:
+def parse(tokens: Sequence[str], order: Order = sorted_order) -> _Node:
     """Operator-precedence parsing on two explicit stacks: deep nesting costs memory in proportion, never the C stack."""
     operators: list[str] = []
     nodes: list[_Node] = []
@@ -166,7 +166,7 @@ def canonical(expression: str) -> str:
     See the module's docstring for the rule. Idempotent. ValueError if the text is not an expression.
     """
     try:
-        return _written(_parse(_tokens(expression)), _sorted_order)
+        return _written(parse(tokenise(expression)), sorted_order)
     except Unreadable as error:
         raise ValueError(f"{expression[:80]!r} is not a Countdown expression: {error}.") from None
 
@@ -181,7 +181,7 @@ def shuffled(expression: str, rng: random.Random) -> str:
         rng.shuffle(rest)
         return up[first] + "".join(rest)
 
-    return _written(_parse(_tokens(expression), order), order)
+    return _written(parse(tokenise(expression), order), order)
 
 
 # --- the verifier ---------------------------------------------------------------------------------------------------
@@ -202,22 +202,22 @@ def verify(answer: str, nums: Sequence[int], target: int) -> Verdict:
     if not isinstance(answer, str):
         return Verdict(False, f"not text but {type(answer).__name__}", None)
     try:
-        tokens, claimed = _claim(_tokens(answer))
+        tokens, claimed = split_claim(tokenise(answer))
         # `... = 24` is a habit of models, not a claim we pay for: the left side is what is checked
-        if claimed is not None and claimed != _tokens(str(int(target))):
+        if claimed is not None and claimed != tokenise(str(int(target))):
             return Verdict(False, "what follows '=' is not the target alone", None)
         literals = Counter(int(token) for token in tokens if token.isdigit())
         if literals != Counter(int(n) for n in nums):
             return Verdict(False, "does not use every number exactly once", None)
-        node = _parse(tokens)
+        node = parse(tokens)
     except Unreadable as error:
         return Verdict(False, str(error), None)
     if node.numerator != int(target) * node.denominator:
         return Verdict(False, f"equals {Fraction(node.numerator, node.denominator)}, not {target}", None)
-    return Verdict(True, "correct", _written(node, _sorted_order))
+    return Verdict(True, "correct", _written(node, sorted_order))
 
 
-def _claim(tokens: list[str]) -> tuple[list[str], list[str] | None]:
+def split_claim(tokens: list[str]) -> tuple[list[str], list[str] | None]:
     """Split ``expression = value`` at its first '='; the second part is None without one."""
     if "=" not in tokens:
         return tokens, None

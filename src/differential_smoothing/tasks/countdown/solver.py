@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from .expressions import Problem, _sorted_order, verify
+from .expressions import Problem, sorted_order, verify
 
 __all__ = ["count_solutions", "solutions_by_target", "solve"]
 
@@ -29,7 +29,7 @@ def _subexpressions(nums: tuple[int, ...]) -> Callable[[int, str], list[_Valued]
         found: dict[str, _Valued] = {}  # equal numbers reach one expression by several paths
         for up, down, numerator, denominator in several(mask, kind):
             if up:  # there are no unary signs: a sum needs an added term, a product a factor
-                text = _sorted_order(kind, up, down)
+                text = sorted_order(kind, up, down)
                 found.setdefault(text, (text, numerator, denominator))
         return list(found.values())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from differential_smoothing.tasks.task import Split, Task, Unreadable, Verdict, answer_of, texts_of
 
-from .expressions import Problem, _claim, _parse, _tokens, shuffled, verify, verify_completion
+from .expressions import Problem, parse, shuffled, split_claim, tokenise, verify, verify_completion
 from .problems import check_generation, generate, prompt, read_problems
 from .solver import solve
 
@@ -133,8 +133,8 @@ def countdown_format(completions, **_) -> list[float]:
     rewards = []
     for text, tagged in texts_of(completions):
         try:
-            expression, claimed = _claim(_tokens(answer_of(text, tagged)))
-            _parse(expression)
+            expression, claimed = split_claim(tokenise(answer_of(text, tagged)))
+            parse(expression)
             # any one integer may follow '=': whether it is the target is not a question of format
             readable = claimed is None or re.fullmatch(r"(- )?[0-9]+", " ".join(claimed))
         except Unreadable:

@@ -108,7 +108,7 @@ class Worker:
 
 
 @functools.lru_cache(maxsize=None)
-def _worker(imports: tuple[str, ...]) -> Worker:
+def worker_of(imports: tuple[str, ...]) -> Worker:
     """The one worker of this process for these imports: all data sets share it, since its start takes seconds."""
     return Worker(imports)
 
@@ -145,7 +145,7 @@ class Scorer:
             "time_limit": time_limit,
             "memory_mb": memory_mb,
         }
-        self.worker = _worker(tuple(imports))
+        self.worker = worker_of(tuple(imports))
         self._remembered: OrderedDict[tuple[int, int, str], Score] = OrderedDict()
 
     def entries(self, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ __all__ = ["Verdict", "canonical", "check_golds", "solution_signature", "unreada
 CACHE = 50_000  # comparisons remembered, each of two texts of at most MAX_ANSWER characters
 
 
-class _Cache:
+class Cache:
     """The last ``size`` values, for several threads. A comparison is remembered for the life of the process."""
 
     def __init__(self, size: int) -> None:
@@ -62,9 +62,9 @@ class _Cache:
 
 
 _OF_THE_MACHINE = ("not compared: the machine is too busy", "stopped by its limits")  # the next time it may be another
-_POOL = Pool()
-_COMPARED = _Cache(CACHE)  # (gold, answer) -> (equal, reason)
-_FORMS = _Cache(CACHE)  # text -> normal form
+POOL = Pool()
+COMPARED = Cache(CACHE)  # (gold, answer) -> (equal, reason)
+FORMS = Cache(CACHE)  # text -> normal form
 
 
 # --- the public functions -------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def _compare(pairs: Iterable[tuple[str, str]], written: dict[str, str]) -> dict[
     """(gold, answer) -> (equal, reason), from the cache, by what is exact and quick, or by the processes."""
     found, requests = {}, {}
     for key in dict.fromkeys(pairs):
-        known = _COMPARED.get(key)
+        known = COMPARED.get(key)
         if known is None:
             try:
                 known = judged(written[key[0]], key[1])
@@ -180,20 +180,20 @@ def _compare(pairs: Iterable[tuple[str, str]], written: dict[str, str]) -> dict[
                 continue
             except Exception as error:  # a completion never ends a training
                 known = False, f"cannot be compared ({type(error).__name__})"
-            _COMPARED.put(key, known)
+            COMPARED.put(key, known)
         found[key] = known
     for key, (equal, reason) in zip(requests, _run(list(requests.values()))):
         found[key] = equal is True, reason
         if reason not in _OF_THE_MACHINE:
-            _COMPARED.put(key, found[key])
+            COMPARED.put(key, found[key])
     return found
 
 
 def _run(requests: Sequence[Sequence[str]]) -> list[tuple[object, str]]:
     """The pool's replies; what the machine and not the text has prevented is asked once more."""
-    replies = _POOL.run(requests)
+    replies = POOL.run(requests)
     again = [i for i, (value, reason) in enumerate(replies) if value is None and reason in _OF_THE_MACHINE]
-    for i, reply in zip(again, _POOL.run([requests[i] for i in again])):
+    for i, reply in zip(again, POOL.run([requests[i] for i in again])):
         replies[i] = reply
     return replies
 
@@ -206,17 +206,17 @@ def _forms(answers: Sequence[Value]) -> list[str]:
     unknown = []
     for answer in answers:
         text = answer.text
-        if (known := _FORMS.get(text)) is not None:
+        if (known := FORMS.get(text)) is not None:
             found[text] = known
         elif answer.kind == "words" or CHOICE.fullmatch(text):
             found[text] = " ".join(text.lower().strip("()").split())
         elif answer.kind == "one" and (number := polynomial(answer.parts)) is not None and number.keys() <= {(1, ())}:
             found[text] = str(number.get((1, ()), 0))
-            _FORMS.put(text, found[text])
+            FORMS.put(text, found[text])
         elif text not in unknown:
             unknown.append(text)
     for text, (form, reason) in zip(unknown, _run([["form", text] for text in unknown])):
         found[text] = form or text.replace(" ", "")
         if reason not in _OF_THE_MACHINE:
-            _FORMS.put(text, found[text])
+            FORMS.put(text, found[text])
     return [found[answer.text] for answer in answers]
