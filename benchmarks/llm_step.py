@@ -135,7 +135,7 @@ def main():
     parser.add_argument("--model", default="smollm2", help="smollm2, or a folder such as a supervised start")
     parser.add_argument("--one", choices=KINDS, help="one measurement, as a line of JSON")
     arguments = parser.parse_args()
-    from differential_smoothing.training.run import resolve_model
+    from differential_smoothing.training.models import resolve_model
 
     model = resolve_model(arguments.model)
     if arguments.one:

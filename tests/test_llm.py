@@ -79,7 +79,7 @@ def test_shared_prompts_give_the_log_probs_and_the_gradient_of_the_stock_loss(tm
     from trl.trainer.utils import add_fused_lm_head
 
     from differential_smoothing.integrations.trl.shared_prompts import shared_prompt_logps
-    from differential_smoothing.training.run import _lora
+    from differential_smoothing.training.models import lora
 
     folder = resolve_model("smollm2")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -88,7 +88,7 @@ def test_shared_prompts_give_the_log_probs_and_the_gradient_of_the_stock_loss(tm
     from peft import get_peft_model
 
     torch.manual_seed(0)
-    network = get_peft_model(network, _lora(folder, 4, 3))
+    network = get_peft_model(network, lora(folder, 4, 3))
     for name, weight in network.named_parameters():
         if "lora_B" in name:  # which starts at 0, and nothing would depend on A
             torch.nn.init.normal_(weight, std=0.02)

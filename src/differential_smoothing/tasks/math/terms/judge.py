@@ -10,7 +10,7 @@ from functools import lru_cache
 from .agree import same
 from .oracles import Quick, Thorough, Undecided
 from .tokens import Unreadable, flat, spelled, tokens
-from .units import unit_of
+from .unit_names import unit_of
 from .values import Value, read
 
 __all__ = ["CHOICE", "GoldUnreadable", "Undecided", "gold_value", "judged", "same_words"]
