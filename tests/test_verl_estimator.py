@@ -308,9 +308,15 @@ class TestOptions:
             ({"stage": "reward"}, "level=mean or level=sum"),
             ({"schedule": "entropy_discrepancy"}, "both are 0"),
             ({"center": "yes"}, "algorithm.ds.center cannot be 'yes'"),
-            ({"relative": True}, "Set gamma_p, such as 0.4"),
-            ({"relative": True, "gamma_p": 0.4, "center": True}, "leave center out"),
-            ({"relative_floor": 0.1, "gamma_p": 0.4}, "no effect without relative=true"),
+            (
+                {"relative": True},
+                "algorithm.ds.relative=true has no effect while gamma_p and gamma_n are 0. Set gamma_p",
+            ),
+            (
+                {"relative": True, "gamma_p": 0.4, "center": True},
+                "algorithm.ds.relative=true is centred by itself, at the advantage stage. Leave center out",
+            ),
+            ({"relative_floor": 0.1, "gamma_p": 0.4}, "no effect without algorithm.ds.relative=true"),
             (0.2, "must hold keys and values"),
         ],
     )

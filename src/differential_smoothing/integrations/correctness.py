@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CorrectnessWatch", "correct_columns", "correctness", "plain_number"]
+from differential_smoothing.options import plain_number
+
+__all__ = ["CorrectnessWatch", "correct_columns", "correctness", "threshold_number"]
 
 
-def plain_number(name: str, value: object) -> float:
-    """``value`` as Python's own number, also of numpy's; ValueError unless it is one and finite."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(
-            f"{name} must be a finite number, got {value!r}. A completion is correct if the reward that decides it is above {name}; "
-            f"0.5 suits rewards of 0 and 1."
-        )
-    return value.item() if isinstance(value, np.generic) else value
+def threshold_number(name: str, value: object) -> float:
+    """``value`` as a number; ValueError, in words about ``correct_threshold``, unless it is a finite one."""
+    advice = f"A completion is correct if the reward that decides it is above {name}; 0.5 suits rewards of 0 and 1."
+    return plain_number(name, value, advice=advice)
 
 
 def correct_columns(names: Sequence[str], named: str | int | Sequence[str | int] | None) -> list[int]:

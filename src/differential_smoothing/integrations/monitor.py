@@ -35,7 +35,12 @@ from trl import GRPOTrainer
 from differential_smoothing.evaluation.monitoring.groups import group_statistics, likelihood_statistics
 from differential_smoothing.evaluation.monitoring.sequential import DropTest
 from differential_smoothing.integrations.answers import Answers
-from differential_smoothing.integrations.correctness import CorrectnessWatch, correct_columns, correctness, plain_number
+from differential_smoothing.integrations.correctness import (
+    CorrectnessWatch,
+    correct_columns,
+    correctness,
+    threshold_number,
+)
 from differential_smoothing.integrations.trl.batch import loss_mask, old_logps
 
 __all__ = ["SharpeningMonitor"]
@@ -106,7 +111,7 @@ class SharpeningMonitor(TrainerCallback):
         if correct_threshold is None:
             correct_threshold = getattr(trainer.args, "correct_threshold", 0.5)
         self._columns = correct_columns(trainer.reward_func_names, correct_reward)
-        self._threshold = plain_number("correct_threshold", correct_threshold)
+        self._threshold = threshold_number("correct_threshold", correct_threshold)
         self._answers, self._stop = Answers(canonical or _stripped), stop
         self._watch = (  # DSGRPOTrainer has one of its own
             None

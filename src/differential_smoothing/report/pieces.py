@@ -42,6 +42,7 @@ class Numbers:
 
 
 def section(name: str, title: str, body: str) -> str:
+    """A section of the page with its heading and anchor."""
     return f"<section id={name} aria-labelledby={name}-title>\n<h2 id={name}-title tabindex=-1>{title}</h2>\n{body}\n</section>"
 
 
@@ -53,6 +54,7 @@ def figure_of(
     small: bool = False,
     tables: Iterable[str] = (),
 ) -> str:
+    """A figure in a wide and a narrow form, of which the browser shows the one that fits; put into ``drawings`` under its ``name``."""
     drawings[name] = draw(_WIDE)
     wide, narrow = drawings[name].svg(inline=True), draw(_NARROW).svg(inline=True)
     hint = "Values: point at the figure, or focus it and press the arrow keys."
@@ -64,6 +66,7 @@ def figure_of(
 
 
 def saves(*tables: str) -> str:
+    """Buttons that save the ``tables`` as CSV."""
     return "".join(
         f"<button class=quiet type=button data-csv={name}>{name.capitalize()} as CSV</button>" for name in tables
     )
@@ -103,6 +106,7 @@ def metrics_table(frame: pd.DataFrame, caption: str, first: str, label: str, dif
 
 
 def estimate_text(row: Any, scale: float, digits: int, unit: str, sure: bool, sign: str = "") -> str:
+    """An estimate with its interval as HTML; bold where ``sure``."""
     if math.isnan(row.estimate):
         return "<td>–</td>"
     text = f"{scale * row.estimate:{sign}z.{digits}f}{unit}"
@@ -120,6 +124,7 @@ def unit_of(unit: Any) -> tuple[float, int, str]:
 
 
 def interval_plot(row: Any, bounds: tuple[float, float], sure: bool) -> str:
+    """An estimate and its interval as a small drawing inside a table cell."""
     svg = plots.interval_drawing(row.low, row.estimate, row.high, bounds, sure).svg(inline=True)
     # The numbers stand in the cell beside it, so who hears the page loses nothing.
     hidden = svg.replace("<svg ", '<svg aria-hidden="true" ', 1)
@@ -127,8 +132,10 @@ def interval_plot(row: Any, bounds: tuple[float, float], sure: bool) -> str:
 
 
 def text_of(value: Any, most: int = 200) -> str:
+    """Text as HTML shows it, control characters and markup included, cut after ``most`` characters."""
     return escape(legal(embed.cut(value, most)))
 
 
 def name_of(model: Any) -> str:
+    """A model's name in HTML."""
     return f"<bdi>{text_of(model, 80)}</bdi>"

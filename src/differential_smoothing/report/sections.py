@@ -34,6 +34,7 @@ _VERDICTS = {"sharpened": "bad", "not sharpened": "good"}
 
 
 def diagnosis_section(diagnosis: Any, number: Numbers, drawings: dict[str, Drawing], limits: Limits) -> str:
+    """The verdict of a diagnosis, its sentences and findings."""
     before, after = name_of(diagnosis.before), name_of(diagnosis.after)
     kind = _VERDICTS.get(diagnosis.verdict, "")
     said = "\n".join(f"<p>{text_of(sentence, 2_000)}</p>" for sentence in diagnosis.sentences)
@@ -79,6 +80,7 @@ def diagnosis_section(diagnosis: Any, number: Numbers, drawings: dict[str, Drawi
 
 
 def pass_at_k_section(frame: pd.DataFrame, summary: pd.DataFrame, number: Numbers, drawings: dict[str, Drawing]) -> str:
+    """The curves of Pass@k and the table of all metrics."""
     figure = figure_of(
         "pass-at-k",
         lambda width: plots.pass_at_k_drawing(summary, width),
@@ -102,6 +104,7 @@ def differences_section(
     comparisons: pd.DataFrame, models: list[str], number: Numbers, drawings: dict[str, Drawing]
 ) -> str:
     # The name alone is isolated: one that turns the direction of writing must not turn the sentence.
+    """The paired differences to the baseline, with their sentences."""
     said = "".join(
         f"<li>{name_of(name)}{text_of(sentence.removeprefix(str(name)), 1_000)}</li>"
         for name, sentence in zip(comparisons["model"].unique(), verdict(comparisons), strict=True)
@@ -124,6 +127,7 @@ def differences_section(
 
 
 def problems_section(number: Numbers) -> str:
+    """The table of problems, which the page's script fills."""
     return section(
         "problems",
         "Problems",
@@ -145,6 +149,7 @@ and model. Headings sort; a problem that is underlined opens its completions bel
 
 
 def completions_section(held: int, problems: int, cuts: int, limits: Limits) -> str:
+    """The completions of a chosen problem, which the page's script fills; states how many of them the page holds."""
     some = f"the {held} problems on which the models differ most, of {problems}" if held < problems else "every problem"
     note = f"The page holds completions of {some}: per model the first {limits.each} correct and the first {limits.each} others."
     if cuts:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from trl import GRPOConfig
 
-from differential_smoothing.advantages import smoothing_coefficient
-from differential_smoothing.integrations.correctness import plain_number
+from differential_smoothing.integrations.correctness import threshold_number
 from differential_smoothing.integrations.trl.shared_prompts import check_shareable
+from differential_smoothing.options import check_options, has_own_gammas, plain_number
 from differential_smoothing.rules import PRESETS, RULES, make_rule
 
 __all__ = ["DSGRPOConfig", "check_even"]
@@ -139,28 +139,10 @@ class DSGRPOConfig(GRPOConfig):
             if isinstance(getattr(self, name), np.number):
                 setattr(self, name, getattr(self, name).item())
         self._check_rule()
-        smoothing_coefficient(torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n)  # its checks and messages
-        self.correct_threshold = plain_number("correct_threshold", self.correct_threshold)
-        choices = {
-            "level": ("token", "mean", "sum"),
-            "stage": ("advantage", "reward"),
-            "schedule": ("constant", "entropy_discrepancy"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}.")
-        if self.schedule != "constant" and self.gamma_p == self.gamma_n == self.entropy_coef == 0:
-            raise ValueError(
-                f"schedule={self.schedule!r} multiplies gamma_p, gamma_n and entropy_coef, and all of them are 0. Set one, to 1.0 for "
-                f"the published entropy coefficient."
-            )
+        check_options(self, _written, scheduled=("gamma_p", "gamma_n", "entropy_coef"))
+        self.correct_threshold = threshold_number("correct_threshold", self.correct_threshold)
         if self.schedule != "constant" and self.use_adaptive_entropy:
             raise ValueError("schedule and use_adaptive_entropy both set the entropy coefficient. Choose one.")
-        if self.stage == "reward" and self.level == "token":
-            raise ValueError(
-                "stage='reward' shapes one number per completion, so level='token' has no meaning there. "
-                "Set level to 'mean' or 'sum', or stage to 'advantage'."
-            )
         if self.level == "token" and self.averages_over_tokens and self.smooths:
             undone = self.rule == "gspo"  # the preset would set it to 'sequence' again
             raise ValueError(
@@ -168,11 +150,6 @@ class DSGRPOConfig(GRPOConfig):
                 f"loss_type={self.loss_type!r} takes one ratio per completion, so its gradient sees only the mean over the tokens. Set "
                 f"level='mean', which is that, or 'sum'"
                 + ("." if undone else ", or importance_sampling_level='token'.")
-            )
-        if self.center and self.stage == "reward":
-            raise ValueError(
-                "center shifts the term at the advantage stage; the reward stage is centred by itself. Set stage to 'advantage', or "
-                "leave center out."
             )
         if self.stage == "reward" and self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError(
@@ -193,8 +170,6 @@ class DSGRPOConfig(GRPOConfig):
 
     def _check_term(self) -> None:
         """The options of the term among themselves: one without effect is an error."""
-        if self.density not in ("old", "base", "ratio"):
-            raise ValueError(f"density must be one of old, base, ratio; got {self.density!r}.")
         target = self.variety_target
         if target is not None and not (isinstance(target, (int, float)) and 0 < target <= 1):
             raise ValueError(
@@ -204,40 +179,23 @@ class DSGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"variety_target and schedule={self.schedule!r} both set gamma_p while training. Choose one."
             )
-        if target is not None and self.rule in RULES and self.rule.startswith("ds_"):
+        if target is not None and has_own_gammas(self.rule):
             raise ValueError(
                 f"rule={self.rule!r} has gammas of its own, which variety_target cannot move. Take rule='grpo'."
             )
-        for name, default in (("relative", False), ("center", False), ("density", "old")):
-            if getattr(self, name) != default and not self.smooths:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no effect while gamma_p and gamma_n are 0. Set gamma_p, such as 0.3."
-                )
-        self.relative_floor = plain_number("relative_floor", self.relative_floor)
+        self.relative_floor = plain_number("relative_floor", self.relative_floor)  # without numpy
         self.base_weight = plain_number("base_weight", self.base_weight)
-        if self.relative_floor < 0:
-            raise ValueError(f"relative_floor must be >= 0, got {self.relative_floor}.")
         if self.share_prompts:
             check_shareable(
                 num_processes=1,
                 gradient_checkpointing=self.gradient_checkpointing,
                 padding_free=getattr(self, "padding_free", False),
             )
-        if self.relative_floor != 0.2 and not self.relative:
-            raise ValueError(f"relative_floor={self.relative_floor} has no effect without relative=True.")
         if self.base_weight != 1.0 and self.density != "ratio":
             raise ValueError(f"base_weight={self.base_weight} has no effect without density='ratio'.")
         if self.density != "old" and self.sync_ref_model:
             raise ValueError(
                 f"density={self.density!r} needs a frozen base, which sync_ref_model=True moves. Set it to false."
-            )
-        if self.relative and (self.center or self.stage == "reward"):
-            raise ValueError(
-                "relative=True is centred by itself, at the advantage stage. Leave center out and set stage='advantage'."
-            )
-        if self.density != "old" and self.center and self.level == "token":
-            raise ValueError(
-                f"center=True at level='token' needs density='old'; got {self.density!r}. Use relative=True or another level."
             )
         if self.density == "ratio" and self.base_weight < 0:
             raise ValueError(f"base_weight must be >= 0, got {self.base_weight}.")
@@ -258,10 +216,6 @@ class DSGRPOConfig(GRPOConfig):
                 f"There is no rule {self.rule!r}. Known are {known}; one of your own is 'package.module:function'."
             )
         make_rule(self.rule, self.rule_options)  # its own messages
-        if self.rule in RULES and self.rule.startswith("ds_") and self.smooths:
-            raise ValueError(
-                f"rule={self.rule!r} has gammas of its own: put gamma_p and gamma_n into rule_options, or take another rule."
-            )
         if self.stage == "reward" and self.smooths:
             raise ValueError(
                 f"stage='reward' shapes the reward of the host's own advantages; with rule={self.rule!r} use stage='advantage'."
@@ -271,6 +225,10 @@ class DSGRPOConfig(GRPOConfig):
                 f"rule={self.rule!r} reads the summed reward, which multi_objective_aggregation="
                 f"{self.multi_objective_aggregation!r} does not have. Use 'sum_then_normalize'."
             )
+
+
+def _written(name: str, value: Any = None) -> str:
+    return name if value is None else f"{name}={value!r}"
 
 
 def check_even(advantages: Tensor, mask: Tensor, *, rule: str) -> None:

@@ -22,14 +22,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from trl import GRPOTrainer
 
 from differential_smoothing.advantages import (
-    centred_logps,
-    completion_logps,
     density_logps,
     ds_grpo_advantages,
-    relative_term,
+    shaping_term,
     smoothing_coefficient,
     smoothing_term,
 )
@@ -37,12 +34,13 @@ from differential_smoothing.integrations import card
 from differential_smoothing.integrations.answers import Answers
 from differential_smoothing.integrations.correctness import CorrectnessWatch, correct_columns, correctness
 from differential_smoothing.integrations.launch import lone_process
-from differential_smoothing.integrations.trl.batch import VISION_INPUTS, loss_mask, mean_over_tokens, old_logps, triple
+from differential_smoothing.integrations.trl.batch import loss_mask, mean_over_tokens, old_logps, triple
 from differential_smoothing.integrations.trl.config import DSGRPOConfig, check_even
 from differential_smoothing.integrations.trl.guard import StepGuard
 from differential_smoothing.integrations.trl.metrics import decided_groups, term_metrics, term_sums, variety_sums
 from differential_smoothing.integrations.trl.shared_prompts import check_shareable, refuse_images, shared_prompt_logps
 from differential_smoothing.integrations.trl.variety import VarietyTarget, success_correction
+from differential_smoothing.integrations.trl.whole_batch import WholeBatch
 from differential_smoothing.rules import PRESETS, make_rule
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
 
@@ -51,7 +49,7 @@ __all__ = ["DSGRPOTrainer"]
 _log = logging.getLogger(__name__)
 
 
-class DSGRPOTrainer(GRPOTrainer):
+class DSGRPOTrainer(WholeBatch):
     """GRPOTrainer whose advantages are those of DS-GRPO. Same arguments; ``args`` is a ``DSGRPOConfig``.
 
     ``canonical(completion_text, **columns) -> str | None`` says which correct completions are the same answer; only a rule that asks
@@ -318,32 +316,34 @@ class DSGRPOTrainer(GRPOTrainer):
         and what they differ by from the stock ones, (batch, tokens)."""
         mask, correct, stock, mine = loss_mask(inputs), self._correct, inputs["advantages"], inputs["ds_row"]
         group = self._groups(correct)
-        if self.args.center or self.args.relative:
-            # exclude unscored completions and those without tokens that count (truncated ones) from the group's mean
-            has_tokens = self.accelerator.gather((mask != 0).any(1))
-            kind = torch.where(has_tokens & ~self._rewards().isnan(), correct, torch.nan)
+        of_group = {
+            "correct": torch.where(self._rewards().isnan(), torch.nan, correct),
+            "group": group,
+            "coefficient": smoothing_coefficient(correct, **self._gammas),
+        }
         if self.args.relative:
             size = stock if stock.dim() == 1 else mean_over_tokens(stock, mask)
-            term = relative_term(
+            term = shaping_term(
                 self._gather_tokens(logps),
                 self._gather_tokens(mask),
                 advantages=self.accelerator.gather(size),
-                correct=kind,
-                group=group,
-                coefficient=smoothing_coefficient(kind, **self._gammas),
                 level=self.args.level,
+                relative=True,
                 floor=self.args.relative_floor,
+                **of_group,
             )[mine, : mask.size(1)]
             return (stock if stock.dim() == 2 else stock[:, None]) + term, term
-        whole = self.accelerator.gather(self._completion_logps(logps, mask))
+        whole = self.accelerator.gather(self._completion_logps(logps, mask))[:, None]
         if self.args.center:
-            term = smoothing_coefficient(correct, **self._gammas) * centred_logps(whole, correct=kind, group=group)
-            shaped = stock + (term[mine] if stock.dim() == 1 else term[mine, None])
+            # a completion is one token here; one without tokens that count, such as a truncated one, stays without
+            has_tokens = self.accelerator.gather((mask != 0).any(1))[:, None]
+            term = shaping_term(whole, has_tokens, advantages=stock, level="sum", center=True, **of_group)[mine]
+            shaped = stock + (term[:, 0] if stock.dim() == 1 else term)
         else:  # the reward is shaped before the host's normalisation, so that is done again
             shaped = ds_grpo_advantages(
                 self._rewards(),
-                whole[:, None],
-                torch.ones_like(whole)[:, None],
+                whole,
+                torch.ones_like(whole),
                 correct=correct,
                 group=group,
                 level="sum",
@@ -353,11 +353,6 @@ class DSGRPOTrainer(GRPOTrainer):
             )[mine, 0]
         term = shaped - stock
         return shaped, term if term.dim() == 2 else term[:, None].expand_as(logps)
-
-    def _completion_logps(self, logps: Tensor, mask: Tensor) -> Tensor:
-        """(batch,) of this process, padded as wide as any process's batch: the last bit of a sum depends on the padding."""
-        wide = [self.accelerator.pad_across_processes(values, dim=1) for values in (logps, mask)]
-        return completion_logps(*wide, level=self.args.level)
 
     @property
     def _gammas(self) -> dict[str, float]:
@@ -371,12 +366,6 @@ class DSGRPOTrainer(GRPOTrainer):
         self._factor = max(discrepancy, 0.0)
         self.entropy_coef = self.args.entropy_coef * discrepancy
         self._metrics["train"]["ds/entropy_discrepancy"].append(discrepancy)
-
-    def _rewards(self) -> Tensor:
-        """(batch of all processes,): the weighted sum over the reward functions, NaN where every function returned None."""
-        per_func = self._rewards_per_func
-        rewards = (per_func * self.reward_weights.to(per_func.device)).nansum(1)
-        return rewards.masked_fill(per_func.isnan().all(1), torch.nan)
 
     def _apply_rule(self, output: dict[str, Any], correct: Tensor, mine: slice) -> None:
         """Replace the host's advantages by the rule's, which sees the completions of all processes."""
@@ -398,15 +387,6 @@ class DSGRPOTrainer(GRPOTrainer):
         mean = advantages if advantages.dim() == 1 else mean_over_tokens(output["advantages"], mask)
         self._relog_advantages(output["ds_row"], mean)
 
-    def _groups(self, gathered: Tensor) -> Tensor:
-        """Ids of the groups of all processes' completions, which the host gathers group by group."""
-        size = self.num_generations if self.model.training else self.num_generations_eval
-        return torch.arange(len(gathered), device=gathered.device) // size
-
-    def _gather_tokens(self, values: Tensor) -> Tensor:
-        """(batch, tokens) -> (batch of all processes, most tokens of any), padded with 0."""
-        return self.accelerator.gather(self.accelerator.pad_across_processes(values, dim=1))
-
     def _log_metrics(self, inputs: dict[str, Any], logps: Tensor, term: Tensor) -> None:
         sums = term_sums(inputs["ds_correct"], loss_mask(inputs), logps, term)
         metrics = self._metrics["train" if self.model.training else "eval"]
@@ -417,37 +397,3 @@ class DSGRPOTrainer(GRPOTrainer):
             metrics["ds/variety"].append(self._target.ratio)
             sums = variety_sums(inputs["ds_correct"], loss_mask(inputs), logps, inputs["ds_success"])
             self._target.observe(*self.accelerator.reduce(sums).tolist())
-
-    def _relog_advantages(self, row: Tensor, advantages: Tensor) -> None:
-        """Put the shaped advantages, (batch,), where the host's log of completions has the stock ones."""
-        training, generated = self._generated
-        if training != self.model.training:  # the log's last rows are an evaluation's between two steps of one buffer
-            return
-        log = self._logs["advantages"]
-        rows, values = self.accelerator.gather(row).tolist(), self.accelerator.gather(advantages).tolist()
-        for place, value in zip(rows, values, strict=True):
-            place += len(log) - generated  # the log is a deque: this generation is at its end
-            if place >= 0:
-                log[place] = value
-
-    def _needed_logps(self, output: dict[str, Any]) -> Tensor:
-        """log pi_old per token, by a forward pass of its own where neither host nor sampler has it; the host's ratio then uses the same."""
-        logps = old_logps(output)
-        if logps is None:
-            logps = output["old_per_token_logps"] = self._current_logps(output)
-        return logps
-
-    @torch.no_grad()
-    def _current_logps(self, output: dict[str, Any]) -> Tensor:
-        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
-        attention = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
-        size = self.args.per_device_train_batch_size if self.model.training else self.args.per_device_eval_batch_size
-        result = self._get_per_token_logps_and_entropies(
-            self.model,
-            ids,
-            attention,
-            output["completion_ids"].size(1),
-            batch_size=size,
-            **{key: output[key] for key in VISION_INPUTS if key in output},
-        )
-        return triple(result)[0]

@@ -16,13 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from differential_smoothing.advantages import (
-    centred_logps,
-    completion_logps,
-    relative_term,
-    smoothing_coefficient,
-    smoothing_term,
-)
+from differential_smoothing.advantages import completion_logps, shaping_term, smoothing_coefficient, smoothing_term
 from differential_smoothing.integrations.correctness import correctness
 from differential_smoothing.integrations.verl.options import DSOptions, read_options
 from differential_smoothing.rules.discrepancy import entropy_discrepancy
@@ -135,29 +129,28 @@ def shaped_advantages(
     base = _of_rule(options, rewards, mask, group, correct, extra, final, norm_by_std)
     if len(final) < len(rewards):
         base = base[place]
-    # exclude unscored completions and those without tokens from the group's mean
-    kind = torch.where(~rewards.isnan() & (mask != 0).any(1), correct, torch.nan)
+    of_group = {"correct": torch.where(rewards.isnan(), torch.nan, correct), "group": group, "coefficient": coefficient}
     if options.relative:
         size = base if base.dim() == 1 else (base * mask).sum(1) / mask.sum(1).clamp(min=1)
-        term = relative_term(
+        term = shaping_term(
             logps.float(),
             mask,
             advantages=size,
-            correct=kind,
-            group=group,
-            coefficient=coefficient,
             level=options.level,
+            relative=True,
             floor=options.relative_floor,
+            **of_group,
         )
         shaped = (base if base.dim() == 2 else base[:, None]) + term
         advantages, sums = _with_term(shaped, logps, mask, torch.zeros_like(coefficient), options, None)
         sums[:, 2] = term.sum(1)
     elif options.center and options.level != "token" and options.smooths:
-        whole = completion_logps(logps.float(), mask, level=options.level)
-        constant = coefficient * centred_logps(whole, correct=kind, group=group)
-        base = base + (constant if base.dim() == 1 else constant[:, None])
+        whole = completion_logps(logps.float(), mask, level=options.level)[:, None]  # a completion is one token here
+        has_tokens = (mask != 0).any(1, keepdim=True)
+        constant = shaping_term(whole, has_tokens, advantages=rewards, level="sum", center=True, **of_group)
+        base = base + (constant[:, 0] if base.dim() == 1 else constant)
         advantages, sums = _with_term(base, logps, mask, torch.zeros_like(coefficient), options, None)
-        sums[:, 2] = constant * sums[:, 0]
+        sums[:, 2] = constant[:, 0] * sums[:, 0]
     else:
         entropies = extra.entropies if options.needs_entropies else None
         advantages, sums = _with_term(base, logps, mask, coefficient, options, entropies)

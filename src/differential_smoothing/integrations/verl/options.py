@@ -8,10 +8,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-import torch
-
-from differential_smoothing.advantages import smoothing_coefficient
-from differential_smoothing.integrations.correctness import plain_number
+from differential_smoothing.integrations.correctness import threshold_number
+from differential_smoothing.options import check_options
 from differential_smoothing.rules import PRESETS, RULES, BoundRule, make_rule
 
 __all__ = ["DSOptions", "read_options"]
@@ -49,17 +47,6 @@ class DSOptions:
     correct_threshold: float = 0.5
 
     def __post_init__(self):
-        smoothing_coefficient(torch.zeros(1), gamma_p=self.gamma_p, gamma_n=self.gamma_n)  # its messages
-        choices = {
-            "level": ("token", "mean", "sum"),
-            "stage": ("advantage", "reward"),
-            "schedule": ("constant", "entropy_discrepancy"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"algorithm.ds.{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}."
-                )
         wrong = {
             "center": not isinstance(self.center, bool),
             "relative": not isinstance(self.relative, bool),
@@ -78,26 +65,8 @@ class DSOptions:
         for name, is_wrong in wrong.items():
             if is_wrong:
                 raise ValueError(f"algorithm.ds.{name} cannot be {getattr(self, name)!r}.")
-        plain_number("algorithm.ds.correct_threshold", self.correct_threshold)
-        plain_number("algorithm.ds.relative_floor", self.relative_floor)
-        if self.relative and (self.center or self.stage == "reward" or not self.smooths):
-            raise ValueError(
-                "algorithm.ds.relative=true multiplies gamma_p and gamma_n and is centred by itself, at the advantage stage. Set gamma_p, "
-                "such as 0.4, leave center out and set stage=advantage."
-            )
-        if self.relative_floor < 0:
-            raise ValueError(f"algorithm.ds.relative_floor must be >= 0, got {self.relative_floor}.")
-        if self.relative_floor != 0.2 and not self.relative:
-            raise ValueError(f"algorithm.ds.relative_floor={self.relative_floor} has no effect without relative=true.")
-        if self.stage == "reward" and (self.level == "token" or self.center):
-            raise ValueError(
-                "algorithm.ds.stage=reward shapes one number per completion before it is centred: it needs level=mean or level=sum, "
-                "and no center. Or set stage=advantage."
-            )
-        if self.schedule != "constant" and not self.smooths:
-            raise ValueError(
-                f"algorithm.ds.schedule={self.schedule} multiplies gamma_p and gamma_n, and both are 0. Set one."
-            )
+        threshold_number("algorithm.ds.correct_threshold", self.correct_threshold)
+        check_options(self, _written)
         self._check_rule()
 
     def _check_rule(self) -> None:
@@ -117,10 +86,6 @@ class DSOptions:
             raise ValueError(
                 f"algorithm.ds.rule={self.rule} asks for answer, the ids of the canonical answers, which verl does not hand over. Give the "
                 f"parameter a default, or train with DSGRPOTrainer."
-            )
-        if self.smooths and self.rule in RULES and self.rule.startswith("ds_"):
-            raise ValueError(
-                f"algorithm.ds.rule={self.rule} has gammas of its own: put them into rule_options, or take another rule."
             )
         if self.smooths and self.stage == "reward":
             raise ValueError(
@@ -147,6 +112,14 @@ class DSOptions:
     def needs_entropies(self) -> bool:
         """Whether the term is centred token by token."""
         return self.smooths and self.center and self.level == "token"
+
+
+def _written(name: str, value: Any = None) -> str:
+    return (
+        f"algorithm.ds.{name}"
+        if value is None
+        else f"algorithm.ds.{name}={str(value).lower() if isinstance(value, bool) else value}"
+    )
 
 
 def read_options(given: Mapping[str, Any] | None) -> DSOptions:

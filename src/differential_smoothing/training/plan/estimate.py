@@ -27,6 +27,7 @@ def estimate(
     steps: int | None,
     gpu: cost.Gpu,
 ) -> None:
+    """Add the rows about tokens, memory and time, and notes on what does not fit the ``gpu``. ``lengths``: of prompts in tokens, 0 where unknown."""
     known = [n for n in lengths if n]
     assumed = 0 if known else min(512, max(0, shape.context - config.max_completion_length))
     mean, longest = (sum(known) / len(known), max(known)) if known else (assumed, assumed)

@@ -140,9 +140,11 @@ def _tokenizer(plan: Plan, run: RunArguments, config: DSGRPOConfig, tokenizer: A
 
 
 def rendered(tokenizer: Any, config: DSGRPOConfig, messages: Any, generate: bool = True) -> str:
+    """``messages`` as the chat template writes them; ``generate``: up to where the assistant begins."""
     options = config.chat_template_kwargs or {}
     return tokenizer.apply_chat_template(messages, add_generation_prompt=generate, tokenize=False, **options)
 
 
 def in_one_line(error: BaseException) -> str:
+    """An error as one line of at most 300 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

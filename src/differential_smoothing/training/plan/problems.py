@@ -76,6 +76,7 @@ def _short(options: dict[str, Any]) -> str:
 
 
 def look_at_lengths(plan: Plan, config: DSGRPOConfig, context: int | None, lengths: Sequence[int]) -> None:
+    """A mistake where a prompt and a completion together exceed the model or vLLM. ``lengths``: of prompts in tokens."""
     longest = max(lengths, default=0)
     limits = [(context, "the model has positions for"), (config.vllm_max_model_length, "vllm_max_model_length is")]
     for limit, what in limits:
