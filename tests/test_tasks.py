@@ -209,7 +209,11 @@ def test_countdown_behind_the_protocol_is_countdown():
     for p in problems:
         assert task.problem_id(p) == p.id and task.columns(p) == {"nums": list(p.nums), "target": p.target}
         assert [task.prompt(p, chat=c) for c in (False, True)] == [countdown.prompt(p, chat=c) for c in (False, True)]
-    assert task.reward is countdown.countdown_correct
+    columns = {"nums": [[2, 3, 7, 8], [3, 8]], "target": [24, 24]}
+    for completions in (["3*8", "3*8"], [[{"role": "assistant", "content": "<answer>3*8</answer>"}]] * 2):
+        assert task.reward(completions, **columns) == countdown.countdown_correct(completions, **columns) == [0.0, 1.0]
+    assert task.reward.__name__ == "countdown_correct"
+    assert task.canonical("3*8", nums=[3, 8], target=24) == countdown.countdown_canonical("3*8", [3, 8], 24)
 
 
 @pytest.mark.parametrize(("fewest", "most"), [(1, 1), (2, 4), (10, None)])

@@ -9,6 +9,7 @@ gammas always >= 0 in the paper's direction. Limit: with both gammas 0 each is G
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -35,89 +36,50 @@ def ds_grpo(
     )
 
 
-def ds_a(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
-    """The authors' fork of verl, Aug-Oct 2025: each token's own log-probability, population standard deviation."""
-    return ds_grpo(
-        rewards,
-        logps,
-        mask,
-        correct=correct,
-        group=group,
-        gamma_p=gamma_p,
-        gamma_n=gamma_n,
-        level="token",
-        correction=0,
-        eps=1e-6,
-    )
+def _published(name: str, doc: str, gamma: float, **fixed: Any) -> Callable[..., Tensor]:
+    """``ds_grpo`` with the options that a published code has ``fixed`` and ``gamma`` as the default of both strengths."""
+
+    def rule(rewards, logps, mask, *, correct, group, gamma_p: float = gamma, gamma_n: float = gamma) -> Tensor:
+        return ds_grpo(rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, **fixed)
+
+    rule.__name__ = rule.__qualname__ = name
+    rule.__doc__ = doc
+    return rule
+
+
+_VERL = {"correction": 0, "eps": 1e-6}  # the population's standard deviation, and verl's eps
+
+ds_a = _published(
+    "ds_a", "The authors' fork of verl, Aug-Oct 2025: each token's own log-probability.", 0.01, level="token", **_VERL
+)
+ds_c = _published(
+    "ds_c",
+    "The same fork, Nov 2025, its last: the mean log-probability in the reward, before centring, no standard deviation.",
+    0.01,
+    level="mean",
+    stage="reward",
+    scale="none",
+)
+ds_d = _published(
+    "ds_d", "Another repository of an author: ``ds_a``, switched off by default.", 0.0, level="token", **_VERL
+)
+ds_e = _published("ds_e", "MaxRL's baseline: the mean log-probability.", 0.05, level="mean", **_VERL)
+ds_f = _published(
+    "ds_f",
+    "UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation.",
+    0.1,
+    level="sum",
+    eps=1e-8,
+)
+ds_g = _published(
+    "ds_g", "A third fork's config: \"log pi_old(y|x)\", read as the sum, with verl's eps.", 0.01, level="sum", eps=1e-6
+)
 
 
 def ds_b(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
-    """The same fork, Oct 2025: the completion's mean log-probability, spread over its tokens, so divided by the length twice."""
-    plain, with_term = (
-        ds_grpo(
-            rewards,
-            logps,
-            mask,
-            correct=correct,
-            group=group,
-            gamma_p=p,
-            gamma_n=n,
-            level="mean",
-            correction=0,
-            eps=1e-6,
-        )
-        for p, n in ((0.0, 0.0), (gamma_p, gamma_n))
-    )
+    """The fork of ``ds_a`` in Oct 2025: the completion's mean log-probability, spread over its tokens, so divided by the length twice."""
+    batch = {"correct": correct, "group": group, "level": "mean", **_VERL}
+    plain = ds_grpo(rewards, logps, mask, gamma_p=0.0, gamma_n=0.0, **batch)
+    with_term = ds_grpo(rewards, logps, mask, gamma_p=gamma_p, gamma_n=gamma_n, **batch)
     length = (mask != 0).sum(1, keepdim=True).clamp(min=1)
     return plain + (with_term - plain) / length
-
-
-def ds_c(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
-    """The same fork, Nov 2025, its last: the mean log-probability in the reward, before centring, no standard deviation."""
-    return ds_grpo(
-        rewards,
-        logps,
-        mask,
-        correct=correct,
-        group=group,
-        gamma_p=gamma_p,
-        gamma_n=gamma_n,
-        level="mean",
-        stage="reward",
-        scale="none",
-    )
-
-
-def ds_d(rewards, logps, mask, *, correct, group, gamma_p: float = 0.0, gamma_n: float = 0.0) -> Tensor:
-    """Another repository of an author: ``ds_a``, switched off by default."""
-    return ds_a(rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n)
-
-
-def ds_e(rewards, logps, mask, *, correct, group, gamma_p: float = 0.05, gamma_n: float = 0.05) -> Tensor:
-    """MaxRL's baseline: the mean log-probability, population standard deviation."""
-    return ds_grpo(
-        rewards,
-        logps,
-        mask,
-        correct=correct,
-        group=group,
-        gamma_p=gamma_p,
-        gamma_n=gamma_n,
-        level="mean",
-        correction=0,
-        eps=1e-6,
-    )
-
-
-def ds_f(rewards, logps, mask, *, correct, group, gamma_p: float = 0.1, gamma_n: float = 0.1) -> Tensor:
-    """UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation."""
-    return ds_grpo(
-        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="sum", eps=1e-8
-    )
-
-
-def ds_g(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
-    """A third fork's config: "log pi_old(y|x)", read as the sum, with GRPO as in verl (eps 1e-6)."""
-    return ds_grpo(
-        rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, level="sum", eps=1e-6
-    )

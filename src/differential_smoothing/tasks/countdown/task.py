@@ -93,15 +93,6 @@ class Countdown(Task[Problem]):
         solutions = _solutions(problem)
         return shuffled(rng.choice(solutions), rng) if solutions else None
 
-    @property
-    def reward(self):
-        """``countdown_correct``."""
-        return countdown_correct
-
-    def canonical(self, completion: str, nums, target, **_) -> str | None:
-        """See ``countdown_canonical``."""
-        return countdown_canonical(completion, nums, target)
-
     def read_problems(self, path: Path) -> list[Problem]:
         """See ``countdown.read_problems``."""
         return read_problems(path)
