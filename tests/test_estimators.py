@@ -25,7 +25,7 @@ from differential_smoothing.evaluation import (
     summarise,
     vendi_score,
 )
-from differential_smoothing.report import comparison_table, pass_at_k_figure, to_markdown, verdict
+from differential_smoothing.report import comparison_table, pass_at_k_drawing, to_markdown, verdict
 
 
 class TestPassCurves:
@@ -447,7 +447,7 @@ def test_reports_show_what_they_showed_when_a_frame_holds_more(tmp_path):
     assert verdict(more[1]) == verdict(plain[1])
     comparison_table(*more)
     for number, tables in enumerate((plain, more)):
-        pass_at_k_figure(tables[0], tmp_path / f"{number}.svg")
+        pass_at_k_drawing(tables[0]).save(tmp_path / f"{number}.svg")
     assert (tmp_path / "0.svg").read_text() == (tmp_path / "1.svg").read_text()
 
 

@@ -1,9 +1,9 @@
 """Report: the numbers of the evaluation as terminal tables, Markdown, figures and one self-contained page."""
 
 from .arena import arena_markdown, frontier_figure
-from .figures import pass_at_k_figure
 from .html import Limits, page, write_page
 from .paths import leads_markdown, leads_sentences, paths_figure
+from .plots import pass_at_k_drawing
 from .sets import sets_markdown
 from .tables import comparison_table, diagnosis_table, savings, tax, to_markdown, verdict
 
@@ -16,7 +16,7 @@ __all__ = [
     "leads_markdown",
     "leads_sentences",
     "page",
-    "pass_at_k_figure",
+    "pass_at_k_drawing",
     "paths_figure",
     "savings",
     "sets_markdown",

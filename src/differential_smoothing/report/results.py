@@ -182,7 +182,7 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
     files = ["report.md", "summary.csv"] + ["differences.csv"] * (differences is not None)
     if summary.loc[summary["metric"] == "pass@k", "estimate"].notna().any():
         for suffix in ("svg", "png"):
-            shown.pass_at_k_figure(summary, output / f"pass_at_k.{suffix}")
+            shown.pass_at_k_drawing(summary).save(output / f"pass_at_k.{suffix}")
         files += ["pass_at_k.svg and .png"]
     print(f"In {output} are {', '.join(files)}.")
     return summary, differences
