@@ -230,19 +230,6 @@ def test_without_gammas_every_token_has_exactly_the_advantage_of_grpo(level, sta
         assert torch.equal(ds_grpo_advantages(**batch, **how), expected)
 
 
-@every_scale
-def test_group_advantages_are_those_of_trl(scale):
-    n = 4
-    rewards = torch.randn(6 * n, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    grouped = rewards.view(-1, n)  # TRL reshapes: its sampler puts a prompt's completions side by side
-    theirs = rewards - grouped.mean(dim=1).repeat_interleave(n)
-    if scale == "group":
-        theirs = theirs / (grouped.std(dim=1).repeat_interleave(n) + 1e-4)
-    elif scale == "batch":
-        theirs = theirs / (rewards.std() + 1e-4)
-    close(group_advantages(rewards, torch.arange(6).repeat_interleave(n), scale=scale), theirs)
-
-
 def test_correction_and_eps_by_hand():
     rewards, group = f64(1.0, 0.0, 0.0, 0.0), torch.zeros(4, dtype=torch.long)
     unbiased, population = math.sqrt(0.75 / 3), math.sqrt(0.75 / 4)

@@ -140,8 +140,8 @@ class Recording(DSGRPOTrainer):
     "shape",
     [
         {"level": "token", "stage": "advantage"},
-        {"level": "mean", "stage": "advantage"},
-        {"level": "sum", "stage": "advantage"},
+        {"level": "mean", "stage": "advantage", "scale_rewards": "none"},
+        {"level": "sum", "stage": "advantage", "scale_rewards": "batch"},
         {"level": "sum", "stage": "advantage", "center": True},
         {"level": "mean", "stage": "reward"},
         {"level": "sum", "stage": "reward", "scale_rewards": "none"},
