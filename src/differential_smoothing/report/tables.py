@@ -120,7 +120,7 @@ def tax(comparisons: pd.DataFrame, summary: pd.DataFrame, baseline: str) -> list
 
     The sharpening tax is minus the difference in "spread": by how many points more Pass@1 rose than Pass@K. Errors as in `comparison_table`.
     """
-    _check("comparisons", comparisons)
+    check_table("comparisons", comparisons)
     shares = summary.set_index(["model", "metric"])["estimate"]
     sentences = []
     for name, rows in comparisons.groupby("model", sort=False):
