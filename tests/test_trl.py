@@ -464,7 +464,10 @@ def test_two_processes_train_bit_for_bit_as_the_stock_trainer_on_two(tiny_model,
         ({"level": "tokens"}, "level must be one of token, mean, sum; got 'tokens'"),
         ({"stage": "both"}, "stage must be one of advantage, reward"),
         ({"stage": "reward"}, "level='token' has no meaning there"),
-        ({"center": True, "level": "sum", "stage": "reward"}, "center shifts the term at the advantage stage"),
+        (
+            {"gamma_p": 0.1, "center": True, "level": "sum", "stage": "reward"},
+            "center shifts the term at the advantage stage",
+        ),
         (
             {"stage": "reward", "level": "sum", "multi_objective_aggregation": "normalize_then_sum"},
             "'sum_then_normalize'",

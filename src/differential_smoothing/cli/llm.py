@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .app import Jobs, app, bars
-from .training import _run
+from .training import run_study
 
 QUICKSTART = Path(__file__).parents[1] / "data" / "quickstart_llm.yaml"
 
@@ -32,7 +32,7 @@ def quickstart_llm(
     jobs: Jobs = 0,
 ) -> None:
     """A real language model on a laptop: a supervised start, GRPO and DS-GRPO from it, their Pass@k, and what they write, next to each other."""
-    from differential_smoothing.studies.study import make_study, read_yaml
+    from differential_smoothing.studies.spec import make_study, read_yaml
     from differential_smoothing.training import resolve_model
 
     if steps < 1:
@@ -65,7 +65,7 @@ def quickstart_llm(
             )
         unfinished.rename(start)
         print(f"The supervised start answers {found:.1%} of the dev problems in one try.")
-    _run(study, output / "study", jobs)
+    run_study(study, output / "study", jobs)
     _page(
         [output / "study" / "rollouts" / f"{name}-seed0.parquet" for name in study.models],
         output / "completions.html",

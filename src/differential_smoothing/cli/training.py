@@ -29,7 +29,9 @@ def quickstart(
     """GRPO at two learning rates and DS-GRPO, trained until GRPO stops learning: their paths, in some four minutes on two cores."""
     from differential_smoothing.studies.read import QUICKSTART, read_study
 
-    _run(read_study(QUICKSTART, seeds=[seed]), output if seed == 0 else output.with_name(f"{output.name}-{seed}"), jobs)
+    run_study(
+        read_study(QUICKSTART, seeds=[seed]), output if seed == 0 else output.with_name(f"{output.name}-{seed}"), jobs
+    )
 
 
 @app.command()
@@ -44,10 +46,10 @@ def compare(
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
     from differential_smoothing.studies.read import read_study
 
-    _run(read_study(study), output, jobs)
+    run_study(read_study(study), output, jobs)
 
 
-def _run(chosen, output: Path, jobs: int) -> None:
+def run_study(chosen, output: Path, jobs: int) -> None:
     """Run what is missing of a study or a sweep in its folder, and report all of it."""
     from differential_smoothing.studies.counts import read_costs, read_counts, read_logs
     from differential_smoothing.studies.run import run_study
