@@ -129,7 +129,7 @@ class TestDiversity:
             ({"p": 2}, "no entry for 1 prompt ids ('q')"),
             ({"p": 2, "q": 0}, "below 1 for 1 prompt ids ('q')"),
             ({"p": 2, "q": math.nan}, "below 1 for 1 prompt ids ('q')"),
-            ({"p": 1, "q": 1}, "2 distinct correct solutions of 'p' where num_solutions says 1"),
+            ({"p": 1, "q": 1}, "2 distinct correct solutions of 'p' where num_solutions is 1"),
         ],
     )
     def test_impossible_numbers_of_solutions_are_refused(self, solutions, words):

@@ -289,7 +289,7 @@ def test_a_tiny_table_is_killed_goes_on_and_is_printed(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "The same command goes on from here" in output, output
+    assert process.returncode == 130 and "The same command resumes from here" in output, output
     assert not (folder / "report-base.md").exists()
 
     process = reproduce(*arguments)

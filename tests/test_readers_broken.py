@@ -104,7 +104,7 @@ class TestFilesThatAreRefused:
             (b'{"completion": "x", "correct": 1}', "plain rows (completion, prompt_id)"),
             (b'{"prompt_id": "a", "completion": "x", "score": 1}', "has 1 columns that may say"),
             (b"prompt_id,completion\na,b\n", "line 1: not JSON"),
-            (b"id,epoch,input\n1,1,3\n", "no column that says which completions are correct"),
+            (b"id,epoch,input\n1,1,3\n", "no column with the correctness of completions"),
             (b"id,epoch,input,score_a\n1,1,\xff,3\n", "not a readable CSV file"),
             (b'id,epoch,input,score_a\n1,1,"3\n', "not a readable CSV file"),
             (b"id,epoch,input,score_a\n1,1,2,1\n1,1,2,3,4\n", "line 3: 5 fields where the header has 4"),

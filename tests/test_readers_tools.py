@@ -63,7 +63,7 @@ REFUSED = [
     ("lm_predict_only.jsonl", {}, "bypass of --predict_only is no verdict.*--correct verify"),
     ("lm_predict_only.jsonl", {"correct": "bypass"}, "bypass of --predict_only is no verdict"),
     ("lm_predict_only.jsonl", {"correct": "bypass,none"}, "bypass of --predict_only is no verdict"),
-    ("opencompass_pred.json", {}, r"no column that says which completions are correct.*--correct verify .*\(gold\)"),
+    ("opencompass_pred.json", {}, r"no column with the correctness of completions.*--correct verify .*\(gold\)"),
     ("openai_batch.jsonl", {}, "answers without prompts or verdicts"),
     ("openai_batch.jsonl", {"correct": "verify"}, "answers without prompts or verdicts"),
 ]
@@ -100,7 +100,7 @@ def test_the_column_that_the_advice_names_is_read(name, tmp_path):
     frame = frame.drop(columns=[c for c in ("score_match", "is_correct", "score") if c in frame])
     path = tmp_path / "x.parquet"
     frame.to_parquet(path)
-    with pytest.raises(ValueError, match="no column that says which completions are correct") as caught:
+    with pytest.raises(ValueError, match="no column with the correctness of completions") as caught:
         load_rollouts(path)
     column = re.search(r"Add a column (\w+)\.", str(caught.value)).group(1)
     frame[column] = [[True] * 4] * len(frame) if name.startswith("qwen") else True

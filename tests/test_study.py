@@ -74,7 +74,7 @@ def test_a_study_is_interrupted_continued_and_reported(tmp_path):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "The same command goes on from here" in output
+    assert process.returncode == 130 and "The same command resumes from here" in output
     assert not (folder / "report.md").exists()
 
     process = dsmooth("compare", study, "--output", folder)

@@ -81,7 +81,7 @@ def _say(message, category, filename, lineno, file=None, line=None) -> None:
 
 
 def main() -> None:
-    """Entry point: an expected error is one paragraph, an interruption says how to go on."""
+    """Entry point: an expected error is one paragraph, an interruption prints how to resume."""
     # What ends a job on a cluster ends it here as Ctrl-C does: the processes of a study are stopped with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -106,7 +106,7 @@ def main() -> None:
         status = 2
     if status == INTERRUPTED:
         again = (
-            "goes on from here"
+            "resumes from here"
             if sys.argv[1:2] in (["quickstart"], ["quickstart-llm"], ["compare"], ["train"], ["sample"], ["reproduce"])
             else "starts over"
         )

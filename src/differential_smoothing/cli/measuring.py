@@ -23,7 +23,7 @@ Files = Annotated[
 Correct = Annotated[
     str | None,
     typer.Option(
-        help="The column that says correct, for files that have several; or 'verify': judge each completion by the file's right "
+        help="The column with the correctness, for files that have several; or 'verify': judge each completion by the file's right "
         "answers to mathematical problems."
     ),
 ]
@@ -220,7 +220,7 @@ def card(
 
     if not any((model / file).is_file() for file in ("config.json", "adapter_config.json")):
         raise ValueError(
-            f"{model} is no folder of a model: it has no config.json. A run's is RUN/model, once it is finished."
+            f"{model} is not a model's folder: it has no config.json. A run's is RUN/model, once it is finished."
         )
     frame = results.load(
         rollouts,

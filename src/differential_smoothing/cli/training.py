@@ -186,7 +186,7 @@ def sample(
 ) -> None:
     """Sample a model on the problems of a task and verify every answer.
 
-    Finished parts stand beside the output until all are there, so the same command goes on where it was stopped.
+    Finished parts stand beside the output until all are there, so the same command resumes.
     """
     from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.sampling.jobs import Job
@@ -219,7 +219,7 @@ def sample(
                 warnings.filterwarnings("ignore", ".* were asked for and there are .*; all are used")
             chosen = asked.problems(500 if problems is None else problems, split=split, seed=seed)
     folder = resolve_model(model)
-    if not Path(folder).is_dir():  # a wrong name, or no network, is heard of at once and in one paragraph
+    if not Path(folder).is_dir():  # report a wrong name, or no network, at once and in one paragraph
         from differential_smoothing.training import hub
 
         try:

@@ -137,7 +137,7 @@ def _first(true: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _whole_ends(draws: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """Percentile ends that are values of the draws, rounded outwards: half a sample is nobody's crossing."""
+    """Percentile ends that are values of the draws, rounded outwards: a crossing at half a sample does not exist."""
     draws = np.sort(draws[~np.isnan(draws)])
     low, high = (1 - level) / 2 * (draws.size - 1), (1 + level) / 2 * (draws.size - 1)
     return float(draws[int(np.floor(low))]), float(draws[int(np.ceil(high))])

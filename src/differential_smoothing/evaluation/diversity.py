@@ -50,7 +50,7 @@ def coverage(distinct: pd.Series, num_solutions: Mapping[str, int]) -> pd.Series
         worst = int(np.argmax(distinct > total))
         raise ValueError(
             f"Found {distinct.iloc[worst]:.0f} distinct correct solutions of {prompt_ids[worst]!r} where "
-            f"num_solutions says {total.iloc[worst]:.0f} exist, expected no more than that. Count the "
+            f"num_solutions is {total.iloc[worst]:.0f} exist, expected no more than that. Count the "
             "solutions with the same canonical form that the verifier writes."
         )
     return (distinct / total).rename("coverage")
@@ -66,7 +66,7 @@ def maj_at_k(answers: ArrayLike, correct: ArrayLike, k: int, *, seed: int, subsa
     subset scores h / m; if no sample votes, it scores 0. NaN if k > n. Majority voting over samples: Wang et
     al. 2022, "Self-Consistency Improves Chain of Thought Reasoning in Language Models".
 
-    It is meant for tasks with one right answer, such as arithmetic word problems. It says nothing about
+    It is meant for tasks with one right answer, such as arithmetic word problems. It does not measure
     Countdown, where many different expressions hit the target and the value they hit is known beforehand, so
     the Countdown summary leaves it out.
 

@@ -175,7 +175,7 @@ def corrected(statistic: Callable[[Array], Array], resamples: Resamples, *, seed
     """
     means = resamples.means[None]
     plain = float(statistic(means)[0])
-    if resamples.problems < 2:  # one problem is no evidence about others
+    if resamples.problems < 2:  # one problem gives no evidence about others
         return Corrected(plain, np.nan, np.nan, plain)
     noise = resamples.of_problems + resamples.of_seeds
     first = statistic(means + noise)

@@ -125,7 +125,7 @@ def dominated_by(
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p values corrected so that the chance of any false one below alpha is at most alpha (Holm 1979). (m,) -> (m,); NaN is no test."""
+    """p values corrected so that the chance of any false one below alpha is at most alpha (Holm 1979). (m,) -> (m,); NaN: not tested."""
     p = np.asarray(p, dtype=np.float64)
     order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]
     steps = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
@@ -136,7 +136,7 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _values(rows: pd.DataFrame, k: int) -> pd.DataFrame:
     n, c = rows["n"].to_numpy()[:, None], rows["c"].to_numpy()[:, None]
-    at = np.full((len(rows), 2), np.nan)  # of a problem that nobody scored
+    at = np.full((len(rows), 2), np.nan)  # for a problem without scores
     scored = n[:, 0] > 0
     at[scored] = pass_at_k(n[scored], c[scored], [1, k])
     return pd.DataFrame(

@@ -37,7 +37,7 @@ def with_steps(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def final_counts(counts: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each cell's last step, which is all that ``frontiers`` compares; without the base, which is no trained point."""
+    """The rows of each cell's last step, which is all that ``frontiers`` compares; without the base, which is not trained."""
     counts = with_steps(counts)
     last = counts.groupby(["task", "rule", "strength", "learning_rate"])["step"].transform("max")
     return counts[(counts["step"] == last) & (counts["step"] != 0)].drop(columns="step")

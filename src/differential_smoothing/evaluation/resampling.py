@@ -68,7 +68,7 @@ def means_of(array: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def enough(array: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each metric is defined on two problems or more: one problem is no evidence about others."""
+    """Whether each metric is defined on two problems or more: one problem gives no evidence about others."""
     return (~np.isnan(array)).any(axis=0).sum(axis=0) > 1
 
 

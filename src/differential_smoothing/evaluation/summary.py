@@ -100,7 +100,7 @@ def compare(
     coverage only those with equally many scored samples on both sides, because more samples find more
     solutions.
 
-    `metrics` are those of `summarise` without "modes", which is no mean over problems, and two that are about both
+    `metrics` are those of `summarise` without "modes", which is not a mean over problems, and two that are about both
     models' Pass@k curves up to the smallest n, and are no differences:
 
     - "reach@k": the number of samples with which `model` has the Pass@k of `baseline`, inf where n do not do

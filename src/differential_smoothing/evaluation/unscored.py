@@ -1,4 +1,4 @@
-"""Completions without a verdict: they enter no average, so each report says how many there are."""
+"""Completions without a verdict: they enter no average, so each report gives their number."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What a trained model's card says of its training and of how it was measured, in words and in the Hub's metadata.
+"""A trained model's card: its training and evaluation, in words and in the Hub's metadata.
 
 The host writes README.md (its ``create_model_card``); ``add_training`` and ``add_evaluation`` each put one section into it, between
 markers, so that doing it again replaces it and nothing that a person wrote is touched. Files only: nothing is sent anywhere.
@@ -202,7 +202,7 @@ def _load(card: Path) -> ModelCard:
         return ModelCard.load(card) if card.is_file() else ModelCard("")
     except (yaml.YAMLError, *_UNREADABLE) as error:
         raise ValueError(
-            f"The metadata at the head of {card} cannot be read ({' '.join(str(error).split())[:300]}). Nothing was changed. Mend "
+            f"The metadata at the head of {card} cannot be read ({' '.join(str(error).split())[:300]}). Nothing was changed. Correct "
             f"what stands between its two lines of ---."
         ) from None
 

@@ -104,7 +104,7 @@ class CorrectnessWatch:
         self._told: set[str] = set()
 
     def update(self, rewards: Tensor, size: int) -> list[str]:
-        """Take a generated batch into account; what is to be said of the training so far, mostly nothing.
+        """Take a generated batch into account; a message about the training so far, mostly none.
 
         Args:
             rewards: (batch, functions) of all processes, groups of ``size`` completions one after the other.

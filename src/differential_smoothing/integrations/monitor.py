@@ -23,7 +23,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 # isort: off
-from differential_smoothing.integrations.trl import DSGRPOTrainer  # before its host: it says what to install
+from differential_smoothing.integrations.trl import (
+    DSGRPOTrainer,
+)  # before its host: its error names the package to install
 
 # isort: on
 import numpy as np
@@ -61,7 +63,7 @@ class SharpeningMonitor(TrainerCallback):
       ``distinct_correct``: see ``evaluation.monitoring.groups.group_statistics``.
     * ``entropy_correct``, ``entropy_incorrect``, ``entropy_discrepancy``, ``surprisal_correct``,
       ``surprisal_incorrect``, ``likelier_correct``, ``covariance``, ``covariance_correct``: see
-      ``likelihood_statistics``. Log-probs are the host's, of its sampling distribution; where nobody computes them
+      ``likelihood_statistics``. Log-probs are the host's, of its sampling distribution; where the host does not compute them
       these are missing.
     * ``change_...`` of ``variety_correct``, ``entropy_correct`` and the largest Pass@k: the batch's value less the mean
       of the first ``warmup`` batches.
@@ -71,10 +73,10 @@ class SharpeningMonitor(TrainerCallback):
     Args:
         trainer: a GRPOTrainer, stock or ours. The monitor adds itself to its callbacks, so it is made after the trainer and is none of
             the trainer's own ``callbacks=[...]``.
-        canonical: ``canonical(completion_text, **columns) -> str | None`` says which correct completions are the same
+        canonical: ``canonical(completion_text, **columns) -> str | None`` tells which correct completions are the same
             answer; ``columns`` are those of the dataset's row. None: this completion has no answer to compare. Default:
             the text itself without surrounding white space, by which long chains of thought all differ, so give one.
-        correct_reward: name of the reward function that says what is correct, or its position, or a list of which the first that is
+        correct_reward: name of the reward function that decides correctness, or its position, or a list of which the first that is
             not None counts. Required with several; DSGRPOTrainer's own by default.
         correct_threshold: correct means that reward is above this; by default 0.5, or DSGRPOTrainer's. A reward of None or NaN:
             unscored.
@@ -223,7 +225,7 @@ class SharpeningMonitor(TrainerCallback):
             _log.warning(notice)
 
     def _record(self, batch: _Batch, inputs: dict[str, Any], logps: Tensor) -> None:
-        mask = loss_mask(inputs).bool() & ~logps.isnan()  # vLLM says NaN where it cannot tell
+        mask = loss_mask(inputs).bool() & ~logps.isnan()  # vLLM gives NaN where it has no value
         batch.logps[inputs["sharpening_row"]] = torch.stack(
             [torch.where(mask, logps.float(), 0.0).sum(1), mask.sum(1).float()], 1
         )
@@ -288,7 +290,7 @@ class SharpeningMonitor(TrainerCallback):
             self._say(self._watch.close())
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """A training that resumes goes on with the start it knows; a new one has a start of its own."""
+        """A resumed training keeps its recorded start; a new one records its own."""
         if state is not self._trainer.state:
             raise ValueError(f"This SharpeningMonitor watches another trainer. {_HOW}")
         self._reset()

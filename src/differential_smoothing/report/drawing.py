@@ -74,7 +74,7 @@ class _Shape(NamedTuple):
 
 
 class Drawing:
-    """A figure of `width` x `height` pixels. `title` names it in a word or two, `summary` says what it shows."""
+    """A figure of `width` x `height` pixels. `title` names it in a word or two, `summary` describes it."""
 
     def __init__(self, width: float, height: float, title: str, summary: str) -> None:
         self.width, self.height = width, height

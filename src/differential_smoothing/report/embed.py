@@ -11,7 +11,7 @@ __all__ = ["Limits", "completions", "cut", "dumps", "problems", "records"]
 
 
 class Limits(NamedTuple):
-    """How much a page carries. Whatever is left out, the page says so.
+    """How much a page carries. The page names what is left out.
 
     `problems`: at most so many have completions; `each`: correct ones, and as many others, per problem and model;
     `characters`: of one text; `total`: of all completions together; `rows`: of the table of single solutions.

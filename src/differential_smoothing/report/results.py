@@ -189,7 +189,7 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
 
 
 def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs=None) -> None:
-    """Everything that is said of a sweep, from its counts per problem, into the folder ``output``; prints the report.
+    """The whole report of a sweep, from its counts per problem, into the folder ``output``; prints the report.
 
     A sweep with checkpoints, or with ``leads_over``, is compared as paths too, over the envelopes of the rules that ``leads_over`` names, or of ``baseline``'s; ``logs`` has the training logs of some rules (``sweep.read_logs``).
     """

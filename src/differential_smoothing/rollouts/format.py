@@ -14,7 +14,7 @@ __all__ = ["Completion", "Format", "numeric_but", "unchanged"]
 class Completion:
     """One completion. ``score`` is compared with the threshold, NaN = unscored. ``answer`` is the last message of the
     completion; None where the file keeps no completions. ``sample`` -1: numbered by the reader. ``gold`` is the right answer
-    that the file holds, None without one. ``unscored`` says why a row has no score, where the reader knows; ``note`` is counted.
+    that the file holds, None without one. ``unscored``: why a row has no score, where the reader knows; ``note`` is counted.
     """
 
     prompt_id: str
@@ -54,7 +54,7 @@ class Format(NamedTuple):
     own_id: the prompt's id is unique within one task of one file only, so rows with one id and several prompts are several problems.
     free: a column that is none of ``columns`` may be named as well.
     unit: the scores of the tool are from 0 to 1; others are no verdict, unless a threshold is named.
-    gold: the column with the right answer, "" without one. add: a column that could be added for the verdicts. hint, several: what to say where no column says "correct", or several do.
+    gold: the column with the right answer, "" without one. add: a column that could be added for the verdicts. hint, several: the message if no column, or several, could be the correctness.
     runs: what to do about rows that repeat an identity.
     """
 

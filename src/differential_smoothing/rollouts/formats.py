@@ -31,7 +31,7 @@ _ANSWERS_ONLY = (
     (
         frozenset({"custom_id", "response"}),
         "OpenAI batch output: answers without prompts or verdicts",
-        "the completion is response.body.choices[0].message.content, custom_id says which request, and with it which problem, it "
+        "the completion is response.body.choices[0].message.content, custom_id identifies the request, and with it the problem, that it "
         "answers; differential_smoothing.tasks.math.verify(completion, gold).correct is a verdict on mathematics",
     ),
 )

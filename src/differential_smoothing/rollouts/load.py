@@ -1,4 +1,4 @@
-"""One rollouts file, whoever made it, as the project's table."""
+"""One rollouts file of any tool as the project's table."""
 
 import math
 import os
@@ -53,14 +53,14 @@ def load_rollouts(
     | rows of `prompt_id` or `prompt`, `completion`, `correct` or `reward` | as given or the prompt's hash | `correct` or `reward` | as given or in order |
 
     * Where rows of one id have several prompts, as in a file or folder of several tasks, they are several problems, named by id
-    and prompt; a warning says so. Releases of the harness before 0.4.7 do not name filters: they are numbered, "exact_match,1".
+    and prompt; with a warning. Releases of the harness before 0.4.7 do not name filters: they are numbered, "exact_match,1".
 
     Args:
         path: a file, or a folder of them, such as TRL's `completions/`; hidden files and others than .parquet, .jsonl
             and .csv are left out there.
-        model, seed: what the table says where the file does not: the name of the file without its ending, and 0. Given,
-            they replace what the file says; a file of several models, or seeds, is then refused.
-        correct: the column that says "correct"; it must be given where the table above says "the only" and there are
+        model, seed: values for a file without them: the name of the file without its ending, and 0. Given,
+            they replace the file's own; a file of several models, or seeds, is then refused.
+        correct: the column with the correctness; required where the table above has "the only" and there are
             several. For lm-evaluation-harness it is "metric,filter", as in "exact_match,strict-match". Not for our own.
             "verify" (unless a column is called so): the verifier of mathematical answers judges each completion against the
             right answer that the file holds; rows without one, or with one that cannot be read, are unscored.
@@ -75,8 +75,8 @@ def load_rollouts(
         text: False leaves `prompt` and `completion` empty, once all else is known. The peak of memory then does not
             grow with the texts, beyond those of a few thousand rows, or of one row group of a Parquet file.
 
-    `correct` and `canonical` are the verifier's, whatever the file says, where the task is known: `prompt` is one that
-    the Countdown task writes (`prompt_id` is then the problem's), or the file says task "countdown", or says no task and
+    `correct` and `canonical` are the verifier's and not the file's where the task is known: `prompt` is one that
+    the Countdown task writes (`prompt_id` is then the problem's), or the file has the task "countdown", or no task and
     no prompt, and `prompt_id` is a problem's. Where the prompt is not there, a completion with <answer> in it is read
     as tagged. A warning counts the rows where the file had another verdict.
 
@@ -119,7 +119,7 @@ def load_rollouts(
                 ) in better:  # of a column that came too late, the rows before would have none, and these another
                     if row.get(name) is not None:
                         raise Refused(
-                            f"the row has {name!r}, which says what is correct, and the first {LOOKED_AT} lines have only "
+                            f"the row has {name!r}, which holds the correctness, and the first {LOOKED_AT} lines have only "
                             f"{column!r}. Add {name!r} to the first row, null where it is not known; or name the column with correct (--correct)."
                         )
                 for name in [name for name in full if row.get(name) is None]:
@@ -159,7 +159,7 @@ def load_rollouts(
 
 
 def _refuse_no_verdict(score: float, column: str | None, form: Format, threshold: float) -> None:
-    """A harness scores an answer from 0 to 1. Any other number says something else, and would be above every threshold."""
+    """A harness scores an answer from 0 to 1. Any other number is not a score of correctness, and could exceed every threshold."""
     if form.unit and threshold == THRESHOLD and not (score != score or 0 <= score <= 1):
         raise Refused(
             f"{column} is {score:g}, expected a score from 0 to 1: no verdict on an answer. Name the metric that is one with "
@@ -187,17 +187,17 @@ def _starts_as_ours(file: Path) -> bool:
     try:
         return is_ours(pq.read_schema(file))
     except (pa.ArrowException, OSError):
-        return False  # not Parquet, or broken: open_source says so
+        return False  # not Parquet, or broken: open_source reports it
 
 
 def _column(form: Format, source: Source, correct: str | None, file: Path) -> tuple[str | None, str, list[str]]:
-    """The column that says correct (None: the verifier does), a warning about its choice, and the other candidates."""
+    """The column with the correctness (None: the verifier decides), a warning about its choice, and the other candidates."""
     columns = form.columns(source)
     if correct == VERIFY and correct not in columns:
         if not form.gold:
             raise ValueError(
                 f"{file} ({form.name}) has no right answers to verify against, expected a column of them. Name the column that "
-                "says correct with correct (--correct), or add a column gold to rows of prompt, completion and gold."
+                "holds the correctness with correct (--correct), or add a column gold to rows of prompt, completion and gold."
             )
         return None, "", []
     if correct is not None:
@@ -220,7 +220,7 @@ def _column(form: Format, source: Source, correct: str | None, file: Path) -> tu
     )
     if not columns and (correct is None or not form.free):
         raise ValueError(
-            f"{file} ({form.name}) has no column that says which completions are correct, expected one of numbers or "
+            f"{file} ({form.name}) has no column with the correctness of completions, expected one of numbers or "
             f"true/false. {form.hint}{f'Add a column {form.add}.' * bool(form.add)}{verifier}"
         )
     raise ValueError(

@@ -1,4 +1,4 @@
-"""Rows out of a Parquet, JSON-lines, JSON or CSV file, one at a time, whatever they mean. The content says which it is.
+"""Rows out of a Parquet, JSON-lines, JSON or CSV file, one at a time, whatever they mean. The content decides which.
 
 A row that cannot be read comes out as a ``BadRow`` in its place, so that the caller decides whether it ends the reading.
 """
@@ -23,11 +23,11 @@ LOOKED_AT = 256  # lines that say which columns there are: a file may leave one 
 
 
 class BadRow(ValueError):
-    """One row is wrong; the message says what, the place is the caller's to add."""
+    """One row is wrong. The message describes the fault; the caller adds the place."""
 
 
 class Refused(ValueError):
-    """One row shows that the file cannot be read as it is; the message says what, the place is the caller's to add."""
+    """One row shows that the file cannot be read as it is. The message describes the fault; the caller adds the place."""
 
 
 class Source(NamedTuple):

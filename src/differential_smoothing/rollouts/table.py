@@ -212,7 +212,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def is_ours(schema: pa.Schema) -> bool:
-    """Whether a Parquet file's schema says that `write_rollouts` of some release wrote it."""
+    """Whether `write_rollouts` of some release wrote a Parquet file, judged by its schema."""
     return _VERSION_KEY in (schema.metadata or {})
 
 
@@ -238,7 +238,7 @@ def _check_schema(schema: pa.Schema, where: str) -> None:
 
 
 def refuse_duplicates(frame: pd.DataFrame, where: str, advice: str = "") -> None:
-    """Raise ValueError, its message opening with `where`, if two rows have the same identity; `advice` says what to do."""
+    """Raise ValueError, its message opening with `where` and ending with `advice`, if two rows have the same identity."""
     repeated = frame.duplicated(_IDENTITY)
     if repeated.any():
         first = ", ".join(f"{name}={frame.loc[repeated, name].tolist()[0]!r}" for name in _IDENTITY)

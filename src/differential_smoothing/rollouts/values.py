@@ -41,7 +41,7 @@ def sound(value: str, name: str) -> str:
     try:
         value.isascii() or value.encode()
     except UnicodeEncodeError:
-        raise BadRow(f"{name} holds half a surrogate pair, which is no text") from None
+        raise BadRow(f"{name} holds half a surrogate pair, which is not text") from None
     return value
 
 

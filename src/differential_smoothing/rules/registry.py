@@ -48,7 +48,7 @@ _CONTEXT = ("progress", "answer")
 class BoundRule:
     """A rule with its options, guarded. Call it as the rule itself; the result is (batch,) or (batch, tokens), detached.
 
-    ``needs_logps`` says whether the rule reads log-probabilities; if not, ``logps`` may be None. Every call checks that the rule
+    ``needs_logps``: whether the rule reads log-probabilities; if not, ``logps`` may be None. Every call checks that the rule
     returned finite advantages of one of the two shapes and left its inputs alone; ValueError names the rule, the ``where`` of the
     call (such as "step 12") and what was wrong. The result has the dtype of the rewards.
     """
@@ -109,7 +109,7 @@ class BoundRule:
             result = self.function(rewards, logps, mask, correct=correct, group=group, **context, **self.options)
         except Exception as error:
             raise ValueError(
-                f"The rule {self!r} failed at {where}: {type(error).__name__}: {str(error).rstrip('.')}. If this is no option with a "
+                f"The rule {self!r} failed at {where}: {type(error).__name__}: {str(error).rstrip('.')}. If this is not an option with a "
                 f"wrong value, call the rule by itself on rewards like these to find the line."
             ) from error
         # by value, not by version: an array that shares the memory (rewards.numpy()) changes it without a trace
@@ -154,7 +154,7 @@ def make_rule(name: str, options: Mapping[str, Any] | None = None) -> BoundRule:
     """The rule ``name`` with ``options``.
 
     ``name`` is one of ``RULES``, ``"package.module:function"``, or ``"path/to/file.py:function"``. A function of your own reads
-    log-probabilities unless it has an attribute ``needs_logps = False``. ValueError says what cannot be found or imported.
+    log-probabilities unless it has an attribute ``needs_logps = False``. ValueError names the module or attribute that cannot be imported.
     """
     if not isinstance(options, Mapping | None):
         raise ValueError(f"The options of the rule {name!r} must be a mapping of option to value, got {options!r}.")

@@ -30,7 +30,7 @@ def unlikeliness(
     weight: float = 0.25,
     level: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
-    """(batch,) advantages. ``weight`` in [0, 1]; ``level`` says whether a completion's rank is by its mean or summed log-prob."""
+    """(batch,) advantages. ``weight`` in [0, 1]; ``level``: rank completions by their mean or summed log-prob."""
     if not 0 <= weight <= 1:
         raise ValueError(f"unlikeliness: weight must be in [0, 1] (0 is GRPO), got {weight!r}.")
     spoken = ((mask != 0) & ~logps.isnan()).any(1)  # a completion without a log-probability has no rank

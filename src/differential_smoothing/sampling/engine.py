@@ -1,7 +1,7 @@
 """What an engine is: token ids of prompts in, completions with their log-probabilities out.
 
-Everything that makes two tables comparable stands outside: prompts, tokenizer, decoding and verifying are the same whoever draws. An
-engine loads the model when it is first asked to draw, so that a mistake is heard of before minutes are spent.
+Everything that makes two tables comparable stands outside: prompts, tokenizer, decoding and verifying are the same for every engine. An
+engine loads the model when it is first asked to draw, so that a mistake is reported before minutes are spent.
 
 A new engine is a subclass with ``draw``, and a line in ``engines.ENGINES``.
 """

@@ -1,7 +1,7 @@
 """Sample a model on problems and verify every answer: a model in, a rollouts table out.
 
-A job is cut into parts, each a few problems with all their completions. Draws are seeded part by part, so a part is the same whoever draws
-it and whenever; ``parts`` writes them one by one.
+A job is cut into parts, each a few problems with all their completions. Draws are seeded part by part, so a part is the
+same in every process and at any time; ``parts`` writes them one by one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Job:
         problems: different problems of ``task``, which is Countdown where it is None.
         num_samples: completions per problem.
         seed: of the draws.
-        name, training_seed: what the table says in ``model`` and ``seed``: which rule trained it, from which seed.
+        name, training_seed: the values of ``model`` and ``seed`` in the table: the rule and the seed of the training.
         temperature: > 0; ``logp`` is that of the distribution that is left by the temperature and by ``top_p``, in (0, 1].
         max_new_tokens: longest completion.
         chat_template_kwargs: what the chat template takes besides, such as ``{"enable_thinking": False}``.
@@ -96,7 +96,7 @@ class Job:
                 f"Problems are sampled once each, and {first!r} is there several times. Take the repetitions out; for more "
                 f"completions of a problem, raise the number of samples."
             )
-        self._drawer.check(top_p=self.top_p)  # a wrong engine option too is heard of now
+        self._drawer.check(top_p=self.top_p)  # reports a wrong engine option now
 
     @cached_property
     def prompt_ids(self) -> list[str]:

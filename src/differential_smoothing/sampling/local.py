@@ -201,7 +201,7 @@ class Transformers(_Local):
         if len(outputs) < len(rows) or wrong:
             raise RuntimeError(
                 f"transformers' continuous batching gave {len(outputs) - len(wrong)} of {len(rows)} completions"
-                f"{f'; the first error: {wrong[0]}' if wrong else ''}. Its log says more; engine option continuous=false "
+                f"{f'; the first error: {wrong[0]}' if wrong else ''}. See its log; engine option continuous=false "
                 f"takes the plain generate."
             )
         drawn = [Draw(list(output.generated_tokens), float(sum(output.logprobs))) for output in outputs]

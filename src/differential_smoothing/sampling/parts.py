@@ -1,8 +1,8 @@
 """A sampling job in files: finished parts one by one, by one process or several machines, and joined at the end.
 
 Beside ``x.parquet`` stands ``x.parquet.parts/`` with ``00000.parquet``, ``00001.parquet``, ... Each is a rollouts table that appears whole
-or not at all, and says in its metadata which job it belongs to, so that a part of another job is never joined. Whoever finds all parts
-there joins them. A part is the same whoever draws it, so at worst one is drawn twice.
+or not at all, and names its job in its metadata, so that a part of another job is never joined. Whoever finds all parts
+there joins them. Any process draws the same part, so at worst one is drawn twice.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _check_parts(folder: Path, files: list[Path], identity: dict[str, Any]) -> N
         found = note.get("job") or {}
         differing = [key for key in {**identity, **found} if found.get(key) != identity.get(key)]
         if not differing and file.name not in known:
-            raise ValueError(f"{file} is no part of this job, which has {len(files)}. Move it away.")
+            raise ValueError(f"{file} does not belong to this job, which has {len(files)}. Move it away.")
         if differing or note.get("part") != int(file.stem):
             said = ", ".join(
                 f"{key} is {found.get(key)!r} there and {identity.get(key)!r} here" for key in differing[:3]
@@ -121,7 +121,7 @@ def _check_parts(folder: Path, files: list[Path], identity: dict[str, Any]) -> N
 
 @contextmanager
 def _at_work(folder: Path) -> Iterator[IO[str]]:
-    """Make ``folder`` if need be and share its lock with all who draw parts into it, so that nobody deletes it meanwhile."""
+    """Make ``folder`` if need be and share its lock with all who draw parts into it, so that no other process deletes it meanwhile."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         lock = folder / "folder.lock"
@@ -135,13 +135,13 @@ def _at_work(folder: Path) -> Iterator[IO[str]]:
                 there = os.path.samestat(lock.stat(), os.fstat(held.fileno()))
             except FileNotFoundError:
                 there = False
-            if there:  # and not deleted by whoever had it alone meanwhile
+            if there:  # and not deleted by another process meanwhile
                 yield held
                 return
 
 
 def _delete(folder: Path, held: IO[str]) -> None:
-    """Delete ``folder`` if nobody else is at work in it; otherwise it stays, for another run to delete."""
+    """Delete ``folder`` if no other process works in it; otherwise the last one deletes it."""
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

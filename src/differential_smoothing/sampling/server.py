@@ -127,7 +127,7 @@ class VLLMServer(Engine):
         return [answers[index] for index in range(len(prompt_ids))]
 
     def _complete(self, prompt: list[int], *, n: int, **settings: Any) -> list[Draw]:
-        # what is not said comes from the model's generation_config.json, so everything that shapes the distribution is said
+        # the server fills omitted settings from generation_config.json, so every setting that shapes the distribution is sent
         body = {
             "model": self.served,
             "prompt": prompt,
@@ -220,7 +220,7 @@ class VLLMServer(Engine):
             except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
                 said = f"{getattr(error, 'reason', None) or error!r}"
             except ValueError as error:
-                said = f"an answer that is no JSON ({error})"
+                said = f"an answer that is not JSON ({error})"
         raise RuntimeError(
             f"The server at {self.url} did not answer {path} in {self.retries + 1} tries; the last time: {said}. Is "
             f"`vllm serve {self.model} --logprobs-mode processed_logprobs` running there? Finished parts are kept."
@@ -228,7 +228,7 @@ class VLLMServer(Engine):
 
 
 def _message(error: urllib.error.HTTPError) -> str:
-    """What the server says is wrong: OpenAI's form, vLLM's older one, or the beginning of the text."""
+    """The server's error message: OpenAI's form, vLLM's older one, or the beginning of the text."""
     try:
         text = error.read(10_000).decode(errors="replace")
     except (OSError, http.client.HTTPException):

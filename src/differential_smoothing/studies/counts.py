@@ -92,7 +92,7 @@ def write_log(metrics: Path, result: Path, *, cell: str, seconds: float) -> None
                 log.append({key: float(f"{numbers[key]:.6g}") for key in sorted(numbers) if key in LOGGED})
     result.with_suffix(".cost.json").write_text(
         json.dumps(cost) + "\n"
-    )  # the cell's table comes last and says that all is there
+    )  # the cell's table is written last: it marks the cell as complete
     result.with_suffix(".log.json").write_text(json.dumps(log) + "\n")
 
 

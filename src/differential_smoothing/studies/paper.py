@@ -2,7 +2,7 @@
 
 A table is a study file in ``data/`` with five entries more. ``bases``: the models that the whole study is done with, and what differs
 for each. ``control``: the baseline is trained again at these times its learning rate, as models of their own, because a lower learning rate
-alone keeps variety. ``claims``: what the paper says, in words. ``scales``: changes under a name, for ``--scale``. Everything else is
+alone keeps variety. ``claims``: the paper's claims, in words. ``scales``: changes under a name, for ``--scale``. Everything else is
 ``study``'s: every base is one study in a folder of its own, resumable cell by cell.
 """
 
@@ -118,7 +118,7 @@ def _controlled(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if not right or not factors or len(set(factors)) < len(factors):
         raise ValueError(
             f"{path}: control must be different numbers > 0, at least one, such as [0.5, 0.25]: without the baseline at another "
-            f"learning rate a difference says little. Got {factors!r}."
+            f"learning rate a difference means little. Got {factors!r}."
         )
     baseline, models = content["baseline"], content["models"]
     rate = {**content["common"], **(models[baseline] or {})}.get("learning_rate")

@@ -15,7 +15,7 @@ QUICKSTART = Path(__file__).parents[1] / "data" / "quickstart.yaml"
 
 
 def read_study(path: Path, **changes: Any) -> Study:
-    """Read a study file; ``changes`` replace its top-level entries. ValueError says what is wrong with it.
+    """Read a study file; ``changes`` replace its top-level entries. ValueError names the fault.
 
     A file with ``rules`` instead of ``models`` is a ``sweep.Sweep``.
     """

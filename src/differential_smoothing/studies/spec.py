@@ -112,7 +112,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study file says; see the module's docstring."""
+    """The content of a study file; see the module's docstring."""
 
     models: Mapping[str, Mapping[str, Any] | None]
     common: Mapping[str, Any] = field(default_factory=dict)
@@ -142,7 +142,7 @@ class Study:
         return asdict(self)
 
     def check_finished(self, folder: Path, cell: Cell) -> None:
-        """ValueError if a finished ``cell`` of the folder was made with other options. Here the study's definition says so already."""
+        """ValueError if a finished ``cell`` of the folder was made with other options. A study's definition has been compared already."""
 
     def note_cell(self, folder: Path, cell: Cell) -> None:
         """Write what ``cell`` was made with. Here the folder's definition has it."""
@@ -163,7 +163,7 @@ class Study:
 
 
 def make_study(path: Path, content: Any, **changes: Any) -> Study:
-    """A study from what its file holds, ``changes`` replacing its top-level entries. ValueError says what is wrong with it."""
+    """A study from what its file holds, ``changes`` replacing its top-level entries. ValueError names the fault."""
     expected = {"common": dict, "models": dict, "seeds": list, "baseline": str, "evaluation": dict}
     if not isinstance(content, dict) or not content.get("models") or set(content) - set(expected):
         raise ValueError(

@@ -61,7 +61,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Sweep(Study):
-    """What a sweep file says; ``models`` holds the points' names. See the module's docstring."""
+    """The content of a sweep file; ``models`` holds the points' names. See the module's docstring."""
 
     points: Mapping[str, Point] = field(default_factory=dict)
     by_task: Mapping[str, Mapping[str, Evaluation]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class Sweep(Study):
 
 
 def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
-    """A sweep from what its file holds. ValueError says what is wrong with it."""
+    """A sweep from what its file holds. ValueError names the fault."""
     kinds = {
         "common": dict,
         "rules": dict,

@@ -1,6 +1,6 @@
 """Training of a population of tabular policies, deterministic in expectation or with sampled groups.
 
-Every prompt has its own softmax, and ``coupling`` says how much of a step is shared: at 0 each prompt learns alone, at 1 the
+Every prompt has its own softmax, and ``coupling`` is the share of a step that prompts share: at 0 each prompt learns alone, at 1 the
 same change of logits is made to all of them, as if all parameters were common. A step adds
 
     lr * ((1 - coupling) * g_prompt + coupling * mean over prompts of g)

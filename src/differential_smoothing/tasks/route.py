@@ -191,7 +191,7 @@ def _towns(answer: object) -> str:
     names = [name for word in words for name in (word if word.isupper() else [word])]
     for name in names:
         if name not in TOWNS and TOWNS.get(name[0]) != name:
-            raise Unreadable(f"{name!r:.30} is no town")
+            raise Unreadable(f"{name!r:.30} is not a town")
     return "".join(name[0] for name in names)
 
 

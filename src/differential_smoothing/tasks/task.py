@@ -76,7 +76,7 @@ class Task(ABC, Generic[P]):
 
     @abstractmethod
     def columns(self, problem: P) -> dict[str, Any]:
-        """What a data set's row says of the problem beside its prompt; plain values that JSON and Arrow can hold."""
+        """The problem's columns in a row of a data set, without its prompt; plain values that JSON and Arrow can hold."""
 
     @abstractmethod
     def problem(self, **columns: Any) -> P:
@@ -137,12 +137,12 @@ class Task(ABC, Generic[P]):
             if missing := missing_columns(row, self.column_names):
                 raise ValueError(
                     f"{path}, {place}: no {' and no '.join(missing)}. Every row of a {self.name} problem needs "
-                    f"{', '.join(self.column_names)}. Mend or delete the row."
+                    f"{', '.join(self.column_names)}. Correct or delete the row."
                 )
             try:
                 problems.append(self.problem(**{name: row[name] for name in self.column_names}))
             except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}, {place}: {error} Mend or delete the row.") from None
+                raise ValueError(f"{path}, {place}: {error} Correct or delete the row.") from None
         if not problems:
             raise ValueError(f"{path} holds no problems. Expected one per row: {', '.join(self.column_names)}.")
         return problems
@@ -228,5 +228,5 @@ def read_rows(path: Path, example: str) -> Iterator[tuple[str, object]]:
                 except ValueError as error:
                     raise ValueError(
                         f"{path}, line {number} is not JSON ({error}). Expected one object per line, for example "
-                        f"{example}. Mend or delete the line."
+                        f"{example}. Correct or delete the line."
                     ) from None

@@ -103,7 +103,7 @@ class Shape:
 
     @property
     def multiplied(self) -> int:
-        """Weights that each token is multiplied with: ``layers * layer_matrices + V*h`` (looking up an embedding is no product)."""
+        """Weights that each token is multiplied with: ``layers * layer_matrices + V*h`` (an embedding lookup multiplies nothing)."""
         return self.layers * self.layer_matrices + self.vocabulary * self.hidden
 
 
@@ -168,7 +168,7 @@ GPUS = {"a100": Gpu("A100 80GB", 80e9, 312e12, 2.04e12), "h100": H100, "h200": G
 
 
 def gpu_named(name: str) -> Gpu:
-    """The GPU that ``--gpu`` names; ValueError says which there are."""
+    """The GPU that ``--gpu`` names; ValueError lists the known ones."""
     if name not in GPUS:
         raise ValueError(f"--gpu must be one of {', '.join(GPUS)}; got {name!r}.")
     return GPUS[name]
@@ -215,7 +215,7 @@ class Placement:
     ``sharding``: 'ddp' (everything on every GPU) or 'fsdp' (spread over all). ``weight_bytes``: 4 is TRL's and verl's default, a
     float32 master copy computed with in bf16. ``rollouts``: 'vllm' on the same GPUs, 'server' on others, or 'model' itself.
     ``reserved``: share of a GPU that vLLM takes. ``host``: 'trl', which never holds all logits, or 'verl'. ``extra_forward``:
-    passes for log-probs that nobody has: verl's and, with vLLM, TRL's old log-probs, and a reference model's if beta > 0.
+    passes for log-probs that no earlier pass computed: verl's and, with vLLM, TRL's old log-probs, and a reference model's if beta > 0.
     """
 
     gpus: int = 1

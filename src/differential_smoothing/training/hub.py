@@ -1,6 +1,6 @@
 """What a model's name stands for: its config and tokenizer, from a folder, the cache or the Hub, without its weights.
 
-Whatever goes wrong on the way is one paragraph that says what is the matter and what to do. ``Unreachable`` means that nothing is
+Every failure on the way is reported in one paragraph: its cause and what to do. ``Unreachable`` means that nothing is
 known to be wrong: the Hub could not be asked. Everything else is a mistake and a ValueError. Run against a local server that answers
 with the Hub's status codes and headers, not against the Hub itself.
 """
@@ -27,7 +27,7 @@ class Unreachable(Exception):
 def load_config(name: str, *, known: Sequence[str] = ()) -> PretrainedConfig:
     """The config of a model folder or Hub name. ``known``: names to suggest for a misspelt one.
 
-    ValueError says what is wrong with the name, Unreachable that it could not be found out.
+    ValueError for a wrong name; Unreachable if the Hub cannot be asked.
     """
     from transformers import AutoConfig
 
@@ -60,7 +60,7 @@ def _load(auto: type, name: str, known: Sequence[str]):
 
 
 def _ask(name: str) -> None:
-    """One quick question, so that a wrong name or no network is said at once and not after all of transformers' retries."""
+    """One quick question, so that a wrong name or no network is reported at once and not after all of transformers' retries."""
     from huggingface_hub import HfApi, constants
 
     if not constants.HF_HUB_OFFLINE:

@@ -20,7 +20,7 @@ __all__ = ["RunArguments", "parse_config"]
 
 @dataclass
 class RunArguments:
-    """What a config says beside the trainer's own options: the model, the problems, the way to generate."""
+    """The options of a config that are not the trainer's own: the model, the problems, the way to generate."""
 
     model: str = field(
         default="base",
@@ -150,7 +150,7 @@ def parse_config(arguments: Sequence[str], *, elsewhere: bool = False) -> tuple[
 
 
 def _processes(given: Sequence[str], file: dict[str, Any]) -> int:
-    """``processes`` of the flags or the file, before either is parsed; at least 1. The parser complains of one that is no number."""
+    """``processes`` of the flags or the file, before either is parsed; at least 1. The parser reports a value that is not a number."""
     flags = [part for argument in given for part in argument.split("=", 1)]
     said = dict(pairwise(flags)).get("--processes", file.get("processes", 1))
     return max(1, int(said)) if str(said).isdecimal() else 1

@@ -68,7 +68,7 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
         ) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(
-            f"{path} is no training log: expected a list of entries, each with its step, as TRL's log_history is."
+            f"{path} is not a training log: expected a list of entries, each with its step, as TRL's log_history is."
         )
     return entries
 

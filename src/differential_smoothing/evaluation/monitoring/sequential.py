@@ -76,7 +76,7 @@ class DropTest:
     def update(self, values: ArrayLike, at: float) -> None:
         """One batch: `values` of shape (values,) or (runs, values), each in [0, 1] or NaN for none.
 
-        ``at`` says when it was, for instance the optimiser step; only ``drop().since`` reads it.
+        ``at`` is the time of the value, for instance the optimiser step; only ``drop().since`` reads it.
         """
         x = np.atleast_2d(np.asarray(values, dtype=np.float64))
         if len(x) != len(self._bound) or np.any((x < 0) | (x > 1)):
@@ -116,7 +116,7 @@ class DropTest:
         return {name: np.where(np.isnan(a), None, a).tolist() for name, a in arrays.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from another test's `state()`."""
+        """Resume from another test's `state()`."""
         for name in self._STATE:
             setattr(self, name, np.asarray(state[name], dtype=np.float64))
 

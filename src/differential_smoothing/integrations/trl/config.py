@@ -77,7 +77,7 @@ class DSGRPOConfig(GRPOConfig):
     correct_reward: list[str] | str | None = field(
         default=None,
         metadata={
-            "help": "Name of the reward function that says which completions are correct, or its position from 0. Required with several. "
+            "help": "Name of the reward function that decides which completions are correct, or its position from 0. Required with several. "
             "A list, or names with commas between, where each scores rows of its own: the first that is not None counts."
         },
     )

@@ -89,7 +89,7 @@ class StepGuard(TrainerCallback):
         )
         raise ValueError(
             f"Step {state.global_step + 1} was about to train without {' and '.join(missing.values())}: nothing of it has reached the "
-            f"loss, so the training would be the one without. The cause is {_culprits(self._trainer)}: call super() there and go on from "
+            f"loss, so the training would be the one without. The cause is {_culprits(self._trainer)}: call super() there and continue from "
             f"its result.{reward_stage} To train without it on purpose, leave the option out."
         )
 

@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 class DSGRPOTrainer(WholeBatch):
     """GRPOTrainer whose advantages are those of DS-GRPO. Same arguments; ``args`` is a ``DSGRPOConfig``.
 
-    ``canonical(completion_text, **columns) -> str | None`` says which correct completions are the same answer; only a rule that asks
+    ``canonical(completion_text, **columns) -> str | None`` tells which correct completions are the same answer; only a rule that asks
     for ``answer`` needs it. See ``Answers``.
 
     Logged with the host's metrics, over all processes: ``ds/correct`` (share of the completions whose correctness is known) and

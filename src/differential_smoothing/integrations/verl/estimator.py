@@ -33,7 +33,7 @@ class Handed:
         correct: (B,) in {0, 1, NaN}.
         counts: (B,) bool, False for rows that verl added to fill the batch up.
         final: (B,) each row's place of the last output of its session; ``arange(B)`` where a session has one output.
-        entropies: (B, T) nats, or None where nobody computed them.
+        entropies: (B, T) nats, or None if they were not computed.
         progress: share of the training that is done.
         where: for messages, such as "step 12".
         options: what ``algorithm.ds`` was read as; None: ``estimate`` reads it itself, and the rule is made anew.
@@ -103,7 +103,7 @@ def shaped_advantages(
         (B, T) advantages, 0 where masked, unscored or padding; and metrics ``ds/...``, without those that are undefined:
         ``ds/correct`` (share of completions), ``ds/logp_correct`` and ``ds/logp_incorrect`` (mean per token, nats),
         ``ds/term_correct`` and ``ds/term_incorrect`` (mean of what the gammas added per token), and, where there are any, ``ds/unknown``:
-        the share of completions whose correctness nobody said, as where one of several data sources has no ``correct_key``.
+        the share of completions without correctness, as where one of several data sources has no ``correct_key``.
 
     A session with several outputs is one completion of its group, as in verl's own GRPO: the last output's advantage is that of all of
     them, and the term of each is that of its own tokens.

@@ -27,7 +27,7 @@ class DSOptions:
         level, stage, center: see ``ds_grpo_advantages``.
         relative, relative_floor: strengths relative to the completion's own advantage, see ``relative_term``.
         schedule: ``"entropy_discrepancy"`` multiplies both gammas by the batch's entropy discrepancy, by 0 where it is negative.
-        correct_key: the key of what ``compute_score`` returns that says what is correct, such as ``acc``; or a list of keys where data
+        correct_key: the key of what ``compute_score`` returns with the correctness, such as ``acc``; or a list of keys where data
             sources have different ones: the first that a completion has, and that is not None, counts. Without one it is the score
             itself, before any KL penalty.
         correct_threshold: correct means that value is above this; a missing or NaN value is unknown.

@@ -34,7 +34,7 @@ _OLDEST, _NEWER = "0.9.0", "0.10"
 
 
 def check_host(version: str) -> None:
-    """ImportError if this is no verl that we know. A development version of the next release is none."""
+    """ImportError if this version of verl is unknown. A development version of the next release is unknown too."""
     try:
         known = Version(_OLDEST) <= Version(version) and Version(version).release < Version(_NEWER).release
     except InvalidVersion:
@@ -87,7 +87,7 @@ def check_trl() -> None:
     """RuntimeError if verl's FSDP workers could not start: beside a TRL they patch a class that newer ones do not have."""
     if importlib.util.find_spec("trl") is None:
         return
-    try:  # as verl does, in a worker, where the error says little
+    try:  # as verl does, in a worker, where the error message is unclear
         from trl.experimental.ppo import AutoModelForCausalLMWithValueHead
     except ImportError:
         try:
@@ -100,7 +100,7 @@ def check_trl() -> None:
 
 
 def check_config(config: Any) -> DSOptions:
-    """The options of a whole verl config, or a ValueError that says what in it does not fit together."""
+    """The options of a whole verl config, or a ValueError that names the conflicting options."""
     algorithm = config.algorithm
     if algorithm.adv_estimator != "dsmooth":
         raise ValueError(

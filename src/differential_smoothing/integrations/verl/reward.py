@@ -4,7 +4,7 @@
     reward.custom_reward_function.name=compute_score
 
 The rows are those of ``dsmooth data --format verl``: ``data_source`` is the task's name, ``reward_model.ground_truth`` its columns as
-JSON, ``extra_info.chat`` says whether the answer is inside tags, ``extra_info.task_options`` holds the task's options as JSON.
+JSON, ``extra_info.chat``: whether the answer is inside tags, ``extra_info.task_options`` holds the task's options as JSON.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def own_budget(crowd: People) -> Claim:
         "Within K <= kappa on each prompt, vanilla RL's optimum is at least as correct as a bonus's, a penalty's and DS's, so it has the higher Pass@k for every k",
         np.concatenate(margins),
         f"kappa is what vanilla RL spends; beta solved for each prompt and rule; left out where a rule cannot spend as much ({free} of {len(RULES) * seen.sum()}). "
-        "No rule improves any Pass@k so: diversity among a prompt's correct answers is no part of it",
+        "No rule improves any Pass@k so: diversity among a prompt's correct answers does not enter it",
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of optima and of one step: the frontier, the biases, and where a bonus helps. Each says one thing."""
+"""Pictures of optima and of one step: the frontier, the biases, and where a bonus helps. Each shows one thing."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def split_claim(tokens: list[str]) -> tuple[list[str], list[str] | None]:
 
 
 def _is_int(value: object) -> bool:
-    # numpy integers arrive from parquet and arrow; bool is an int that nobody means
+    # numpy integers arrive from parquet and arrow; bool is an int, never meant as a number here
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 

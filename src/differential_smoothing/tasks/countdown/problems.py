@@ -143,14 +143,14 @@ def read_problems(path: Path) -> list[Problem]:
         if missing := missing_columns(row, ("nums", "target")):
             raise ValueError(
                 f"{path}, {place}: no {' and no '.join(missing)}. Every row needs nums, a list of integers, and target, "
-                f'an integer, for example {{"nums": [2, 3, 7, 8], "target": 24}}. Mend or delete the row.'
+                f'an integer, for example {{"nums": [2, 3, 7, 8], "target": 24}}. Correct or delete the row.'
             )
         try:
             verify("", row["nums"], row["target"])
         except ValueError:
             raise ValueError(
-                f"{path}, {place}: nums={row['nums']!r:.80}, target={row['target']!r:.80} is no problem. nums must be a "
-                f"list of non-negative integers and target an integer. Mend or delete the row."
+                f"{path}, {place}: nums={row['nums']!r:.80}, target={row['target']!r:.80} is not a problem. nums must be a "
+                f"list of non-negative integers and target an integer. Correct or delete the row."
             ) from None
         problems.append(Problem(tuple(sorted(map(int, row["nums"]))), int(row["target"])))
     if not problems:

@@ -27,7 +27,7 @@ class Countdown(Task[Problem]):
         min_solutions, max_solutions: floor and ceiling on the number of canonical solutions of a problem, both included.
             1 and 1 are the problems with one solution only; None is no ceiling.
 
-    ValueError if an option makes no sense; a combination that allows too few problems is heard of from ``problems``.
+    ValueError if an option makes no sense; a combination that allows too few problems is reported by ``problems``.
     """
 
     name = "countdown"

@@ -68,7 +68,7 @@ class Worker:
                 try:
                     reply = json.loads(line)
                 except ValueError:
-                    raise _Gone("wrote what is no reply") from None
+                    raise _Gone("wrote something else than a reply") from None
                 if isinstance(reply, dict):
                     raise _Failed(reply["error"])
                 yield reply

@@ -85,7 +85,7 @@ class ReasoningGym(Task[GymProblem]):
             dataset, {**options, "size": size}, imports=imports, time_limit=time_limit, memory_mb=memory_mb
         )
         self._made: dict[tuple[int, int], GymProblem] = {}
-        self._make([(0, 0)])  # a wrong name or option is heard of now
+        self._make([(0, 0)])  # reports a wrong name or option now
 
     def problems(self, count: int, *, split: Split, seed: int) -> list[GymProblem]:
         """``count`` problems with different questions. ValueError if the generator's ``size`` entries have fewer."""

@@ -133,7 +133,7 @@ def score_in_fork(items, dataset_of, entry_of, memory_mb, seconds, writing):
     os.closerange(3, writing)  # the requests and the replies are not this process's
     os.closerange(writing + 1, 256)
     with contextlib.suppress(OSError, ValueError, AttributeError):  # where the system has such things (Linux has)
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody would end the orphan
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the kernel ends an orphan
         with open("/proc/self/statm") as statm:
             size = int(statm.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + memory_mb * 2**20,) * 2)

@@ -13,7 +13,7 @@ __all__ = ["WORDS", "Contamination", "contaminated", "normal", "unique"]
 
 WORDS = 13  # in a row: the length that GPT-3's authors and many after them used
 
-# what changes how LaTeX looks and not what it says
+# commands that change the look of LaTeX and not its meaning
 _GONE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits)(?![A-Za-z])|\\q?quad(?![A-Za-z])|\\[,;:! ]|\\[()\[\]]|[$~]"
 )
@@ -70,7 +70,7 @@ def _tokens(question: str) -> list[str]:
 
 
 def _holds(tokens: list[str], whole: dict[tuple[str, ...], list[list[str]]], words: int) -> bool:
-    """Whether one of the token lists ``whole``, by their first ``words`` tokens, is in ``tokens`` and what follows is no part of its formula."""
+    """Whether one of the token lists ``whole``, by their first ``words`` tokens, is in ``tokens`` and the next token does not continue its formula."""
     for start in range(len(tokens) - words + 1):
         for asked in whole.get(tuple(tokens[start : start + words]), ()):
             end = start + len(asked)

@@ -134,7 +134,7 @@ def extract(completion: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    """The last box; "" if it is not closed or is denied, which is no answer but hides earlier ones. A box that is only mentioned is none."""
+    """The last box; "" if it is not closed or is denied, which gives no answer and hides earlier boxes. A box that is only mentioned does not count."""
     framed = "\\fbox" in text
     limit, found = len(text), []  # (start, end, content) from the last one
     for _ in range(3 * BOXES):

@@ -3,7 +3,7 @@
 A data set of ``SOURCES`` is looked for in a local folder first (``NAME-SPLIT`` or ``NAME`` as ``.jsonl`` or ``.parquet``, or a folder ``NAME`` as
 the Hub has it), else loaded from the Hub through ``datasets``. The names, configs, splits and columns are those of the data sets' public
 cards and files in November 2026; nothing here was ever run against the Hub. A column that is not there is an error with
-the columns that are, and the option ``columns`` says what to read instead.
+the columns that are, and the option ``columns`` names other columns.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def load(
 def _problem(row: object, where: str, name: str, named: Mapping[str, str]) -> MathProblem:
     source = SOURCES.get(name)
     if not isinstance(row, Mapping):
-        raise ValueError(f"{where}: a row must be a mapping of columns, got {row!r:.100}. Mend or delete it.")
+        raise ValueError(f"{where}: a row must be a mapping of columns, got {row!r:.100}. Correct or delete it.")
     values = {}
     for column in _USUAL:
         names = [named[column]] if column in named else [getattr(source, column)] if source else _USUAL[column]
@@ -190,7 +190,7 @@ def _question(value: object, where: str) -> str:
         value = value[0].get("content")
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
-            f"{where}: the question must be text, or a list of one message with text; got {value!r:.100}. Mend or delete the row."
+            f"{where}: the question must be text, or a list of one message with text; got {value!r:.100}. Correct or delete the row."
         )
     text = value.strip()
     if not text.startswith(_DAPO_BEFORE):
@@ -215,7 +215,7 @@ def _text_of(value: object, where: str) -> str:
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value).strip()
     raise ValueError(
-        f"{where}: the answer must be text, a number or a list of them; got {value!r:.100}. Mend or delete the row."
+        f"{where}: the answer must be text, a number or a list of them; got {value!r:.100}. Correct or delete the row."
     )
 
 
@@ -239,7 +239,7 @@ def _rows(name: str, use: Use, folder: Path | None) -> tuple[str, Iterator[tuple
     split = getattr(source, use)
     if folder is not None and not folder.is_dir():
         raise ValueError(
-            f"There is no folder {str(folder)!r}. The task's option folder says where the data sets lie as files."
+            f"There is no folder {str(folder)!r}. The task's option folder is the folder with the data sets as files."
         )
     if folder is not None:
         for stem in (f"{name}-{split}", name):
@@ -291,7 +291,7 @@ def _why_not_loaded(
     else:
         reason = f"the Hub has no such data set, or not with the {what}"
     return (
-        f"The data set {name!r} ({source.hub}) could not be loaded: {reason} ({said}).{looked} Where there is no network, download it "
+        f"The data set {name!r} ({source.hub}) could not be loaded: {reason} ({said}).{looked} Without a network, download it "
         f"elsewhere (hf download --repo-type dataset {source.hub} --local-dir DATA/{name}) and say so in the task's options: "
         f'{{"folder": "DATA"}}. If it has been loaded on this machine before, HF_HUB_OFFLINE=1 takes it from the cache.'
     )

@@ -22,7 +22,7 @@ VARIETIES = ("answer", "calculations")
 
 
 class Style(NamedTuple):
-    """How a model is asked: what the system says ("" for nothing) and what the user says, with ``{question}`` in it."""
+    """How a model is asked: the system message ("" for none) and the user message, with ``{question}`` in it."""
 
     system: str
     user: str
@@ -94,7 +94,7 @@ class Math(Task[MathProblem]):
 
         ``test``: the test sets in their order; with a smaller ``count`` a subset drawn by ``seed``. ``train`` and ``dev``: the training sets
         in an order drawn by ``seed``; a hash of the question makes a tenth of them ``dev`` and the rest ``train``. Left out of a split, with a
-        warning that says how many: copies, questions whose copies have different answers, and answers that cannot be read; out of the
+        warning with the numbers of copies, questions whose copies have different answers, and answers that cannot be read; out of the
         training sets also what the test sets hold. ValueError if nothing is left or the data cannot be loaded.
         """
         if count < 1 or split not in SPLITS:
@@ -160,7 +160,7 @@ class Math(Task[MathProblem]):
         )
 
     def prompt(self, problem: MathProblem, *, chat: bool = False) -> str | list[dict[str, str]]:
-        """What the style says: as messages with ``chat``, else as one text that ends with a line break."""
+        """The style's prompt: as messages with ``chat``, else as one text that ends with a line break."""
         user = self._style.user.replace("{question}", problem.question.strip())
         if not chat:
             return "\n\n".join(part for part in (self._style.system, user) if part) + "\n"

@@ -1,6 +1,6 @@
 """What a configured training will do and cost, and every mistake in it that can be found without the weights.
 
-Three kinds of findings, each a line for a person: a *mistake* is certain, and the run would fail or do something else than it says;
+Three kinds of findings, each a line for a person: a *mistake* is certain, and the run would fail or do something else than its config states;
 *unchecked* is what could not be looked at from here (no network, no GPU); a *note* is what may be meant but often is not. ``dsmooth
 train`` looks for mistakes before every training, ``--dry-run`` prints the whole plan.
 """
@@ -82,7 +82,7 @@ def _options(plan: Plan, run: RunArguments, config: DSGRPOConfig, here: bool) ->
         if here:
             plan.notes.append(f"{said} The training will be very slow unless the model is very small.")
         else:
-            plan.unchecked.append(f"{said} What depends on one was not tried.")
+            plan.unchecked.append(f"{said} Checks that need one were skipped.")
 
 
 def _has_gpu() -> bool:
@@ -100,7 +100,7 @@ def _output(plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Sha
     if (folder / "model").is_dir():
         state = "finished already: the command would only say so"
     elif list(folder.glob("checkpoint-*")):
-        state = "begun: the command would go on from its last checkpoint"
+        state = "begun: the command would resume from its last checkpoint"
     size = ""
     if shape is not None:
         trained = cost.lora_parameters(shape, run.lora_r) if run.lora_r else shape.parameters

@@ -82,7 +82,7 @@ def _architecture(plan: Plan, name: str, loaded: Any) -> None:
     kinds = loaded.architectures or []
     if not any(kind.endswith(("ForCausalLM", "ForConditionalGeneration")) for kind in kinds):
         plan.mistakes.append(
-            f"{name!r} is no language model that can be trained: its config.json says architectures={kinds}, and one that ends in "
+            f"{name!r} is not a causal language model: its config.json has architectures={kinds}, and one that ends in "
             f"ForCausalLM is needed."
         )
     folder = Path(name)

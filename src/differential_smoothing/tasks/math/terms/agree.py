@@ -1,6 +1,6 @@
 """Whether two answers are the same, type by type. What has no rule here is not equal.
 
-``same(gold, answer, oracle)`` compares the ``Value`` of the gold answer with that of an answer; ``oracle`` says whether two expressions are equal (``oracles``).
+``same(gold, answer, oracle)`` compares the ``Value`` of the gold answer with that of an answer; ``oracle`` decides whether two expressions are equal (``oracles``).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Comparison:
         return self.plain(gold, self.value_of(gold, answer))
 
     def value_of(self, gold: Value, answer: Value) -> Value:
-        """What an answer says where the gold answer is no equation: what stands after the last =."""
+        """What an answer's value where the gold answer is not an equation: what stands after the last =."""
         if answer.kind in ("named", "equation"):
             self.consistent(answer)
             return answer.parts[1]
@@ -225,7 +225,7 @@ class _Comparison:
             return False
 
     def plain(self, gold: Value, answer: Value) -> bool:
-        """Two values that are no statements."""
+        """Two values that are not statements."""
         kinds = gold.kind, answer.kind
         if "words" in kinds or "formula" in kinds:
             return kinds[0] == kinds[1] and gold.parts == answer.parts

@@ -210,7 +210,7 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
                 r"\s+", " ", " ".join(("\\" if t.kind == "command" else "") + t.text for t in found[i:])
             ).replace(" ,", ",")
             if not _CLAUSE.fullmatch(said.strip()):
-                raise Unreadable("words that are no part of an answer")
+                raise Unreadable("words that do not belong to an answer")
             end = i - 1 if found[i - 1].text in (",", ";") else i
             return found[:end], _meaning(said)
     for i in range(len(found) - 1, 0, -1):  # , k \in \mathbb{Z}

@@ -24,7 +24,7 @@ Polynomial = dict[_Monomial, Fraction]
 
 
 class _Other(Exception):
-    """The tree is no polynomial."""
+    """The tree is not a polynomial."""
 
 
 def polynomial(tree: tuple, imaginary: bool = True) -> Polynomial | None:

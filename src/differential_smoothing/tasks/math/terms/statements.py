@@ -30,7 +30,7 @@ def components(value: Value) -> tuple[Value, ...]:
 
 
 def sides(value: Value) -> tuple | None:
-    """The expressions on the sides of an equation; None if they are no expressions."""
+    """The expressions on the sides of an equation; None if they are not expressions."""
     if value.kind == "equation":
         return value.parts[0]
     if value.parts[2] is None or value.parts[1].kind != "one" or value.parts[1].unit:

@@ -29,7 +29,7 @@ def words(text: str) -> frozenset[str]:
 
 
 class Unreadable(ValueError):
-    """The text is no mathematics of a kind that is read here."""
+    """The text is not mathematics that this reader knows."""
 
 
 class Token(NamedTuple):

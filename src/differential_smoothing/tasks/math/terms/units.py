@@ -18,7 +18,7 @@ _INSIDE = {"/", "^", "-", "*", "{", "}", ".", "(", ")"}
 
 
 def split(found: list[Token]) -> tuple[list[Token], str]:
-    """The tokens of a quantity without its unit, and the unit, "" if it has none. ValueError if words are behind it that are no unit."""
+    """The tokens of a quantity without its unit, and the unit, "" if it has none. ValueError if the words behind it are not a unit."""
     money = [
         i
         for i, t in enumerate(found[:2])
@@ -45,7 +45,7 @@ def split(found: list[Token]) -> tuple[list[Token], str]:
             phrase.strip()[1:].strip().lower() or ""
         ) or {"C": "°C", "F": "°F"}.get(phrase.strip()[1:].strip())
     if behind is None:
-        raise Unreadable("words behind a number that are no unit")
+        raise Unreadable("the words behind a number are not a unit")
     if unit and behind and unit != behind and not behind.startswith("#"):
         if unit == "$" and behind.startswith("$ "):
             return core, behind
@@ -119,7 +119,7 @@ def _phrase(found: list[Token]) -> str:
         elif token.kind in ("text", "word", "name", "number") or (token.kind == "sign" and token.text in _INSIDE):
             words.append((" " if token.space or token.kind in ("text", "word") else "") + token.text)
         else:
-            raise Unreadable("words behind a number that are no unit")
+            raise Unreadable("the words behind a number are not a unit")
         i += 1
     return "".join(words)
 

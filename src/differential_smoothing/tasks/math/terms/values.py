@@ -158,7 +158,7 @@ def _statement(found: list[Token]) -> Value:
         else:  # what stands before it is exact
             rounded = side(sides[at + 1]) if at == len(signs) - 1 and sides[at + 1] else None
             if rounded is None or rounded.kind != "one" or rounded.parts[0] == "name":
-                raise Unreadable("an approximation that is no number")
+                raise Unreadable("an approximation that is not a number")
             value = _stated(sides[: at + 1], signs[:at])
             percent = rounded.unit == "%"
             return value._replace(
