@@ -18,7 +18,7 @@ Jobs = Annotated[int, typer.Option(help="Cells at once. 0: two on the CPU, or as
 INTERRUPTED = 130  # the shell's status for Ctrl-C
 
 app = typer.Typer(
-    help="Train with Differential Smoothing (DS-GRPO), sample, and measure what happened to Pass@k and variety.",
+    help="Train with Differential Smoothing (DS-GRPO), sample, and measure Pass@k and variety.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -26,7 +26,7 @@ def shipped() -> Path:
 @app.command()
 def configs(
     output: Annotated[
-        Path, typer.Option(help="Folder that gets configs/ and benchmarks/; files that are there stay as they are.")
+        Path, typer.Option(help="Folder to copy configs/ and benchmarks/ into; existing files are kept.")
     ] = Path("."),
 ) -> None:
     """Write the configs and studies of the documentation into the working folder, so that its commands run from there."""

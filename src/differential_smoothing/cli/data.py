@@ -17,9 +17,9 @@ def data(
     format: Annotated[str, typer.Option(help="verl (Parquet), trl (Parquet) or jsonl (for --data-file).")] = "verl",
     task: Annotated[str, typer.Option(help=TASK)] = "countdown",
     task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
-    train: Annotated[int, typer.Option(help="How many problems to train on.")] = 20_000,
-    val: Annotated[int, typer.Option(help="How many of the dev split; 0 for no file.")] = 1_024,
-    test: Annotated[int, typer.Option(help="How many of the test split; 0 for no file.")] = 0,
+    train: Annotated[int, typer.Option(help="Training problems.")] = 20_000,
+    val: Annotated[int, typer.Option(help="Problems of the dev split; 0 for no file.")] = 1_024,
+    test: Annotated[int, typer.Option(help="Problems of the test split; 0 for no file.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the problems.")] = 0,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers; else the compact form.")] = True,
 ) -> None:

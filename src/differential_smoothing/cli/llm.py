@@ -20,7 +20,7 @@ _MINUTES, _RATE = (4.0, 13.0, 1.5), 200e9
 
 @app.command(name="quickstart-llm")
 def quickstart_llm(
-    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")] = Path(
+    output: Annotated[Path, typer.Option(help="Run folder. Rerun the command to resume.")] = Path(
         "runs/quickstart-llm"
     ),
     model: Annotated[

@@ -27,13 +27,13 @@ Correct = Annotated[
         "answers to mathematical problems."
     ),
 ]
-Threshold = Annotated[float, typer.Option(help="Correct means that this column is above it.")]
-Step = Annotated[int | None, typer.Option(help="Of rollouts logged in training, read this step's.")]
+Threshold = Annotated[float, typer.Option(help="A completion is correct if that column is above this.")]
+Step = Annotated[int | None, typer.Option(help="For rollouts logged in training: the step to read.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out and count rows that cannot be read.")]
 Form = Annotated[
     str,
     typer.Option(
-        help="What tells correct answers apart, where no verifier of ours does: the file's canonical forms, the "
+        help="How to tell correct answers apart where no verifier of ours does: by the file's canonical forms, the "
         "solution that was extracted, or the whole completion."
     ),
 ]
@@ -160,10 +160,10 @@ def report(
     output: Annotated[Path, typer.Option(help="The page, .html; its figures go beside it.")],
     baseline: Annotated[str, typer.Option(help="Compare the other models to this one, on the same problems.")] = "",
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Pass@k and variety",
-    problems: Annotated[int, typer.Option(help="The page holds completions of so many problems.")] = 200,
-    each: Annotated[int, typer.Option(help="Correct completions, and others, per problem and model.")] = 4,
-    characters: Annotated[int, typer.Option(help="Longer completions are cut here.")] = 20_000,
-    before: Annotated[str, typer.Option(help="Diagnose the way from this model. Default: the one named base.")] = "",
+    problems: Annotated[int, typer.Option(help="Number of problems with completions on the page.")] = 200,
+    each: Annotated[int, typer.Option(help="Correct completions, and incorrect ones, per problem and model.")] = 4,
+    characters: Annotated[int, typer.Option(help="Longest completion on the page, in characters.")] = 20_000,
+    before: Annotated[str, typer.Option(help="Diagnose from this model. Default: the one named base.")] = "",
     after: Annotated[str, typer.Option(help="... to this one. Default: the baseline, else the only other.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
     correct: Correct = None,
@@ -205,7 +205,7 @@ def card(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/x/model.")],
     rollouts: Files,
     baseline: Annotated[str, typer.Option(help="Compare the other models to this one, on the same problems.")] = "",
-    name: Annotated[str, typer.Option(help="What the rollouts call the model. Default: the name of its run.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the model in the rollouts. Default: the name of its run.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the resampling behind the intervals.")] = 0,
     correct: Correct = None,
     threshold: Threshold = 0.5,
@@ -244,7 +244,7 @@ def card(
 
 @app.command()
 def tabular(
-    instances: Annotated[int, typer.Option(help="Random prompts that each claim is checked on.")] = 10_000,
+    instances: Annotated[int, typer.Option(help="Random prompts per claim.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the prompts and of every draw.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for claims.csv, the figures and section.html.")] = Path(
         "runs/tabular"

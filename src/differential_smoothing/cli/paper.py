@@ -21,11 +21,10 @@ def reproduce(
     what: Annotated[str, typer.Argument(help="'paper': Gai et al. 2025, arXiv 2511.19942.")],
     table: Annotated[str, typer.Option(help="Which of its tables: math or countdown.")],
     output: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; the same command continues what is in it. Default: runs/paper-TABLE."),
+        Path | None, typer.Option(help="Run folder. Rerun the command to resume. Default: runs/paper-TABLE.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="Only this one of its models; or another, a folder or Hub name, in their place.")
+        str, typer.Option(help="Run only this one of its models, or another in their place: a folder or a Hub name.")
     ] = "",
     scale: Annotated[
         str, typer.Option(help="'tiny': the same protocol for a small local model, in minutes on a CPU.")
@@ -36,11 +35,9 @@ def reproduce(
             "--set", help="key=value, as in max_steps=4, evaluation.samples=16, models.ds_grpo.gamma_p=0.1, seeds=[0]."
         ),
     ] = None,
-    gpu: Annotated[str, typer.Option(help="What the cost is estimated for: a100, h100 or h200.")] = "h100",
+    gpu: Annotated[str, typer.Option(help="GPU for the estimated cost: a100, h100 or h200.")] = "h100",
     jobs: Jobs = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done and its cost, and stop.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and its cost, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
 ) -> None:
     """The protocol of a paper's table, as one study that can be stopped and continued: what it costs first, then the table.

@@ -20,9 +20,7 @@ TASK_OPTIONS = "Options of the task as JSON, such as '{\"max_solutions\": 1}'."
 
 @app.command()
 def quickstart(
-    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")] = Path(
-        "runs/quickstart"
-    ),
+    output: Annotated[Path, typer.Option(help="Run folder. Rerun the command to resume.")] = Path("runs/quickstart"),
     seed: Annotated[int, typer.Option(help="Training seed of all runs.")] = 0,
     jobs: Jobs = 0,
 ) -> None:
@@ -40,7 +38,7 @@ def compare(
         Path,
         typer.Argument(help="A study file, such as benchmarks/sharpening.yaml, or a sweep, benchmarks/arena.yaml."),
     ],
-    output: Annotated[Path, typer.Option(help="Run folder; the same command continues what is in it.")],
+    output: Annotated[Path, typer.Option(help="Run folder. Rerun the command to resume.")],
     jobs: Jobs = 0,
 ) -> None:
     """Run a study or a sweep from one YAML file, resumable cell by cell, and report it."""
@@ -106,13 +104,9 @@ def train(
     context: typer.Context,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", "--dry_run", help="Print the plan, its cost and every mistake in it, and start nothing."
-        ),
+        typer.Option("--dry-run", "--dry_run", help="Print the plan, its cost and every error in it; train nothing."),
     ] = False,
-    gpu: Annotated[
-        str, typer.Option(help="What the dry run estimates memory and time for: a100, h100 or h200.")
-    ] = "h100",
+    gpu: Annotated[str, typer.Option(help="GPU for the dry run's estimates: a100, h100 or h200.")] = "h100",
 ) -> None:
     """One training run: --config FILE, and every option of TRL's GRPOConfig, ours, and RunArguments as a flag.
 
@@ -148,7 +142,7 @@ def train(
 def sample(
     model: Annotated[str, typer.Option(help="'base', a checkpoint folder, or a Hub name.")],
     output: Annotated[Path, typer.Option(help="The rollouts table to write, .parquet.")],
-    name: Annotated[str, typer.Option(help="What the table calls the model. Default: its folder's name.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the model in the table. Default: its folder's name.")] = "",
     task: Annotated[str, typer.Option(help=TASK)] = "countdown",
     task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
     data_file: Annotated[
@@ -163,25 +157,28 @@ def sample(
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
     samples: Annotated[int, typer.Option(help="Completions per problem.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the problems and the draws.")] = 0,
-    training_seed: Annotated[int, typer.Option(help="The seed the model was trained from, for the table.")] = 0,
-    temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
+    training_seed: Annotated[int, typer.Option(help="Training seed of the model, for the table.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature, above 0.")] = 1.0,
     max_new_tokens: Annotated[
         int | None,
         typer.Option(help="Longest completion, in tokens. Default: 24 for tasks that generate their problems."),
     ] = None,
     chat: Annotated[bool, typer.Option(help="Chat prompts with tagged answers.")] = False,
     chat_template_kwargs: Annotated[
-        str, typer.Option(help="What the chat template takes besides, as JSON, such as '{\"enable_thinking\": false}'.")
+        str,
+        typer.Option(help="Further arguments of the chat template as JSON, such as '{\"enable_thinking\": false}'."),
     ] = "",
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of so much probability together.")] = 1.0,
+    top_p: Annotated[
+        float, typer.Option(help="Nucleus sampling: draw from the most likely tokens with this probability in total.")
+    ] = 1.0,
     engine: Annotated[
-        str, typer.Option(help="What draws: shared_prefix (small models), transformers, vllm, or vllm_server.")
+        str, typer.Option(help="Engine: shared_prefix (small models), transformers, vllm, or vllm_server.")
     ] = "shared_prefix",
     engine_options: Annotated[
         str, typer.Option(help='Options of the engine as JSON, such as \'{"url": "http://host:8000"}\'.')
     ] = "",
     shard: Annotated[
-        str, typer.Option(help="i/n: draw every n-th part only, for n machines that share the output's folder.")
+        str, typer.Option(help="i/n: sample every n-th part only, for n machines that share the output's folder.")
     ] = "1/1",
 ) -> None:
     """Sample a model on the problems of a task and verify every answer.
@@ -264,7 +261,7 @@ def base(
     model: Annotated[
         str,
         typer.Option(
-            help="A pretrained model to teach, such as smollm2, instead of a fresh one: until its Pass@1 is as asked for."
+            help="A pretrained model to teach, such as smollm2, instead of a fresh one, until its Pass@1 is in the range of --pass-at-1."
         ),
     ] = "",
     chat: Annotated[bool, typer.Option(help="With --model: chat prompts with tagged answers.")] = False,
@@ -276,21 +273,19 @@ def base(
         int, typer.Option(help="With --model: rank of an adapter that is merged at the end; 0 trains all weights.")
     ] = 0,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: 2400, with --model at most 200.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the weights, the problems and the order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the weights, the problems and their order.")] = 0,
     numbers: Annotated[int, typer.Option(help="How many numbers a problem has.")] = 4,
     max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
-    problems: Annotated[
-        int | None, typer.Option(help="How many train problems to learn from. Default: 24000, with --model 4000.")
-    ] = None,
+    problems: Annotated[int | None, typer.Option(help="Training problems. Default: 24000, with --model 4000.")] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Solved problems per step. Default: 256, with --model 32: 4 problems with 8 answers each."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Highest rate of AdamW. Default: 2e-3, with --model 2e-4.")
+        float | None, typer.Option(help="Peak learning rate of AdamW. Default: 2e-3, with --model 2e-4.")
     ] = None,
     hidden: Annotated[int | None, typer.Option(help="Width of the fresh model, a multiple of 4. Default: 128.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Its layers. Default: 4.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Layers of the fresh model. Default: 4.")] = None,
     context: Annotated[
         int | None, typer.Option(help="Longest prompt and completion together, in tokens. Default: 128.")
     ] = None,

@@ -11,7 +11,7 @@ __all__ = ["arena", "diagnosis", "folder", "load", "measure", "model_name", "reg
 
 
 def model_name(model: str | Path) -> str:
-    """What a table calls a model that nobody named: its folder, and of ``<run>/model`` the run, which is what has a name."""
+    """The name of a model without one: its folder's, and for ``<run>/model`` the run's."""
     path = Path(model)
     path = path.resolve() if path.is_dir() else path  # of "." too
     return (path.parent.name if path.name == "model" else "") or path.name

@@ -135,7 +135,7 @@ class Pool:
                     for process in done:
                         self._step(process, mine, replies, waiting, requests, selector)
             finally:
-                for process in mine:  # an exception, such as Ctrl-C: its next reply would belong to nobody
+                for process in mine:  # an exception, such as Ctrl-C: its next reply would answer an older request
                     self._discard(process)
         return replies
 
