@@ -60,9 +60,9 @@ def test_files_of_public_reports(name, options, expected, samples, words):
 REFUSED = [
     ("lm_old_gsm8k.jsonl", {}, "exact_match,1, exact_match,2; expected one. Name it .* before 0.4.7"),
     ("lm_old_gsm8k.jsonl", {"correct": "exact_match"}, "exact_match,1, exact_match,2; expected one of them"),
-    ("lm_predict_only.jsonl", {}, "bypass of --predict_only is no verdict.*--correct verify"),
-    ("lm_predict_only.jsonl", {"correct": "bypass"}, "bypass of --predict_only is no verdict"),
-    ("lm_predict_only.jsonl", {"correct": "bypass,none"}, "bypass of --predict_only is no verdict"),
+    ("lm_predict_only.jsonl", {}, "bypass of --predict_only does not judge correctness.*--correct verify"),
+    ("lm_predict_only.jsonl", {"correct": "bypass"}, "bypass of --predict_only does not judge correctness"),
+    ("lm_predict_only.jsonl", {"correct": "bypass,none"}, "bypass of --predict_only does not judge correctness"),
     ("opencompass_pred.json", {}, r"no column with the correctness of completions.*--correct verify .*\(gold\)"),
     ("openai_batch.jsonl", {}, "answers without prompts or verdicts"),
     ("openai_batch.jsonl", {"correct": "verify"}, "answers without prompts or verdicts"),
@@ -139,7 +139,7 @@ class TestLmEvalBefore047:
         frame, said = read(lines(tmp_path / "x.jsonl", rows))
         assert frame["correct"].tolist() == [True, False, False, True, False, True] and not said
         rows = [document(d, bypass=999) for d in (0, 1)]
-        with pytest.raises(ValueError, match="bypass of --predict_only is no verdict"):
+        with pytest.raises(ValueError, match="bypass of --predict_only does not judge correctness"):
             load_rollouts(lines(tmp_path / "x.jsonl", rows))
         frame, _ = read(lines(tmp_path / "x.jsonl", [row | {"exact_match": 1} for row in rows]))
         assert totals(frame) == (2, 2, 0, 2)
