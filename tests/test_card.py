@@ -212,7 +212,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     write_rollouts(rollouts(1, "base"), files[1])
     model = tmp_path / "run" / "model"
     status, said = dsmooth("card", model, *files)
-    assert status == 2 and "is no folder of a model" in said.err and not model.exists()
+    assert status == 2 and "is not a model's folder" in said.err and not model.exists()
     model.mkdir(parents=True)
     (model / "config.json").write_text("{}")
     status, said = dsmooth("card", model, *files, "--baseline", "base")

@@ -225,7 +225,7 @@ def test_stray_and_broken_parts_are_refused(half, tiny_model, tmp_path):
         file = parts_of(path) / name
         file.parent.mkdir(exist_ok=True)
         file.write_bytes((parts_of(half) / source).read_bytes())
-        with pytest.raises(ValueError, match=f"{name} (belongs to another job: it says|is no part of this job)"):
+        with pytest.raises(ValueError, match=f"{name} (belongs to another job: it says|does not belong to this job)"):
             sample_to_file(job(tiny_model), path)
         file.unlink()
     (parts_of(path) / "00000.parquet").write_bytes(b"PAR1 and then nothing")

@@ -262,7 +262,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         (['{"nums": 7, "target": 3}'], "line 1: nums=7"),
         (['{"nums": "12", "target": 3}'], "line 1: nums='12'"),
         (['{"nums": [1, -2], "target": 3}'], "line 1: nums=[1, -2]"),
-        (['{"nums": [1, 2], "target": NaN}'], "target=nan is no problem"),
+        (['{"nums": [1, 2], "target": NaN}'], "target=nan is not a problem"),
         (["[1, 2]"], "line 1: no nums and no target"),
         ([], "holds no problems"),
     ],
