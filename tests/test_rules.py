@@ -178,6 +178,25 @@ def uniqueness(members, power=1.0):
     ]
 
 
+def batch_exploration(members, weight=0.5, center=False):
+    known = [m for m in members if not unknown(m) and m[1] == 1 and m[5] >= 0]
+    repeats = [(sum(other[5] == m[5] for other in known) - 1) / len(known) for m in known]
+    centre = mean(repeats) if center and repeats else 0.0
+    left = iter(repeats)
+    return [
+        a - weight * (next(left) - centre) if any(m is k for k in known) else a
+        for m, a in zip(members, grpo(members), strict=True)
+    ]
+
+
+def flow(members, temperature=1 / 15):
+    spoken = [mean(m[2]) for m in members if m[2] and not math.isnan(m[0])]
+    return [
+        a - temperature * (mean(m[2]) - mean(spoken)) if m[2] and not math.isnan(m[0]) else a
+        for m, a in zip(members, grpo(members), strict=True)
+    ]
+
+
 def spread(logps, tokens):
     return [mean(logps) if logps else 0.0] * tokens
 
@@ -196,6 +215,8 @@ TWINS = {
     "rs_grpo": rs_grpo,
     "qae": qae,
     "uniqueness": uniqueness,
+    "batch_exploration": batch_exploration,
+    "flow": flow,
     "psr": weighted(1.0, 0.0),
     "nsr": weighted(0.0, -1.0),
 }
@@ -314,6 +335,10 @@ CASES = [
     ("qae", {"quantile": 0.7}),
     ("uniqueness", {}),
     ("uniqueness", {"power": 0.5}),
+    ("batch_exploration", {}),
+    ("batch_exploration", {"weight": 2.0, "center": True}),
+    ("flow", {}),
+    ("flow", {"temperature": 0.5}),
     *[(name, GAMMAS) for name in DS],
 ]
 every_case = pytest.mark.parametrize(
@@ -445,6 +470,8 @@ def binary(seed, **options):
         ("f_grpo", {"focus": 0.0}),
         ("ucpo", {"share": 0.0}),
         ("uniqueness", {"power": 0.0}),
+        ("batch_exploration", {"weight": 0.0}),
+        ("flow", {"temperature": 0.0}),
         ("unlikeliness", {"weight": 0.0}),
         ("ds_grpo", {"gamma_p": 0.0}),
     ],
@@ -480,6 +507,32 @@ def test_uniqueness_gives_different_answers_more_than_a_repeated_one():
     data = {"correct": right, "group": torch.zeros(5, dtype=torch.long), "answer": torch.tensor([4, 4, 7, -1, -1])}
     got = make_rule("uniqueness")(right, None, torch.ones(5, 1), **data)
     assert got[0] == got[1] == got[2] / 2 and got[2] == got[3] > 0 > got[4]
+
+
+def test_batch_exploration_acts_where_all_are_correct_and_centred_only_where_answers_differ():
+    right = torch.ones(4)
+    data = {"correct": right, "group": torch.zeros(4, dtype=torch.long)}
+
+    def got(answers, **options):
+        answer = torch.tensor(answers)
+        return make_rule("batch_exploration", options)(right, None, torch.ones(4, 1), answer=answer, **data)
+
+    assert got([3, 3, 3, 5]).tolist() == [-0.25, -0.25, -0.25, 0.0]
+    assert got([3, 3, 3, 5], center=True).tolist() == [-0.0625, -0.0625, -0.0625, 0.1875]
+    assert not got([3, 3, 3, 3], center=True).any() and not got([1, 2, 3, 4]).any()
+
+
+def test_flow_rests_where_log_probs_follow_the_rewards():
+    """Equal rewards: no advantage at equal log-probs, else the unlikely rise. A group at its flow balance has none at all."""
+    one = torch.ones(4, 1)
+    data = {"correct": torch.ones(4), "group": torch.zeros(4, dtype=torch.long)}
+    rule = make_rule("flow", {"temperature": 0.1})
+    assert not rule(torch.ones(4), -one, one, **data).any()
+    rising = rule(torch.ones(4), torch.tensor([[-1.0], [-2.0], [-3.0], [-4.0]]), one, **data)
+    assert (rising.diff() > 0).all()
+    rewards = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    balanced = make_rule("grpo")(rewards, None, one, **data)[:, None] / 0.1
+    assert rule(rewards, balanced, one, **data).abs().max() < 1e-6
 
 
 STD = {"ds_a": (0, 1e-6), "ds_b": (0, 1e-6), "ds_d": (0, 1e-6), "ds_e": (0, 1e-6), "ds_f": (1, 1e-8), "ds_g": (1, 1e-6)}

@@ -91,6 +91,17 @@ def test_dr_grpo_is_the_gradient_of_the_success_rate_but_for_its_own_baseline(si
 
 @each_policy
 @pytest.mark.parametrize("size", [2, 4, 5])
+def test_flow_adds_the_gradient_of_the_entropy_to_grpo_but_for_its_own_baseline(size, logits):
+    """Of the whole policy's entropy, incorrect answers included: one token, so the mean log-prob is the answer's."""
+    free = torch.tensor(logits[0], requires_grad=True)
+    logp = torch.log_softmax(free, 0)
+    (-(logp.exp() * logp).sum()).backward()
+    extra = gradient(logits, "flow", size, temperature=0.3) - gradient(logits, "grpo", size)
+    close(extra, 0.3 * (1 - 1 / size) * free.grad.numpy())
+
+
+@each_policy
+@pytest.mark.parametrize("size", [2, 4, 5])
 def test_maxrl_is_the_gradient_of_the_log_likelihood_of_success_cut_off(size, logits):
     """log(rho) = -sum of (1-rho)^k / k over all k; a group of G gives the terms below G (its baseline costs the last)."""
     got = gradient(logits, "maxrl", size, eps=0.0)

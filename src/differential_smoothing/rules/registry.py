@@ -38,6 +38,8 @@ RULES: Mapping[str, tuple[str, bool]] = MappingProxyType(
         "rs_grpo": ("rs_grpo", False),
         "qae": ("qae", False),
         "uniqueness": ("uniqueness", False),
+        "batch_exploration": ("batch_exploration", False),
+        "flow": ("flow", True),
     }
 )
 
