@@ -330,3 +330,43 @@ def test_the_command_prints_the_verdict_and_writes_what_it_rests_on(tmp_path):
         "verdict.txt",
     ]
     assert len(pd.read_csv(tmp_path / "out" / "problems.csv")) == 120
+
+
+def cut_at(frame, share, rng, limit=64):
+    """The same answers with lengths, a ``share`` of them cut at the limit and therefore incorrect."""
+    cut = rng.random(len(frame)) < share
+    return frame.assign(
+        num_tokens=np.where(cut, limit, rng.integers(10, limit - 1, len(frame))),
+        correct=frame["correct"] & ~cut,
+        canonical=frame["canonical"].where(~cut, None),
+    )
+
+
+def test_a_fall_of_pass_at_k_by_truncation_is_not_called_sharpening():
+    """Easy problems get easier, and on hard ones answers grow past the limit: Pass@1 rises and Pass@k falls."""
+    rng = np.random.default_rng(0)
+    problems, n = 600, 64
+    hard = np.arange(problems) % 3 > 0
+    modes = np.full((problems, 8), 1 / 8)
+    before = cut_at(draw("base", np.where(hard, 0.06, 0.3), modes, n, rng), 0.02, rng)
+    after = draw("rl", np.where(hard, 0.06, 0.6), modes, n, rng)
+    after = cut_at(after, np.repeat(np.where(hard, 0.45, 0.0), n), rng)
+    blind = diagnose(before.drop(columns="num_tokens"), after.drop(columns="num_tokens"), seed=0)
+    assert blind.verdict == "sharpened"
+    seeing = diagnose(before, after, seed=0)
+    assert seeing.verdict != "sharpened" and any("Truncation: " in sentence for sentence in seeing.sentences)
+    assert finding(seeing, "truncation").estimate == pytest.approx(0.28, abs=0.02)
+    assert finding(seeing, "pass@32 of ended").low > finding(seeing, "pass@32").high
+
+
+def test_sharpening_is_seen_behind_truncation():
+    rng = np.random.default_rng(0)
+    before, after = made_up("sharpening", 3, problems=300, n=32)
+    assert diagnose(cut_at(before, 0.02, rng), cut_at(after, 0.1, rng), seed=0).verdict == "sharpened"
+
+
+def test_correct_answers_of_the_largest_length_are_not_cut():
+    before, after = made_up("nothing", 3, problems=40, n=16)
+    lengths = np.where(np.arange(len(before)) % 3 == 0, 9, 8)
+    same = diagnose(before.assign(num_tokens=lengths), after.assign(num_tokens=lengths), seed=0)
+    assert "truncation" not in set(same.findings["finding"])

@@ -12,6 +12,7 @@ from scipy.special import gammaln
 from ...rollouts import refuse_duplicates
 from ..pass_at_k import pass_at_k
 from .findings import SLOPES, Bootstrap
+from .truncation import cut_completions
 
 __all__ = ["Pair"]
 
@@ -60,12 +61,27 @@ class Pair:
             )
         self.common_n = int(min(self.n_before.min(), self.n_after.min()))
 
+    def cut(self, which: str) -> NDArray[np.float64]:
+        """The share of completions that were cut at the token limit, (seeds, problems)."""
+        placed, n = (self._before, self.n_before) if which == "before" else (self._after, self.n_after)
+        return self._count(placed[placed["cut"]])[0] / n
+
+    def change_among_ended(self, k: int) -> NDArray[np.float64]:
+        """Change of Pass@k, after minus before, of the completions that were not cut; NaN where fewer than k are left."""
+        (n0, c0), (n1, c1) = (self._count(placed[~placed["cut"]]) for placed in (self._before, self._after))
+        left = (n0 >= k) & (n1 >= k)
+        change = pass_at_k(np.where(left, n1, k), np.where(left, c1, 0), k) - pass_at_k(
+            np.where(left, n0, k), np.where(left, c0, 0), k
+        )
+        return np.where(left, change, np.nan)
+
     def _place(self, frame: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
         return pd.DataFrame(
             {
                 "row": pd.Index(seeds).get_indexer(frame["seed"]),
                 "column": pd.Index(self.prompt_ids).get_indexer(frame["prompt_id"]),
                 "correct": frame["correct"].astype(bool).to_numpy(),
+                "cut": cut_completions(frame),
                 "canonical": frame["canonical"].to_numpy(dtype=object),
                 "completion": frame["completion"].to_numpy(dtype=object)
                 if "completion" in frame

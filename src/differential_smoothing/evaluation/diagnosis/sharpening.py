@@ -22,6 +22,8 @@ training. Then the halves change places, and both results count.
   taken from the other half, over all problems), and exp(s z) becomes E[p^(1 + s)] / E[p] under that posterior.
 * **Variety**: the probability that two random correct answers of one problem differ (a U-statistic).
 * **Given up**: problems that one half solves, and m samples after training never do, minus the other half's share.
+* **Truncation**: where clearly more completions are cut at the token limit than before, Pass@k falls without any
+  sharpening. The verdict then takes Pass@k of the completions that ended.
 
 Intervals resample problems, and training seeds where there are several. The verdict "sharpened" asks
 for 99.9% intervals of three signals (slope, variety, Pass@k), so that an unchanged model is called so about once in
@@ -153,6 +155,11 @@ def diagnose(before: pd.DataFrame, after: pd.DataFrame, *, seed: int, replicatio
         "answers",
         ("Effective number of correct answers to a problem before, 1 / (1 - mean chance that two differ)."),
     ).turned(lambda differ: 1 / (1 - np.minimum(differ, 1 - 1e-12)))
+    if (cut := pair.cut("after") - pair.cut("before")).any():
+        findings["truncation"] = boot.mean(cut, "share", "Change of the share of completions cut at the token limit.")
+        findings[f"pass@{k} of ended"] = boot.mean(
+            pair.change_among_ended(k), "points", f"Change of Pass@{k} of completions that were not cut."
+        )
     verdict, sentences = judge(pair.num_problems, findings, k)
     sides = zip(("Before", "After"), (before, after), strict=True)
     missing = [f"{side}, {sentence}" for side, frame in sides for sentence in unscored(frame)]

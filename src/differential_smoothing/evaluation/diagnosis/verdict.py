@@ -17,12 +17,21 @@ FEWEST_PROBLEMS = 30
 def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str, tuple[str, ...]]:
     """The verdict, and the sentences that say no more than the intervals allow."""
     slope, variety, last = findings["reinforcement slope"], findings["variety"], findings[f"pass@{k}"]
+    cut = findings.get("truncation")
+    truncated = cut is not None and cut.low > 0
+    if truncated:  # more answers are cut than before, which lowers Pass@k by itself
+        last = findings[f"pass@{k} of ended"]
     first = findings["pass@1"]
     # sign: in which direction the quantity moves when a model sharpens
     signals = [
         (slope, 1, MARGIN["slope"], f"reinforcement slope {_say(slope)}"),
         (variety, -1, MARGIN["variety"], f"two correct answers differ less often, by {_say(variety, -100)} points"),
-        (last, -1, MARGIN["pass@k"], f"Pass@{k} down by {_say(last, -100)} points"),
+        (
+            last,
+            -1,
+            MARGIN["pass@k"],
+            f"Pass@{k}{' of completions that ended' * truncated} down by {_say(last, -100)} points",
+        ),
     ]
     enough = num_problems >= FEWEST_PROBLEMS
     clear: dict[str, str] = {}
@@ -51,6 +60,12 @@ def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str,
         if moved
         else f"Pass@1 shows no clear change, {_say(first, 100)} points."
     )
+    if truncated:
+        sentences.append(
+            f"Truncation: completions are cut at the token limit more often, by {_say(cut, 100)} points. Of all completions Pass@{k} "
+            f"changed by {_say(findings[f'pass@{k}'], 100)} points, of those that ended by {_say(last, 100)}. Sample both models with a "
+            f"larger limit."
+        )
     given_up, multiplicity = findings["given up"], findings["solution multiplicity"]
     if not enough:  # with so few problems the intervals are too narrow for more than a warning
         return verdict, (sentences[0], "What to do: sample more problems before changing the training.")
