@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rollout_files import DATA, GIVEN, least, lines, plain_rows, quietly
+from typer.testing import CliRunner
 
+from differential_smoothing.cli import app
 from differential_smoothing.evaluation import counts, summarise
 from differential_smoothing.rollouts import COLUMNS, load_rollouts, read_rollouts, write_rollouts
 from differential_smoothing.tasks import countdown
@@ -160,6 +162,31 @@ class TestTRL:
     def test_a_step_that_is_not_there(self, trl_folder):
         with pytest.raises(ValueError, match="no rows of step 7, only of 1, 2"):
             load_rollouts(trl_folder / "sums" / "completions", correct="right", step=7)
+
+    def test_the_groups_of_several_steps_are_one_evaluation(self, trl_folder, tmp_path):
+        path = trl_folder / "sums" / "completions"
+        both = load_rollouts(path, correct="right", step=(1, 2))
+        each = [counts(load_rollouts(path, correct="right", step=s)).set_index("prompt_id") for s in (1, 2)]
+        whole = counts(both).set_index("prompt_id")
+        assert whole["n"].sum() == 40 and set(both["step"]) == {-1}
+        added = each[0][["n", "c"]].add(each[1][["n", "c"]], fill_value=0)
+        assert whole[["n", "c"]].sort_index().equals(added.sort_index().astype(whole[["n", "c"]].dtypes))
+        assert len(load_rollouts(path, correct="right", step=(2, 9))) == 20
+        write_rollouts(load_rollouts(path, correct="right"), tmp_path / "ours.parquet")
+        ours = load_rollouts(tmp_path / "ours.parquet", step=(1, 2))
+        assert counts(ours)["n"].tolist() == counts(both)["n"].tolist()
+        with pytest.raises(ValueError, match="no rows of step 3 to 5, only of 1, 2"):
+            load_rollouts(path, correct="right", step=(3, 5))
+        with pytest.raises(ValueError, match="first <= last"):
+            load_rollouts(path, correct="right", step=(2, 1))
+
+    def test_pass_at_k_of_two_runs_from_their_logged_groups(self, trl_folder):
+        path = trl_folder / "sums" / "completions"
+        options = ["--correct", "right", "--step", "1:2", "--baseline", "a"]
+        result = CliRunner().invoke(app, ["evaluate", f"a={path}", f"b={path}", *options])
+        assert result.exit_code == 0 and "Pass@4" in result.output
+        refused = CliRunner().invoke(app, ["evaluate", f"a={path}", "--step", "1:x"])
+        assert refused.exit_code == 2 and "got '1:x', expected a step such as 900" in " ".join(refused.output.split())
 
     def test_conversations(self, tmp_path):
         """As the trainer writes them: the same frame and call (GRPOTrainer.log, TRL 1.16.0), messages as dicts."""

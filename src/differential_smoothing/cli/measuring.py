@@ -28,7 +28,23 @@ Correct = Annotated[
     ),
 ]
 Threshold = Annotated[float, typer.Option(help="A completion is correct if that column is above this.")]
-Step = Annotated[int | None, typer.Option(help="For rollouts logged in training: the step to read.")]
+
+
+def _steps(value: str) -> int | tuple[int, int]:
+    ends = value.split(":")
+    if len(ends) > 2 or not all(end.isdecimal() for end in ends):
+        raise typer.BadParameter(f"got {value!r}, expected a step such as 900, or FIRST:LAST such as 900:1000.")
+    return int(value) if len(ends) == 1 else (int(ends[0]), int(ends[1]))
+
+
+Step = Annotated[
+    str | None,
+    typer.Option(
+        help="For rollouts logged in training: the step to read, or FIRST:LAST for the groups of several.",
+        parser=_steps,
+        metavar="STEP",
+    ),
+]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out and count rows that cannot be read.")]
 Form = Annotated[
     str,

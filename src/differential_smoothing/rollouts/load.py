@@ -30,7 +30,7 @@ def load_rollouts(
     seed: int | None = None,
     correct: str | None = None,
     threshold: float = THRESHOLD,
-    step: int | None = None,
+    step: int | tuple[int, int] | None = None,
     canonical: Canonical = "file",
     skip_bad_rows: bool = False,
     text: bool = True,
@@ -67,7 +67,8 @@ def load_rollouts(
         threshold: correct means that the column is above it. A missing or NaN value, or a rollout that ended in an error, is
             unscored: `correct` is null, and a warning counts these rows. Scores of harnesses are from 0 to 1; another number
             is refused, unless a threshold other than 0.5 is given.
-        step: of the rows that belong to a training step, keep this step's. Rows of an evaluation (-1) are all kept.
+        step: of the rows that belong to a training step, keep this step's. Rows of an evaluation (-1) are all kept. A pair
+            (first, last) keeps the groups of all these steps as one evaluation (step -1, samples numbered anew).
         canonical: the canonical form of a correct row is what the `file` says (null if it has none), or, for tasks where
             the text is the answer, its `solution` (the harness's `filtered_resps`, verl's `pred`), or its
             `completion`, both without white space around them.
@@ -87,6 +88,9 @@ def load_rollouts(
         raise ValueError(f"canonical is {canonical!r}, expected 'file', 'solution' or 'completion'.")
     if not math.isfinite(threshold):
         raise ValueError(f"threshold is {threshold!r}, expected a finite number: correct means above it.")
+    window = step if isinstance(step, tuple) else None
+    if window is not None and not 0 <= window[0] <= window[1]:
+        raise ValueError(f"step is {step!r}, expected (first, last) with 0 <= first <= last, both included.")
     path = Path(path)
     where = f"Cannot read rollouts from {path}"
     steps: Counter[int] = Counter()
@@ -94,11 +98,15 @@ def load_rollouts(
     bad: list[str] = []
     advice: dict[str, None] = {}
     rows = Rows(text, notes)
+
+    def wanted(at: int) -> bool:
+        return window[0] <= at <= window[1] if window is not None else step is None or at in (step, -1)
+
     for file in _files(path, where):
         if _starts_as_ours(file):
             # Without texts to keep, only those that a verifier of ours reads are worth reading.
             for batch in read_batches(file, text_of=lambda task: text or task == "countdown"):
-                rows.take(batch, steps, step)
+                rows.take(batch, steps, wanted)
             continue
         source = open_source(file)
         form = detect(source, f"Cannot read rollouts from {file}")
@@ -127,7 +135,7 @@ def load_rollouts(
                 for completion in form.read(row, column):
                     _refuse_no_verdict(completion.score, column, form, threshold)
                     steps[completion.step] += 1
-                    if step is None or completion.step in (step, -1):
+                    if wanted(completion.step):
                         rows.add(completion, threshold, canonical, model or path.stem, form.own_id, column is None)
             except Refused as error:
                 raise ValueError(f"{file}, {place}: {error}") from None
@@ -144,11 +152,18 @@ def load_rollouts(
         there = ", ".join(map(str, sorted(steps)[:10]))
         raise ValueError(
             f"{where}: found no rows"
-            + (f" of step {step}, only of {there}" if there else "")
+            + (
+                f" of step {step if window is None else f'{window[0]} to {window[1]}'}, only of {there}"
+                if there
+                else ""
+            )
             + (f" and {len(bad)} that cannot be read ({bad[0]})" if bad else "")
             + ", expected at least one. Choose another file or step."
         )
     frame = rows.frame(where, " ".join(filter(None, advice)))
+    if window is not None:
+        frame["step"] = -1
+        frame["sample"] = frame.groupby(["model", "seed", "prompt_id"]).cumcount()
     if bad:
         notes[f"left out because they cannot be read: {'; '.join(filter(None, bad))}"] += len(bad)
     for note, count in (+notes).items():

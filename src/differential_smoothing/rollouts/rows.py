@@ -1,6 +1,7 @@
 """Rows on their way into the table, and the verdicts of the verifiers of ours on them."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
@@ -117,11 +118,13 @@ class Rows:
                 self.columns["canonical"][place] = None
         self.unjudged = []
 
-    def take(self, batch: pa.RecordBatch, steps: Counter, step: int | None) -> None:
+    def take(self, batch: pa.RecordBatch, steps: Counter, wanted: Callable[[int], bool]) -> None:
         """Rows of our own table: verified again if there is something to verify, without a detour for the rest."""
-        steps.update(batch["step"].to_pylist())
-        if step is not None:
-            batch = batch.filter(pa.array([s in (step, -1) for s in batch["step"].to_pylist()]))
+        at = batch["step"].to_pylist()
+        steps.update(at)
+        kept = [wanted(step) for step in at]
+        if not all(kept):
+            batch = batch.filter(pa.array(kept))
         columns = dict(zip(COLUMNS, batch.columns, strict=True))
         if "countdown" in pc.unique(columns["task"]).to_pylist():
             names = ("task", "prompt_id", "prompt", "completion", "correct", "canonical")
