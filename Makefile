@@ -50,7 +50,7 @@ bases: $(VENV)/.ready
 	$(BIN)/dsmooth base --output runs/bases/graph_color-small --task reasoning_gym:graph_color \
 	  --task-options '{"min_num_vertices": 7, "max_num_vertices": 7, "edge_probability": 0.4}' \
 	  --steps 1500 --batch-size 64 --hidden 64 --layers 2 --learning-rate 3e-3 --problems 8000
-	$(BIN)/dsmooth base --output runs/bases/countdown-3x20-small --numbers 3 --max-number 20 --problems 8000 \
+	$(BIN)/dsmooth base --output runs/bases/countdown-3x20-small --task-options '{"numbers": 3, "max_number": 20}' --problems 8000 \
 	  --steps 1500 --batch-size 128 --hidden 64 --layers 2 --learning-rate 4e-3
 	$(BIN)/dsmooth base --output runs/bases/spell_backward --task reasoning_gym:spell_backward \
 	  --task-options '{"min_word_len": 7, "max_word_len": 10}' \

@@ -34,9 +34,9 @@ PROMPTS, GROUP, LONGEST, RANK = 4, 8, 18, 16
 
 
 def chosen_task():
-    from differential_smoothing.tasks import configured_task
+    from differential_smoothing.tasks import make_task
 
-    return configured_task("route", {"towns": 6, "roads": 10, "stops": 4, "min_routes": 4}, numbers=4, max_number=10)
+    return make_task("route", towns=6, roads=10, stops=4, min_routes=4)
 
 
 def step_seconds(kind, model):

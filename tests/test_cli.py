@@ -231,17 +231,23 @@ def test_base_does_not_overwrite(dsmooth, tmp_path):
 
 def test_base_makes_a_model_that_can_be_sampled(dsmooth, tmp_path):
     status, out, err = dsmooth(
-        "base", "--output", tmp_path / "b", "--steps", 2, "--numbers", 2, "--max-number", 40, "--problems", 100
+        "base",
+        "--output",
+        tmp_path / "b",
+        "--steps",
+        2,
+        "--task-options",
+        '{"numbers": 2, "max_number": 40}',
+        "--problems",
+        100,
     )
     assert status == 0, err
     status, out, err = dsmooth(
         "sample",
         "--model",
         tmp_path / "b",
-        "--numbers",
-        2,
-        "--max-number",
-        40,
+        "--task-options",
+        '{"numbers": 2, "max_number": 40}',
         "--problems",
         5,
         "--samples",

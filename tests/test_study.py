@@ -283,10 +283,12 @@ def test_a_cell_that_ends_while_another_starts_keeps_its_exit_status(monkeypatch
 
 def test_evaluation_follows_the_training_unless_it_says_otherwise(tmp_path):
     path = tmp_path / "study.yaml"
-    common = {"numbers": 3, "max_number": 20, "chat": True, "max_completion_length": 99}
-    path.write_text(yaml.safe_dump({"common": common, "models": {"grpo": {}}, "evaluation": {"max_number": 5}}))
+    common = {"task_options": {"numbers": 3, "max_number": 20}, "chat": True, "max_completion_length": 99}
+    path.write_text(
+        yaml.safe_dump({"common": common, "models": {"grpo": {}}, "evaluation": {"task_options": {"max_number": 5}}})
+    )
     evaluation = read_study(path).evaluation
-    assert (evaluation.numbers, evaluation.max_number, evaluation.chat) == (3, 5, True)
+    assert (evaluation.task_options, evaluation.chat) == ({"max_number": 5}, True)
     assert evaluation.max_completion_length == 99
 
 

@@ -66,7 +66,7 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
             "pkpo": {"rule": "pkpo", "rule_options": {"k": [2, 4], "anneal": True}},
         },
         "learning_rates": [1.0e-4, 3.0e-4],
-        "tasks": {"few": {"problems": 20}, "many": {"numbers": 3}},
+        "tasks": {"few": {"problems": 20}, "many": {"task_options": {"numbers": 3}}},
         "seeds": [0, 5],
     }
     sweep = read_study(written(tmp_path / "s.yaml", content))
@@ -76,10 +76,10 @@ def test_every_rule_strength_rate_and_seed_is_a_cell(tmp_path):
     by_name = {cell.name: cell for cell in cells}
     cell = by_name["many-pkpo-4-lr0.0003-seed5"]
     assert cell.options["rule_options"] == {"k": 4, "anneal": True} and cell.options["learning_rate"] == 3e-4
-    assert cell.options["numbers"] == 3 and cell.options["seed"] == 5 and cell.options["max_steps"] == 6
+    assert cell.options["task_options"]["numbers"] == 3 and cell.options["seed"] == 5 and cell.options["max_steps"] == 6
     assert by_name["few-ds-0.2-lr0.0001-seed0"].options["gamma_p"] == 0.2
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)  # whole seeds first
-    assert sweep.evaluations(cell)["evaluation"].numbers == 3
+    assert sweep.evaluations(cell)["evaluation"].task_options["numbers"] == 3
     assert sweep.evaluations(by_name["few-grpo-lr0.0001-seed0"])["selection"].split == "dev"
 
 
@@ -167,7 +167,7 @@ def test_a_rule_may_have_rates_and_seeds_of_its_own_and_paths_begin_at_the_base(
     content = {
         **TINY,
         "rules": {"grpo": {"learning_rates": [1.0e-4, 2.0e-4], "seeds": [0, 1]}, "ds": {"gamma_p": [0.1]}},
-        "tasks": {"few": {"problems": 20}, "three": {"numbers": 3, "model": "elsewhere"}},
+        "tasks": {"few": {"problems": 20}, "three": {"task_options": {"numbers": 3}, "model": "elsewhere"}},
         "checkpoints": [2, 4, 6, 8],
     }
     sweep = read_study(written(tmp_path / "s.yaml", content))
@@ -190,10 +190,10 @@ def test_a_sweep_may_grow_and_nothing_that_was_sampled_may_change(tmp_path):
     two = {"a": {}, "b": {}}
     claimed(sweep(tasks=two))
     (tmp_path / "run" / "counts").mkdir()
-    claimed(sweep(tasks={**two, "c": {"numbers": 3}}))
+    claimed(sweep(tasks={**two, "c": {"task_options": {"numbers": 3}}}))
     claimed(sweep(tasks={"a": {}}, rules={"grpo": {}, "more": {"gamma_p": 0.3}}, seeds=[4]))
     for changes in (
-        {"tasks": {"a": {}, "b": {"numbers": 3}}},  # not even after it was taken out
+        {"tasks": {"a": {}, "b": {"task_options": {"numbers": 3}}}},  # not even after it was taken out
         {"tasks": two, "evaluation": {**TINY["evaluation"], "top_p": 0.5}},
         {"tasks": two, "evaluation": {**TINY["evaluation"], "chat_template_kwargs": {"enable_thinking": False}}},
         {"tasks": two, "checkpoints": [2]},

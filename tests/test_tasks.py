@@ -9,7 +9,7 @@ import pytest
 
 from differential_smoothing.studies.read import read_study
 from differential_smoothing.studies.spec import Evaluation
-from differential_smoothing.tasks import Task, configured_task, countdown, make_task, read_options
+from differential_smoothing.tasks import Task, countdown, make_task, read_options
 from differential_smoothing.tasks.route import Journey, routes
 from differential_smoothing.tasks.task import answer_of, split_of_text, text_of
 from differential_smoothing.training.options import RunArguments, parse_config
@@ -244,17 +244,6 @@ def test_a_wrong_task_says_what_is_wrong(name, options, message):
     assert message in str(caught.value)
 
 
-def test_numbers_and_max_number_are_countdown_s_and_said_once():
-    task = configured_task("countdown", {"max_number": 12}, numbers=3)
-    assert task.problems(9, split="dev", seed=0) == make_task("countdown", numbers=3, max_number=12).problems(
-        9, split="dev", seed=0
-    )
-    with pytest.raises(ValueError, match="numbers=3 belongs to the task countdown"):
-        configured_task("reasoning_gym:gcd", None, numbers=3)
-    with pytest.raises(ValueError, match="Say it once"):
-        configured_task("countdown", {"numbers": 5}, numbers=3)
-
-
 def test_options_are_a_mapping_or_its_json():
     assert read_options('{"max_solutions": 1}') == read_options({"max_solutions": 1}) == {"max_solutions": 1}
     assert read_options(None) is read_options({}) is read_options("{}") is None
@@ -368,7 +357,7 @@ def test_a_task_without_demonstrations_teaches_no_base(tmp_path):
 
 
 def test_run_arguments_make_their_task():
-    run = RunArguments(numbers=3, task_options='{"max_solutions": 1}')
+    run = RunArguments(task_options='{"numbers": 3, "max_solutions": 1}')
     assert run.make_task().problems(5, split="train", seed=1) == make_task(
         "countdown", numbers=3, max_solutions=1
     ).problems(5, split="train", seed=1)

@@ -153,8 +153,6 @@ def sample(
         int | None,
         typer.Option(help="How many problems. Default: 500 where they are generated, else all of the data sets."),
     ] = None,
-    numbers: Annotated[int, typer.Option(help="How many numbers a generated problem has.")] = 4,
-    max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
     samples: Annotated[int, typer.Option(help="Completions per problem.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the problems and the draws.")] = 0,
     training_seed: Annotated[int, typer.Option(help="Training seed of the model, for the table.")] = 0,
@@ -188,7 +186,7 @@ def sample(
     from differential_smoothing.rollouts import read_rollouts
     from differential_smoothing.sampling.jobs import Job
     from differential_smoothing.sampling.parts import parts_of, read_shard, sample_to_file
-    from differential_smoothing.tasks import configured_task, read_options
+    from differential_smoothing.tasks import make_task, read_options
     from differential_smoothing.training import resolve_model
 
     if samples < 1:
@@ -200,7 +198,7 @@ def sample(
         raise ValueError(f"{output} exists and was not touched. Choose another --output, or delete it.")
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed must be from 0 to 2147483647, got {seed}.")
-    asked = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
+    asked = make_task(task, **(read_options(task_options) or {}))
     if max_new_tokens is None:
         if not asked.generated:
             raise ValueError(
@@ -274,8 +272,6 @@ def base(
     ] = 0,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps. Default: 2400, with --model at most 200.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the weights, the problems and their order.")] = 0,
-    numbers: Annotated[int, typer.Option(help="How many numbers a problem has.")] = 4,
-    max_number: Annotated[int, typer.Option(help="Numbers are drawn from 1 to this.")] = 10,
     problems: Annotated[int | None, typer.Option(help="Training problems. Default: 24000, with --model 4000.")] = None,
     batch_size: Annotated[
         int | None,
@@ -295,14 +291,13 @@ def base(
     Examples: dsmooth base --task reasoning_gym:graph_color --task-options '{"edge_probability": 0.4}' --output runs/colour;
     dsmooth base --model smollm2 --task route --chat --lora-r 16 --output runs/llm-base
     """
-    from differential_smoothing.tasks import configured_task, read_options
-    from differential_smoothing.training.base_model import train_base
+    from differential_smoothing.tasks import make_task, read_options
 
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise ValueError(f"{output} is not empty. Nothing was changed; choose a new folder.")
     if steps is not None and steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}.")
-    chosen = configured_task(task, read_options(task_options or None), numbers=numbers, max_number=max_number)
+    chosen = make_task(task, **(read_options(task_options) or {}))
     fresh = {"hidden": hidden, "layers": layers, "context": context}
     given = {"steps": steps, "problems": problems, "learning_rate": learning_rate}
     given = {name: value for name, value in given.items() if value is not None}

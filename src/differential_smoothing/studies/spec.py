@@ -13,8 +13,8 @@ A study is a small YAML file (``data/quickstart.yaml`` is one):
     baseline: grpo                 # the others are compared to it, on the same problems
     evaluation: {split: test, problems: 500, samples: 64, seed: 0}
 
-The base is ``common``'s ``model``; ``chat``, ``numbers``, ``max_number`` and the longest completion are those of training
-unless ``evaluation`` says otherwise, and so are ``task`` and ``task_options``.
+The base is ``common``'s ``model``; ``chat`` and the longest completion are those of training
+unless ``evaluation`` sets them, and so are ``task`` and ``task_options``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from differential_smoothing.sampling import ENGINES, make_engine
-from differential_smoothing.tasks import configured_task, read_options
+from differential_smoothing.tasks import make_task, read_options
 
 __all__ = ["Cell", "Evaluation", "Study", "check_seeds", "make_evaluation", "make_study", "read_yaml"]
 
@@ -55,8 +55,6 @@ class Evaluation:
     samples: int = 64
     seed: int = 0
     temperature: float = 1.0
-    numbers: int = 4
-    max_number: int = 10
     max_completion_length: int = 24
     chat: bool = False
     task: str = "countdown"
@@ -68,7 +66,7 @@ class Evaluation:
 
     def make_task(self):
         """The task that the models are sampled on. ValueError names a wrong option."""
-        return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
+        return make_task(self.task, **(self.task_options or {}))
 
     def check(self, base: str, cell: Cell) -> None:
         """ValueError if the cell's model could not be sampled so, as far as that can be known before it is trained."""
@@ -100,7 +98,7 @@ class Evaluation:
                 raise ValueError(f"evaluation: {f.name} must be of type {f.type}, got {value!r}.")
         if self.split not in ("train", "dev", "test"):
             raise ValueError(f"evaluation: split must be train, dev or test, got {self.split!r}.")
-        least = {"problems": 1, "samples": 1, "seed": 0, "numbers": 1, "max_number": 1, "max_completion_length": 1}
+        least = {"problems": 1, "samples": 1, "seed": 0, "max_completion_length": 1}
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise ValueError(f"evaluation: {name} must be at least {smallest}, got {getattr(self, name)}.")
@@ -211,15 +209,7 @@ def make_evaluation(path: Path, name: str, options: Mapping[str, Any], training:
     known = [f.name for f in fields(Evaluation)]
     if unknown := [option for option in options if option not in known]:
         raise ValueError(f"{path}: {name} has an unknown entry {unknown[0]!r}. It knows {', '.join(known)}.")
-    inherited = (
-        "task",
-        "task_options",
-        "numbers",
-        "max_number",
-        "max_completion_length",
-        "chat",
-        "chat_template_kwargs",
-    )
+    inherited = ("task", "task_options", "max_completion_length", "chat", "chat_template_kwargs")
     try:
         return Evaluation(**{k: training[k] for k in inherited if k in training} | dict(options))
     except ValueError as error:

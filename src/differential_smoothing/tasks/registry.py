@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from .task import Task
 
-__all__ = ["TASKS", "configured_task", "make_task", "read_options"]
+__all__ = ["TASKS", "make_task", "read_options"]
 
 #: Kind of task -> where its class is. ``kind:name`` passes the name to the class, as in ``reasoning_gym:gcd``.
 TASKS = {
@@ -46,25 +45,11 @@ def make_task(name: str, **options: Any) -> Task:
     return maker(which, **options) if which else maker(**options)
 
 
-def configured_task(name: str, options: Mapping[str, Any] | None, *, numbers: int = 4, max_number: int = 10) -> Task:
-    """``make_task`` with ``numbers`` and ``max_number``, which runs and studies have beside ``task_options``.
-
-    ValueError if they are set for a task that has no such options, or differ from those among ``options``.
-    """
-    options, short = dict(options or {}), {"numbers": numbers, "max_number": max_number}
-    default = {"numbers": 4, "max_number": 10}
-    for key, value in short.items():
-        if value != default[key] and (name != "countdown" or options.get(key, value) != value):
-            raise ValueError(
-                f"{key}={value} belongs to the task countdown; the task is {name!r} with options {options}. "
-                f"Say it once, in the task's options."
-            )
-    return make_task(name, **(short | options if name == "countdown" else options))
-
-
 def read_options(options: Any, name: str = "task_options") -> dict[str, Any] | None:
     """``task_options``, or those of that ``name``, as a mapping, from JSON where it came as text; None if there are none. ValueError otherwise."""
     given = options
+    if isinstance(options, str) and not options:
+        return None
     if isinstance(options, str):
         try:
             options = json.loads(options)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from differential_smoothing.tasks import Task, configured_task, read_options
+from differential_smoothing.tasks import Task, make_task, read_options
 
 if TYPE_CHECKING:
     from differential_smoothing.integrations.trl import DSGRPOConfig
@@ -46,8 +46,6 @@ class RunArguments:
     problems_seed: int = field(
         default=0, metadata={"help": "Seed of the generated problems, apart from the run's seed."}
     )
-    numbers: int = field(default=4, metadata={"help": "Countdown: how many numbers a generated problem has."})
-    max_number: int = field(default=10, metadata={"help": "Countdown: numbers are drawn from 1 to this."})
     chat: bool = field(default=False, metadata={"help": "Chat prompts with tagged answers, for language models."})
     rollout: str = field(
         default="shared_prefix",
@@ -92,7 +90,7 @@ class RunArguments:
 
     def make_task(self) -> Task:
         """The task with its options. ValueError names a wrong one."""
-        return configured_task(self.task, self.task_options, numbers=self.numbers, max_number=self.max_number)
+        return make_task(self.task, **(self.task_options or {}))
 
     def read_problems(self, task: Task) -> list[Any]:
         """The problems to train on, from the file or the task. ValueError if the file holds none or something else."""

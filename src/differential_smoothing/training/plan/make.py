@@ -116,8 +116,6 @@ def _output(plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Sha
     command = ["dsmooth", "sample", "--model", f"{folder}/model", "--task", run.task]
     if run.task_options:
         command += ["--task-options", json.dumps(run.task_options)]
-    for flag, value, default in (("--numbers", run.numbers, 4), ("--max-number", run.max_number, 10)):
-        command += [flag, str(value)] if value != default else []
     command += ["--chat"] if run.chat else []
     if run.chat and config.chat_template_kwargs:
         command += ["--chat-template-kwargs", json.dumps(config.chat_template_kwargs)]
