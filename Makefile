@@ -28,6 +28,7 @@ test-tinker: $(VENV)-tinker/.ready
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The site, into site/; a warning is an error. It reads the sources and imports nothing, so its environment is small.
 docs: $(VENV)-docs/.ready

@@ -14,7 +14,7 @@ GRPO run of that length can (``evaluation.diagnosis.regime``).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -86,7 +86,7 @@ def group_shares(n: Sequence[int], c: Sequence[int], group: int) -> GroupShares:
     return GroupShares(float(right), float(1 - right - wrong), float(wrong))
 
 
-def price(success: Sequence[float], *, gamma_p: float = 0.4, group: int = 8) -> float:
+def price(success: Sequence[float] | NDArray[np.float64], *, gamma_p: float = 0.4, group: int = 8) -> float:
     """Variety lost per gain in success under the term, relative to GRPO: below 1 is cheaper, below 0 both rise.
 
     Exact expected steps of one-token answers, three correct and two wrong, summed over the success rates ``success`` (P,) of the problems; rates
@@ -107,7 +107,7 @@ def _step(success: float, gamma_p: float, group: int) -> tuple[float, float, flo
     """Gain in success and loss of entropy among correct answers, of DS and of GRPO, for one success rate; a mean over ten prompts."""
     rng = np.random.default_rng(0)
     answers = sequences([[i] for i in range(len(_CORRECT))])
-    rules = (partial(ds_grpo_advantages, gamma_p=gamma_p, gamma_n=0.0), _grpo)
+    rules: tuple[Callable[..., Any], ...] = (partial(ds_grpo_advantages, gamma_p=gamma_p, gamma_n=0.0), _grpo)
     total = np.zeros(4)
     for _ in range(10):
         pi = np.concatenate([success * rng.dirichlet([3, 3, 3]), (1 - success) * rng.dirichlet([3, 3])])

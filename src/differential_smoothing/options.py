@@ -30,9 +30,9 @@ FLOOR = 0.2  # the default of relative_floor
 
 def plain_number(name: str, value: object, *, advice: str = "") -> float:
     """``value`` as Python's own number, also of numpy's; ValueError, with ``advice``, unless it is one and finite."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.generic | Real) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}.{advice and ' ' + advice}")
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]  # an int stays one, as in a config
 
 
 def has_own_gammas(rule: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,10 @@ from .training import TASK, TASK_OPTIONS
 @app.command()
 def data(
     output: Annotated[Path, typer.Option(help="Folder for train, val and test files.")],
-    format: Annotated[str, typer.Option(help="verl (Parquet), trl (Parquet) or jsonl (for --data-file).")] = "verl",
+    format: Annotated[
+        Any,
+        typer.Option(parser=str, metavar="FORMAT", help="verl (Parquet), trl (Parquet) or jsonl (for --data-file)."),
+    ] = "verl",
     task: Annotated[str, typer.Option(help=TASK)] = "countdown",
     task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
     train: Annotated[int, typer.Option(help="Training problems.")] = 20_000,

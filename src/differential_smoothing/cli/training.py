@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -212,7 +212,8 @@ def sample(
             if problems is None and not asked.generated:  # more than there are, on purpose
                 problems = sys.maxsize
                 warnings.filterwarnings("ignore", ".* were asked for and there are .*; all are used")
-            chosen = asked.problems(500 if problems is None else problems, split=split, seed=seed)
+            named: Any = split  # checked by the task
+            chosen = asked.problems(500 if problems is None else problems, split=named, seed=seed)
     folder = resolve_model(model)
     if not Path(folder).is_dir():  # report a wrong name, or no network, at once and in one paragraph
         from differential_smoothing.training import hub
@@ -299,7 +300,7 @@ def base(
         raise ValueError(f"--steps must be at least 1, got {steps}.")
     chosen = make_task(task, **(read_options(task_options) or {}))
     fresh = {"hidden": hidden, "layers": layers, "context": context}
-    given = {"steps": steps, "problems": problems, "learning_rate": learning_rate}
+    given: dict[str, Any] = {"steps": steps, "problems": problems, "learning_rate": learning_rate}
     given = {name: value for name, value in given.items() if value is not None}
     if not model:
         from differential_smoothing.training.base_model import train_base

@@ -4,8 +4,6 @@ Curves are (problems, K) or (training_seeds, problems, K), column j for k = j + 
 of them hold the same problems and training seeds in the same order. Both are resampled together (`resampling.py`).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -80,13 +78,7 @@ def crossing(a: ArrayLike, b: ArrayLike, *, seed: int, replications: int = 10_00
 
 
 def samples_to_reach(
-    curve: ArrayLike,
-    target: ArrayLike,
-    ks: Sequence[int],
-    *,
-    seed: int,
-    replications: int = 10_000,
-    level: float = 0.95,
+    curve: ArrayLike, target: ArrayLike, ks: ArrayLike, *, seed: int, replications: int = 10_000, level: float = 0.95
 ) -> list[Interval]:
     """How many samples the model of `curve` needs for the Pass@k of the model of `target`, for each k of `ks`.
 

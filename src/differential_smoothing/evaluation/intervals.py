@@ -44,8 +44,7 @@ def bootstrap_mean(
     0, fewer than 100 replications, a level outside (0, 1) or an unknown method.
     """
     array = _seeds_by_problems("values", values)
-    options = dict(seed=seed, replications=replications, level=level, method=method)
-    return bootstrap_curve(array[:, :, None], **options)[0]
+    return bootstrap_curve(array[:, :, None], seed=seed, replications=replications, level=level, method=method)[0]
 
 
 def paired_difference(

@@ -157,4 +157,4 @@ def _plain(counted: Tally, name: str, num_solutions: Mapping[str, int] | None) -
         return mode_agreement(counted)
     if name == "distinct":
         return counted.distinct
-    return coverage(pd.Series(counted.distinct, index=counted.problems), num_solutions).to_numpy()
+    return coverage(pd.Series(counted.distinct, index=counted.problems), num_solutions or {}).to_numpy()

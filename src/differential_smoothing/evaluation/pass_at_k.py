@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["pass_at_k", "pass_at_k_curve", "pass_hat_k"]
 
 
-def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> NDArray[np.float64] | np.float64:
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> NDArray[np.float64]:
     """Unbiased estimate of Pass@k from `c` correct among `n` samples of a problem:
 
         pass@k = 1 - C(n - c, k) / C(n, k)
@@ -24,7 +24,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> NDArray[np.float64] |
     return 1.0 - _none_drawn(*_checked("pass_at_k", n, c, k))
 
 
-def pass_hat_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> NDArray[np.float64] | np.float64:
+def pass_hat_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> NDArray[np.float64]:
     """Unbiased estimate of Pass^k, the chance that k samples of a problem are all correct:
 
         pass^k = C(c, k) / C(n, k)

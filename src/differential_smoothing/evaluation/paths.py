@@ -10,7 +10,7 @@ one of them are left out and counted, as a mean of one run is noisier than a mea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ def chosen_points(counts: pd.DataFrame, baseline: str) -> pd.DataFrame:
                 scores.append((lead_over(1)(means)[0], lead_over(2)(means)[0], means[0, 0, 0]))
             by_place: dict[tuple, list[str]] = {}
             for column, criterion in enumerate(("pass@k", "distinct", "pass@1")):
-                best = max(range(len(places)), key=lambda i, column=column: scores[i][column])
+                best = max(range(len(places)), key=[row[column] for row in scores].__getitem__)
                 by_place.setdefault(places[best], []).append(criterion)
             rows += [(*place, " and ".join(criteria)) for place, criteria in by_place.items()]
     return pd.DataFrame(rows, columns=[*PLACE, "criterion"])
@@ -287,11 +287,12 @@ class _Table:
             ]
         )
 
-    def mean(self, place: tuple, seeds: Sequence[int]) -> NDArray[np.float64]:
+    def mean(self, place: tuple, seeds: Iterable[int]) -> NDArray[np.float64]:
         """(measures,)"""
+        seeds = list(seeds)
         key = (place, *seeds)
         if key not in self._means:
-            self._means[key] = _mean(self.values([place], list(seeds))[0])
+            self._means[key] = _mean(self.values([place], seeds)[0])
         return self._means[key]
 
 

@@ -1,6 +1,7 @@
 """From a rollouts table to a paper's numbers: Pass@k curves, variety of correct answers, paired differences."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -178,7 +179,7 @@ def _rows(
     label: str,
     columns: list[tuple[str, float]],
     values: NDArray[np.float64],
-    samples: list[NDArray[np.float64]],
+    samples: list[NDArray[Any]],
     seed: int,
     method: str,
 ) -> pd.DataFrame:
@@ -186,7 +187,7 @@ def _rows(
     intervals = bootstrap_curve(values, seed=seed, method=method) if columns else []
     for column, ((metric, k), interval) in enumerate(zip(columns, intervals, strict=True)):
         if metric == "modes":
-            interval = effective_modes(np.clip(interval, 0.0, 1.0))
+            interval = Interval._make(np.atleast_1d(effective_modes(np.clip(interval, 0.0, 1.0))))
         rows.append(_row(label, metric, k, interval, ~np.isnan(values[:, :, column]), samples[column]))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
@@ -197,21 +198,22 @@ def _row(label: str, metric: str, k: float, interval: Interval, defined: NDArray
 
 
 def _of_two(
-    label: str, table: Measures, sides: list[NDArray[np.int64]], samples: NDArray[np.float64], seed: int
+    label: str, table: Measures, sides: Sequence[NDArray[np.int64]], samples: NDArray[np.float64], seed: int
 ) -> pd.DataFrame:
     """The rows of what is about two whole Pass@k curves."""
     n, c = table.counted.n, table.counted.c
     defined = (n[sides[0]] > 0) & (n[sides[1]] > 0)
     top = min((int(n[at][defined].min()) for at in sides), default=0) if defined.any() else 0
     undefined = Interval(np.nan, np.nan, np.nan)
-    found = {("crossing", np.nan): undefined, **{("reach@k", k): undefined for k in table.ks}}
+    found: dict[tuple[str, float], Interval] = {("crossing", np.nan): undefined}
+    found |= {("reach@k", k): undefined for k in table.ks}
     if top:
         curves = [np.where(defined[:, :, None], pass_at_k_curve(n[at], c[at], top), np.nan) for at in sides]
         if "crossing" in table.metrics:
             found["crossing", np.nan] = crossing(*curves, seed=seed)
         ks = [k for k in table.ks if k <= top]
         if "reach@k" in table.metrics and ks:
-            for k, interval in zip(ks, samples_to_reach(*curves, ks, seed=seed), strict=True):
+            for k, interval in zip(ks, samples_to_reach(curves[0], curves[1], ks, seed=seed), strict=True):
                 found["reach@k", k] = interval
     rows = []
     for (metric, k), interval in found.items():

@@ -131,18 +131,20 @@ class SharpeningMonitor(TrainerCallback):
         self._pending: dict[str, _Batch] = {}
         self._in_loss: dict[str, Any] | None = None
         self._blind = False
-        for name, extension in {
+        extensions: dict[str, Callable[..., Any]] = {
             "_calculate_rewards": self._rewards,
             "_generate_and_score_completions": self._generation,
             "_compute_loss": self._loss,
             "_get_per_token_logps_and_entropies": self._logps,
-        }.items():
+        }
+        for name, extension in extensions.items():
             method = getattr(trainer, name)
-            setattr(trainer, name, functools.wraps(method)(functools.partial(extension, method)))
+            extended: Callable[..., Any] = functools.partial(extension, method)
+            setattr(trainer, name, functools.wraps(method)(extended))
         trainer.add_callback(self)
 
     def _reset(self) -> None:
-        options = {**self._settings, "alpha": self._settings["alpha"] / len(self._tested)}
+        options: dict[str, Any] = {**self._settings, "alpha": self._settings["alpha"] / len(self._tested)}
         self._tests = {name: DropTest(**options) for name in self._tested}
         self._starts = {name: [0, 0.0] for name in (*self._tested, "entropy_correct")}  # batches, sum
         self._alarms: dict[str, int] = {}  # the step of each alarm

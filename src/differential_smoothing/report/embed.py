@@ -122,5 +122,6 @@ def _plain(value: Any, characters: int) -> Any:
         return int(value)
     if isinstance(value, float | np.floating):
         # Sums over samples are whole; "12.0" would only make the page longer.
-        return int(value) if float(value).is_integer() and abs(value) < 2**53 else float(value)
+        number = float(value)
+        return int(number) if number.is_integer() and abs(number) < 2**53 else number
     return cut(value, characters)

@@ -5,11 +5,12 @@ releases have ``input`` for ``messages``), lighteval of May 2026 (``DetailsLogge
 (``GenInferencerOutputHandler``), NeMo-Skills of November 2025, Qwen2.5-Math's ``math_eval.py``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from .format import Completion, Format
 from .lm_eval import per_response
-from .sources import BadRow, Source
+from .sources import BadRow, Refused, Source
 from .values import conversation, gold_of, hashed, if_text, name_of, number, optional_text, score_of, shown, text, whole
 
 __all__ = ["EVALSCOPE", "INSPECT", "LIGHTEVAL", "NEMO_SKILLS", "OPENCOMPASS", "QWEN"]
@@ -57,7 +58,7 @@ def _several(
     found = solutions if isinstance(solutions, list) else [solutions]
     for sample, response in enumerate(texts):
         completion = text({name: response}, name)
-        score = number({column: values[sample]}, column)
+        score = number({str(column): values[sample]}, str(column))
         yield Completion(
             prompt_id,
             prompt,
@@ -78,7 +79,7 @@ def _flat(source: Source, columns: Sequence[str], flatten: Callable[[dict], tupl
     A metric that a row does not have is None there: the tools leave out what could not be scored.
     """
 
-    def rows(_: Sequence[str] = ()) -> Iterator[tuple[str, "dict | BadRow"]]:
+    def rows(_: Iterable[str] = ()) -> Iterator[tuple[str, "dict | BadRow | Refused"]]:
         for place, row in source.rows(columns):
             try:
                 if isinstance(row, dict):
@@ -106,7 +107,7 @@ def _review(row: dict) -> tuple[dict, dict]:
     metrics = {f"{name}": value for name, value in (score.get("value") or {}).items()}
     main = score.get("main_score_name")
     # the tool's own rule: without a name the first is the main score
-    metrics[MAIN] = metrics.get(next(iter(metrics), None) if main is None else main)
+    metrics[MAIN] = metrics.get(next(iter(metrics), "") if main is None else main)
     prompt = row.get("input")
     if prompt is None and isinstance(row.get("messages"), list):
         said = [m for m in row["messages"] if m.get("role") != "assistant"]
@@ -266,7 +267,7 @@ QWEN = Format(
 def _opencompass(row: dict, column: str | None) -> Iterator[Completion]:
     prompt = row.get("origin_prompt")
     if isinstance(prompt, list):
-        parts = [m.get("prompt") if isinstance(m, dict) else m for m in prompt]
+        parts: list[Any] = [m.get("prompt") if isinstance(m, dict) else m for m in prompt]
         if not all(isinstance(part, str) for part in parts):
             raise BadRow(f"origin_prompt is a list with {shown(prompt[0])}, expected messages with role and prompt")
         prompt = "\n\n".join(parts)

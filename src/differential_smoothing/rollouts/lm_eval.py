@@ -6,7 +6,8 @@ filters of a document are told apart by their order.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from .format import Completion, Format
 from .sources import BadRow, Refused, Source
@@ -64,7 +65,7 @@ def _read(row: dict, column: str | None) -> Iterator[Completion]:
     found = filtered[0] if isinstance(filtered, list) and len(filtered) == 1 else None
     if not isinstance(found, list):
         found = [found] if len(responses) == 1 else []
-    prompt = row.get("arguments")
+    prompt: Any = row.get("arguments")
     for key in ("gen_args_0", "arg_0") if isinstance(prompt, dict) else (0, 0):
         try:
             prompt = prompt[key]
@@ -95,7 +96,7 @@ def _with_filters(source: Source) -> Source:
     Where no filter is written, the first row of a document is of filter "1", the next of "2", ...
     """
 
-    def rows(_: Sequence[str]) -> Iterator[tuple[str, "dict | BadRow | Refused"]]:
+    def rows(_: Iterable[str]) -> Iterator[tuple[str, "dict | BadRow | Refused"]]:
         seen: dict[bytes, tuple[bytes, str, int]] = {}
         for place, row in source.rows(source.names):  # the metrics are named by the rows
             if isinstance(row, dict):

@@ -60,8 +60,7 @@ class Rows:
             verdict, form = _checked(problem, tagged, row.answer, verdict, notes)
             own_id = False
         elif verify:
-            waiting = row.gold is not None and row.answer is not None
-            if not waiting:
+            if row.gold is None or row.answer is None:
                 notes[NO_TEXT if row.answer is None else NO_GOLD] += 1
             else:
                 self.unjudged.append((len(self.columns["correct"]), row.answer, row.gold))
@@ -130,8 +129,8 @@ class Rows:
             names = ("task", "prompt_id", "prompt", "completion", "correct", "canonical")
             verdicts = [
                 # without its text (`text=False`) a completion cannot be verified again
-                _checked(*known, completion, correct, self.notes)
-                if task == "countdown" and completion and (known := _known(task, prompt_id, prompt))[0]
+                _checked(known[0], known[1], completion, correct, self.notes)
+                if task == "countdown" and completion and (known := _known(task, prompt_id, prompt))[0] is not None
                 else (correct, form)
                 for task, prompt_id, prompt, completion, correct, form in zip(*(columns[n].to_pylist() for n in names))
             ]

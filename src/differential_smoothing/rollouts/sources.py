@@ -7,7 +7,7 @@ import contextlib
 import csv
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class Source(NamedTuple):
 
     names: list[str]
     numeric: list[str]
-    rows: Callable[[Sequence[str]], Iterator[tuple[str, "dict | BadRow"]]]
+    rows: Callable[[Iterable[str]], Iterator[tuple[str, "dict | BadRow | Refused"]]]
 
 
 def open_source(path: Path) -> Source:
@@ -69,7 +69,7 @@ def _parquet(path: Path) -> Source:
     except (pa.ArrowException, OSError) as error:
         raise unreadable(error) from error
 
-    def rows(columns: Sequence[str]) -> Iterator[tuple[str, dict | BadRow]]:
+    def rows(columns: Iterable[str]) -> Iterator[tuple[str, dict | BadRow | Refused]]:
         number = 0
         try:
             with pq.ParquetFile(path) as file:  # which holds the row group that it reads from
@@ -105,7 +105,7 @@ def _document(path: Path) -> Source | None:
     if not isinstance(value, list) or not any(isinstance(row, dict) for row in value):
         return None
 
-    def rows(_: Sequence[str] = ()) -> Iterator[tuple[str, dict | BadRow]]:
+    def rows(_: Iterable[str] = ()) -> Iterator[tuple[str, dict | BadRow | Refused]]:
         for number, row in enumerate(value, 1):
             good = isinstance(row, dict)
             yield f"entry {number}", row if good else BadRow(f"{type(row).__name__} instead of a JSON object")
@@ -139,7 +139,7 @@ def _names(rows: Iterable[dict]) -> tuple[list[str], list[str]]:
 
 
 def _jsonl(path: Path) -> Source:
-    def rows(columns: Sequence[str] = ()) -> Iterator[tuple[str, dict | BadRow]]:
+    def rows(columns: Iterable[str] = ()) -> Iterator[tuple[str, dict | BadRow | Refused]]:
         with path.open("rb") as file:
             number = 0
             while line := file.readline(LONGEST_LINE + 1):
@@ -153,7 +153,8 @@ def _jsonl(path: Path) -> Source:
                 if line:
                     yield f"line {number}", _parsed(line)
 
-    first, bad = [], None
+    first: list[dict] = []
+    bad = None
     for number, (place, row) in enumerate(rows()):
         if number >= LOOKED_AT and first:
             break
@@ -200,7 +201,7 @@ def _csv(path: Path) -> Source:
 
     names = next((fields for _, fields in read()), [])
 
-    def rows(columns: Sequence[str]) -> Iterator[tuple[str, dict | BadRow]]:
+    def rows(columns: Iterable[str]) -> Iterator[tuple[str, dict | BadRow | Refused]]:
         for line, fields in itertools.islice(read(), 1, None):
             if len(fields) == len(names):
                 yield f"line {line}", _typed(dict(zip(names, fields, strict=True)), columns)
@@ -210,11 +211,11 @@ def _csv(path: Path) -> Source:
     return Source(names, [name for name in names if name.startswith("score_")], rows)
 
 
-def _typed(row: dict[str, str], columns: Sequence[str]) -> dict[str, object]:
+def _typed(row: dict[str, str], columns: Iterable[str]) -> dict[str, object]:
     """CSV has no types: an empty field is missing, and a number is one where a number belongs."""
     typed: dict[str, object] = {name: row[name] or None for name in columns if name in row}
     for name, value in typed.items():
-        if value is not None and (name == "epoch" or name.startswith("score_")):
+        if isinstance(value, str) and (name == "epoch" or name.startswith("score_")):
             with contextlib.suppress(ValueError):
                 typed[name] = float(value)
     return typed

@@ -112,7 +112,7 @@ def join_rollouts(
     Holds a few thousand rows at once. Raises ValueError as `read_rollouts` does, and if two parts have rows of the same
     model, seed, step and problem.
     """
-    path, seen = Path(path), set()
+    path, seen = Path(path), set[tuple]()
     schema = _noted(note)
     with whole(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         waiting: list[pa.RecordBatch] = []

@@ -5,6 +5,7 @@ and the same of ``trainer/ppo/v1``), verifiers of August 2026 (``state_to_output
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from .format import Completion, Format, numeric_but
 from .sources import BadRow
@@ -79,6 +80,9 @@ def _plain(row: dict, column: str | None) -> Iterator[Completion]:
     prompt_id = hashed(conversation(row, "prompt")[0]) if row.get("prompt_id") is None else name_of(row, "prompt_id")
     there = {name: least for name, least in WHOLE.items() if row.get(name) is not None}
     reward = "reward" if row.get("reward") is not None else column
+    named: dict[str, Any] = {name: optional_text(row, name) for name in ("task", "model", "solution", "canonical")}
+    named |= {name: number(row, name) for name in ("advantage", "logp")}
+    named |= {name: whole(row, name, least) for name, least in there.items()}
     yield Completion(
         prompt_id,
         prompt,
@@ -87,9 +91,7 @@ def _plain(row: dict, column: str | None) -> Iterator[Completion]:
         completion,
         reward=NAN if reward is None else number(row, reward),
         gold=gold_of(row.get("gold")),
-        **{name: optional_text(row, name) for name in ("task", "model", "solution", "canonical")},
-        **{name: number(row, name) for name in ("advantage", "logp")},
-        **{name: whole(row, name, least) for name, least in there.items()},
+        **named,
     )
 
 

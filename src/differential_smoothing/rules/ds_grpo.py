@@ -39,7 +39,16 @@ def ds_grpo(
 def _published(name: str, doc: str, gamma: float, **fixed: Any) -> Callable[..., Tensor]:
     """``ds_grpo`` with the options that a published code has ``fixed`` and ``gamma`` as the default of both strengths."""
 
-    def rule(rewards, logps, mask, *, correct, group, gamma_p: float = gamma, gamma_n: float = gamma) -> Tensor:
+    def rule(
+        rewards: Tensor,
+        logps: Tensor,
+        mask: Tensor,
+        *,
+        correct: Tensor,
+        group: Tensor,
+        gamma_p: float = gamma,
+        gamma_n: float = gamma,
+    ) -> Tensor:
         return ds_grpo(rewards, logps, mask, correct=correct, group=group, gamma_p=gamma_p, gamma_n=gamma_n, **fixed)
 
     rule.__name__ = rule.__qualname__ = name
@@ -76,7 +85,16 @@ ds_g = _published(
 )
 
 
-def ds_b(rewards, logps, mask, *, correct, group, gamma_p: float = 0.01, gamma_n: float = 0.01) -> Tensor:
+def ds_b(
+    rewards: Tensor,
+    logps: Tensor,
+    mask: Tensor,
+    *,
+    correct: Tensor,
+    group: Tensor,
+    gamma_p: float = 0.01,
+    gamma_n: float = 0.01,
+) -> Tensor:
     """The fork of ``ds_a`` in Oct 2025: the completion's mean log-probability, spread over its tokens, so divided by the length twice."""
     batch = {"correct": correct, "group": group, "level": "mean", **_VERL}
     plain = ds_grpo(rewards, logps, mask, gamma_p=0.0, gamma_n=0.0, **batch)

@@ -194,6 +194,8 @@ def _load_file(path: Path) -> Any:
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     name = f"dsmooth_rule_{path.stem}"  # hides no module of that name
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{str(path)!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look their module up by name
     spec.loader.exec_module(module)

@@ -68,7 +68,7 @@ class Job:
     num_samples: int
     seed: int
     name: str
-    task: Task | None = None
+    task: Task = None  # type: ignore[assignment]  # Countdown, made below
     training_seed: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
@@ -126,7 +126,7 @@ class Job:
     @cached_property
     def texts(self) -> list[str]:
         """The prompts as the model reads them, chat template applied."""
-        prompts = [self.task.prompt(problem, chat=self.chat) for problem in self.problems]
+        prompts: list[Any] = [self.task.prompt(problem, chat=self.chat) for problem in self.problems]
         if not self.chat:
             return prompts
         if self._tokenizer.chat_template is None:

@@ -220,7 +220,8 @@ class _LogProbs:
 
         self._warpers = [TemperatureLogitsWarper(float(temperature))] if temperature != 1 else []
         self._warpers += [TopPLogitsWarper(float(top_p))] if top_p < 1 else []
-        self._width, self._last, self._taken = width, None, []
+        self._width, self._last = width, None
+        self._taken: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self._take(input_ids)

@@ -141,6 +141,9 @@ def reserve(cache: Any, tokens: int) -> None:
 class _Roomy(DynamicLayer):
     """A layer whose keys and values are the written part of a larger buffer."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def reserve(self, tokens: int) -> None:
         self.buffers = [torch.nn.functional.pad(written, (0, 0, 0, tokens)) for written in (self.keys, self.values)]
         self._show(self.keys.size(-2))

@@ -53,8 +53,9 @@ def launch(cell: Cell, folder: Path, steps: Sequence[int], says: Connection) -> 
     finished = folder / cell.name / "model"
     if finished.is_dir():
         return finished
-    number, command = int(cell.options.get("processes") or 1), []
-    if number > 1 and cell.options.get(
+    options = cell.options or {}
+    number, command = int(options.get("processes") or 1), list[str]()
+    if number > 1 and options.get(
         "use_cpu"
     ):  # where accelerate launch starts one process; standalone: a free port for each study
         command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(number)]
@@ -66,7 +67,7 @@ def launch(cell: Cell, folder: Path, steps: Sequence[int], says: Connection) -> 
     try:
         while (status := _status_within(process, 2)) is None:
             step = _logged_step(folder / cell.name / "metrics.jsonl")
-            says.send(("train", step, max(step, int(cell.options.get("max_steps") or 0), 1)))
+            says.send(("train", step, max(step, int(options.get("max_steps") or 0), 1)))
     except BaseException:
         process.terminate()
         process.wait()

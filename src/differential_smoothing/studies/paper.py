@@ -92,7 +92,7 @@ def _changed(content: dict[str, Any], change: str) -> dict[str, Any]:
     if not (equals and re.fullmatch(r"\w+(\.[\w+-]+)*", key)):
         raise ValueError(f"--set is 'key=value', as in max_steps=4 or evaluation.samples=16; got {change!r}.")
     try:
-        value = yaml.safe_load(text)
+        value: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {key}: {text!r} cannot be read as YAML ({' '.join(str(error).split())}).") from None
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from .cell import launched, log_of, run_arguments, work_on
 from .gpus import gpus_of, gpus_of_jobs
@@ -133,7 +133,7 @@ def exit_status(process: BaseProcess, lock: threading.Lock) -> int | None:
 
 
 @functools.cache
-def _processes() -> BaseContext:
+def _processes() -> Any:
     """Where cells come from: on Linux forks of a process that has imported the trainer already, some ten seconds saved each."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")

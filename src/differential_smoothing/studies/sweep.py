@@ -164,7 +164,8 @@ def make_sweep(path: Path, content: Mapping[str, Any]) -> Sweep:
     common = content.get("common", {})
     checkpoints = _checkpoints(path, content.get("checkpoints", []), common)
     tasks = content.get("tasks") or {"": {}}
-    points, models, seeds_of = {}, {}, {}
+    points, seeds_of = {}, {}
+    models: dict[str, dict[str, Any] | None] = {}
     for task, changed in tasks.items():
         _check_name(path, "task", task or "countdown")
         if not isinstance(changed, dict | None):

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ def group_means(
 
 
 @cache
-def _advantages(size: int, scale: str, eps: float) -> tuple[Floats, Floats]:
+def _advantages(size: int, scale: Any, eps: float) -> tuple[Floats, Floats]:
     """The shipped advantage of a right and of a wrong completion in a group with 0, 1, ..., ``size`` right ones, (size + 1,) each."""
     rewards = torch.tril(torch.ones(size + 1, size, dtype=torch.float64), -1)
     group = torch.arange(size + 1).repeat_interleave(size)

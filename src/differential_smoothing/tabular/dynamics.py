@@ -148,7 +148,7 @@ def train(
             if on_step is not None:
                 on_step(step + 1)
     columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return History(at, ks, *columns, logits)
+    return History._make((at, ks, *columns, logits))
 
 
 def _record(people: Population, logits: Floats, ks: tuple[int, ...]) -> tuple:

@@ -23,7 +23,7 @@ from differential_smoothing.tabular.theorem import at_budget
 __all__ = ["correctness_on_frontier", "distance", "exponent_for", "frontier", "solve_frontier", "solve_optimum"]
 
 
-def frontier(prompts: Prompts, kappa: Floats | float, exponents: Floats) -> tuple[Floats, Floats]:
+def frontier(prompts: Prompts, kappa: Floats, exponents: Floats) -> tuple[Floats, Floats]:
     """(C, H) of DS with gamma_n = 0 that spends reverse KL ``kappa``, for each exponent a = 1 - gamma_p/beta: two of (B, E).
 
     NaN where no C is within the budget at that tilt.
@@ -94,7 +94,7 @@ def solve_optimum(
     entropy: float = 0.0,
     *,
     corners: bool = False,
-) -> tuple[float, float]:
+) -> tuple[float, Floats]:
     """The largest ``E[reward] + entropy H - beta K`` of one prompt that SLSQP finds, and the policy (N,) that has it.
 
     ``corners`` starts it near every outcome alone too, for a negative ``entropy``, where the problem need not be concave.
@@ -108,6 +108,8 @@ def solve_optimum(
         return -(reward[0] - entropy * (np.log(x) + 1) - beta * divergence.slope(np.log(x / p)))
 
     best = _minimise(loss, slope, p, [], 0.1 * p + 0.9 * np.eye(len(p)) if corners else ())
+    if best is None:
+        raise ArithmeticError("the objective has no finite minimum from any start")
     return -loss(best), best
 
 

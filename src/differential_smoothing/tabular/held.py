@@ -8,6 +8,7 @@ sampled) step of ``oracle``, and then all right answers are shifted alike until 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def rule(name: str, strength: float, logits: Floats, *, floor: float = 0.0) -> o
     """A rule of ``collapse.RULES`` from the shipped advantages, for one-token answers at ``logits`` (1, V), whose entropy one of them needs."""
     if name == "relative":
         return lambda *given, **ids: relative_advantages(*given, **ids, kappa=strength, floor=floor)
-    options = {"published": {}, "centred": {"level": "sum", "center": True}}.get(name)
+    options: dict[str, Any] | None = {"published": {}, "centred": {"level": "sum", "center": True}}.get(name)
     if options is not None:
         return oracle.ds_grpo(gamma_p=strength, **options)
     log_pi = logits[0] - logsumexp(logits[0])

@@ -42,7 +42,7 @@ def write_problems(
     """
     if format not in FORMATS:
         raise ValueError(f"The format must be one of {', '.join(FORMATS)}; got {format!r}.")
-    splits = {name: "dev" if name == "val" else name for name in sizes}
+    splits: dict[str, Any] = {name: "dev" if name == "val" else name for name in sizes}
     if unknown := [name for name, split in splits.items() if split not in SPLITS]:
         raise ValueError(f"There is no split {unknown[0]!r}. Known are train, val and test.")
     suffix = ".jsonl" if format == "jsonl" else ".parquet"

@@ -129,7 +129,7 @@ class Route(Task[Journey]):
         """``"AB AD BC CE DE > A E 4 :"`` or, with ``chat``, messages that name the towns."""
         if not chat:
             return f"{self.problem_id(problem)} :"
-        roads = ", ".join(f"{TOWNS[a]} - {TOWNS[b]}" for a, b in problem.roads)
+        roads = ", ".join(f"{TOWNS[road[0]]} - {TOWNS[road[1]]}" for road in problem.roads)
         return [
             {
                 "role": "user",
@@ -220,7 +220,7 @@ def routes(problem: Journey) -> tuple[str, ...]:
                 yield path
             return
         if path[-1] != problem.goal:
-            for a, b in problem.roads:
+            for a, b in map(tuple, problem.roads):
                 if path[-1] in (a, b) and (after := b if path[-1] == a else a) not in path:
                     yield from extended(path + after)
 

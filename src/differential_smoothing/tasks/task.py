@@ -79,7 +79,7 @@ class Task(ABC, Generic[P]):
         """The problem's columns in a row of a data set, without its prompt; plain values that JSON and Arrow can hold."""
 
     @abstractmethod
-    def problem(self, **columns: Any) -> P:
+    def problem(self, *args: Any, **columns: Any) -> P:
         """The problem of a row, the inverse of ``columns``. ValueError if the row holds none."""
 
     @abstractmethod
@@ -206,7 +206,7 @@ def missing_columns(row: object, names: Sequence[str]) -> list[str]:
     return [name for name in names if not isinstance(row, dict) or row.get(name) is None]
 
 
-def read_rows(path: Path, example: str) -> Iterator[tuple[str, object]]:
+def read_rows(path: Path, example: str) -> Iterator[tuple[str, Any]]:
     """The rows of a ``.jsonl`` or ``.parquet`` file, each with its place. ``example``: a row, for the error message."""
     if not path.is_file():
         raise ValueError(f"There is no data file {str(path)!r}. Expected a .jsonl or .parquet file of problems.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -47,7 +47,7 @@ def load_tokenizer(name: str, *, known: Sequence[str] = ()) -> PreTrainedTokeniz
     return _load(AutoTokenizer, name, known)
 
 
-def _load(auto: type, name: str, known: Sequence[str]):
+def _load(auto: Any, name: str, known: Sequence[str]) -> Any:
     try:
         if not Path(name).is_dir():
             try:  # what is in the cache needs no network
@@ -76,12 +76,12 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
 
     chain = list(_chain(error))
 
-    def among(*kinds: type) -> BaseException | None:
+    def among(*kinds: type) -> Any:
         return next((e for e in chain if isinstance(e, kinds)), None)
 
     if already := among(Unreachable):
         return already
-    status = next((e.response.status_code for e in chain if getattr(e, "response", None) is not None), None)
+    status = next((response.status_code for e in chain if (response := getattr(e, "response", None)) is not None), None)
     if among(errors.GatedRepoError):  # a RepositoryNotFoundError to the library, so it comes first
         return ValueError(
             f"{name!r} is gated: its owners give it to those who have accepted their conditions. Log in on the Hub's page of "

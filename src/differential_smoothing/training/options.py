@@ -90,7 +90,7 @@ class RunArguments:
 
     def make_task(self) -> Task:
         """The task with its options. ValueError names a wrong one."""
-        return make_task(self.task, **(self.task_options or {}))
+        return make_task(self.task, **(read_options(self.task_options) or {}))
 
     def read_problems(self, task: Task) -> list[Any]:
         """The problems to train on, from the file or the task. ValueError if the file holds none or something else."""
@@ -154,7 +154,7 @@ def _processes(given: Sequence[str], file: dict[str, Any]) -> int:
     return max(1, int(said)) if str(said).isdecimal() else 1
 
 
-def _elsewhere(config: type[DSGRPOConfig], processes: int) -> type[DSGRPOConfig]:
+def _elsewhere(config: Any, processes: int) -> type[DSGRPOConfig]:
     """``config`` as it would be on a machine with GPUs, launched with so many processes."""
     import torch
 

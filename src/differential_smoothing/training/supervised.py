@@ -168,7 +168,7 @@ def rows_of(
         raise ValueError(
             f"The task {task.name!r} has no answer to show for {task.problem_id(missing[0])!r:.200}, so no model can be taught it."
         )
-    texts = [[task.in_chat(text) if chat else text for text in each] for each in shown]
+    texts = [[task.in_chat(text) if chat else text for text in each if text is not None] for each in shown]
     wrong = [
         (t, v) for p, each in zip(problems, texts) for t in each if not (v := task.verify(t, p, chat=chat)).correct
     ]

@@ -34,8 +34,8 @@ class Finding:
 
     def turned(self, by: Callable[[float], float]) -> Finding:
         """The finding on another, increasing scale."""
-        ends = {name: float(by(getattr(self, name))) for name in ("estimate", "low", "high")}
-        return replace(self, **ends, draws=None)
+        estimate, low, high = (float(by(value)) for value in (self.estimate, self.low, self.high))
+        return replace(self, estimate=estimate, low=low, high=high, draws=None)
 
     def clear_bounds(self) -> tuple[float, float]:
         """The ends that a verdict must leave 0 outside of: 99% by quantiles and 99.9% by standard deviation, the wider."""

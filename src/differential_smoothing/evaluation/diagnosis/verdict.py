@@ -17,8 +17,8 @@ FEWEST_PROBLEMS = 30
 def judge(num_problems: int, findings: dict[str, Finding], k: int) -> tuple[str, tuple[str, ...]]:
     """The verdict, and the sentences that say no more than the intervals allow."""
     slope, variety, last = findings["reinforcement slope"], findings["variety"], findings[f"pass@{k}"]
-    cut = findings.get("truncation")
-    truncated = cut is not None and cut.low > 0
+    cut = findings.get("truncation", Finding.undefined("share", ""))
+    truncated = cut.low > 0
     if truncated:  # more answers are cut than before, which lowers Pass@k by itself
         last = findings[f"pass@{k} of ended"]
     first = findings["pass@1"]

@@ -112,8 +112,8 @@ class DropTest:
 
     def state(self) -> dict[str, Any]:
         """Everything `update` has learned, as lists that any JSON can hold: None for NaN."""
-        arrays = {name: getattr(self, name) for name in self._STATE}
-        return {name: np.where(np.isnan(a), None, a).tolist() for name, a in arrays.items()}
+        arrays: dict[str, NDArray[np.float64]] = {name: getattr(self, name) for name in self._STATE}
+        return {name: np.where(np.isnan(a), np.array(None), a).tolist() for name, a in arrays.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from another test's `state()`."""

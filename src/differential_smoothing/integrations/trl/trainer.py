@@ -90,8 +90,9 @@ class DSGRPOTrainer(WholeBatch):
             )
         self._correct_columns = correct_columns(self.reward_func_names, self.args.correct_reward)
         hosts = self.args.rule in ("grpo", *PRESETS)
-        self._rule = None if hosts else make_rule(self.args.rule, self.args.rule_options)
-        self._answers = None if canonical is None else Answers(canonical)
+        options: Any = self.args.rule_options  # a mapping since the config was made
+        self._rule: Any = None if hosts else make_rule(self.args.rule, options)
+        self._answers: Any = None if canonical is None else Answers(canonical)
         self._answer: Tensor | None = None
         if self._asks_answers and canonical is None:
             raise ValueError(
@@ -114,11 +115,11 @@ class DSGRPOTrainer(WholeBatch):
                 gradient_checkpointing=self.args.gradient_checkpointing,
                 padding_free=getattr(self.args, "padding_free", False),
             )
-        self._rewards_per_func: Tensor | None = None  # of all processes, as is _correct
-        self._correct: Tensor | None = None
+        self._rewards_per_func: Any = None  # of all processes, as is _correct
+        self._correct: Any = None
         self._in_loss: dict[str, Tensor] | None = None
         # Not by overriding: the rewards are those that the host is given in the end, whatever a subclass makes of them.
-        method = self._calculate_rewards
+        method = self._calculate_rewards  # type: ignore[has-type]  # the host's
         self._calculate_rewards = functools.wraps(method)(functools.partial(self._see_rewards, method))
         self.watch = CorrectnessWatch(self.reward_func_names, self._correct_columns, self.args.correct_threshold)
         self._guard = StepGuard(self)
@@ -249,7 +250,7 @@ class DSGRPOTrainer(WholeBatch):
             result = triple(super()._get_per_token_logps_and_entropies(*batch, *args, **kwargs))
         if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
             old = old_logps(self._in_loss)
-            entropies = result[1].detach() if self._centres_tokens else None
+            entropies = result[1].detach() if self._centres_tokens and result[1] is not None else None
             self._shape(self._in_loss, result[0].detach() if old is None else old, entropies)
         return result
 
@@ -287,7 +288,8 @@ class DSGRPOTrainer(WholeBatch):
         """
         term = torch.zeros_like(logps)
         if self._smooths:
-            mask, args = loss_mask(inputs), self.args
+            mask = loss_mask(inputs)
+            args: Any = self.args  # whose choices were checked
             base = inputs.get("ref_per_token_logps")
             values = density_logps(logps, base, density=args.density, base_weight=args.base_weight)
             shaped, term = (
@@ -322,12 +324,13 @@ class DSGRPOTrainer(WholeBatch):
             "coefficient": smoothing_coefficient(correct, **self._gammas),
         }
         if self.args.relative:
+            level: Any = self.args.level
             size = stock if stock.dim() == 1 else mean_over_tokens(stock, mask)
             term = shaping_term(
                 self._gather_tokens(logps),
                 self._gather_tokens(mask),
                 advantages=self.accelerator.gather(size),
-                level=self.args.level,
+                level=level,
                 relative=True,
                 floor=self.args.relative_floor,
                 **of_group,
@@ -355,14 +358,14 @@ class DSGRPOTrainer(WholeBatch):
         return shaped, term if term.dim() == 2 else term[:, None].expand_as(logps)
 
     @property
-    def _gammas(self) -> dict[str, float]:
+    def _gammas(self) -> dict[str, Any]:
         gamma_p = self.args.gamma_p if self._target is None else self._target.gamma_p
         return {"gamma_p": gamma_p * self._factor, "gamma_n": self.args.gamma_n * self._factor}
 
     def _follow_schedule(self, output: dict[str, Any]) -> None:
         """Set the factor of the gammas, and the host's entropy coefficient, from the batch of all processes."""
         tokens = [self._gather_tokens(t) for t in (self._needed_logps(output).float(), loss_mask(output))]
-        discrepancy = entropy_discrepancy(*tokens, self.accelerator.gather(output["ds_correct"]))
+        discrepancy = entropy_discrepancy(tokens[0], tokens[1], self.accelerator.gather(output["ds_correct"]))
         self._factor = max(discrepancy, 0.0)
         self.entropy_coef = self.args.entropy_coef * discrepancy
         self._metrics["train"]["ds/entropy_discrepancy"].append(discrepancy)

@@ -19,13 +19,14 @@ class WholeBatch(GRPOTrainer):
     """GRPOTrainer with the rewards, groups and log-probs of the completions of all processes."""
 
     args: DSGRPOConfig
-    _rewards_per_func: Tensor | None  # of all processes
+    _rewards_per_func: Any  # a tensor of all processes, None until the host calls the reward functions
     _generated: tuple[bool, int]  # of the last generation: in training, completions of all processes
 
     def _completion_logps(self, logps: Tensor, mask: Tensor) -> Tensor:
         """(batch,) of this process, padded as wide as any process's batch: the last bit of a sum depends on the padding."""
         wide = [self.accelerator.pad_across_processes(values, dim=1) for values in (logps, mask)]
-        return completion_logps(*wide, level=self.args.level)
+        level: Any = self.args.level  # "mean" or "sum": the config was checked
+        return completion_logps(wide[0], wide[1], level=level)
 
     def _rewards(self) -> Tensor:
         """(batch of all processes,): the weighted sum over the reward functions, NaN where every function returned None."""

@@ -122,7 +122,7 @@ def shaped_advantages(
     coefficient = torch.where(rewards.isnan(), 0.0, smoothing_coefficient(correct, **gammas))
 
     before = rewards
-    if options.stage == "reward" and options.smooths:
+    if options.stage == "reward" and options.level != "token" and options.smooths:
         rewards = rewards + coefficient * completion_logps(logps.float(), mask, level=options.level)
         coefficient = torch.zeros_like(coefficient)
     final, place = torch.unique(extra.final, return_inverse=True)
@@ -154,7 +154,7 @@ def shaped_advantages(
     else:
         entropies = extra.entropies if options.needs_entropies else None
         advantages, sums = _with_term(base, logps, mask, coefficient, options, entropies)
-        if options.stage == "reward" and options.smooths:
+        if options.stage == "reward" and options.level != "token" and options.smooths:
             unshaped = _of_rule(options, before, mask, group, correct, extra, final, norm_by_std)[place]
             sums[:, 2] = (base - unshaped) * sums[:, 0]
     return advantages, metrics | _means(correct, sums)
@@ -281,14 +281,14 @@ def deciding_values(scores: Tensor, infos: Sequence[Mapping[str, Any] | None] | 
     """
     values = scores
     if options.correct_key is not None:
-        infos = [info if isinstance(info, Mapping) else {} for info in infos or []]
-        keys = sorted({str(key) for info in infos for key in info})
+        known = [info if isinstance(info, Mapping) else {} for info in infos or []]
+        keys = sorted({str(key) for info in known for key in info})
         if not set(options.correct_keys) & set(keys):
             raise ValueError(
                 f"algorithm.ds.correct_key={','.join(options.correct_keys)}: no completion of this batch has that key. compute_score returned "
                 f"{', '.join(keys) or 'a number alone'}."
             )
-        told = scores.new_tensor([[_number(info.get(key), options) for key in options.correct_keys] for info in infos])
+        told = scores.new_tensor([[_number(info.get(key), options) for key in options.correct_keys] for info in known])
         values = correctness(told, range(len(options.correct_keys)), options.correct_threshold)[0]
     return values
 

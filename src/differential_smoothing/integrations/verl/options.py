@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from differential_smoothing.integrations.correctness import threshold_number
 from differential_smoothing.options import check_options
@@ -37,7 +37,7 @@ class DSOptions:
     rule_options: Mapping[str, Any] | None = None
     gamma_p: float = 0.0
     gamma_n: float = 0.0
-    level: str = "token"
+    level: Literal["token", "mean", "sum"] = "token"
     stage: str = "advantage"
     center: bool = False
     relative: bool = False
@@ -100,8 +100,9 @@ class DSOptions:
     @property
     def correct_keys(self) -> list[str]:
         """``correct_key`` as a list, empty where the score itself decides."""
-        one = self.correct_key is None or isinstance(self.correct_key, str)
-        return [self.correct_key] * (self.correct_key is not None) if one else list(self.correct_key)
+        if self.correct_key is None:
+            return []
+        return [self.correct_key] if isinstance(self.correct_key, str) else list(self.correct_key)
 
     @property
     def smooths(self) -> bool:

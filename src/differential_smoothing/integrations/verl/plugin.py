@@ -134,6 +134,9 @@ class _Hands:
     """Mixin: leaves for the estimator what verl does not pass on, for the time of verl's own advantage step."""
 
     _mode: str
+    # verl's trainer has them
+    global_steps: int
+    total_training_steps: int
 
     def __init__(self, config: Any):
         self._ds = check_config(config)
@@ -145,16 +148,16 @@ class _Hands:
         self._ds_watch = CorrectnessWatch(
             [",".join(self._ds.correct_keys) or "the score"], [0], self._ds.correct_threshold
         )
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[call-arg]  # of verl's trainer, the next class
 
     def _compute_advantage(self, batch: Any, metrics: dict) -> Any:
         extra = self._hand(batch)
         token = estimator.handed.set(extra)
         try:
-            batch = super()._compute_advantage(batch, metrics)
+            batch = super()._compute_advantage(batch, metrics)  # type: ignore[misc]  # of verl's trainer
         finally:
             estimator.handed.reset(token)
-        metrics.update(extra.metrics)
+        metrics.update(extra.metrics or {})
         return batch
 
     def _hand(self, batch: Any) -> estimator.Handed:

@@ -6,6 +6,7 @@ import random
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from differential_smoothing.tasks.task import Split, missing_columns, read_rows, split_of_text
 
@@ -93,7 +94,7 @@ def _qualifying(
     return {split: tuple(problems) for split, problems in found.items()}
 
 
-def prompt(problem: Problem, *, chat: bool = False) -> str | list[dict[str, str]]:
+def prompt(problem: Problem, *, chat: bool = False) -> Any:  # str | list[dict[str, str]]
     """The problem as a model reads it: ``"2 3 7 8 = 24 :"`` or, with ``chat``, messages that ask for tagged work."""
     nums = " ".join(map(str, problem.nums))
     if not chat:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from differential_smoothing.tasks.task import Split, Task, Unreadable, Verdict, answer_of, texts_of
 
@@ -55,7 +56,7 @@ class Countdown(Task[Problem]):
         for option, value in given.items():
             if type(value) is not int:
                 raise ValueError(f"The option {option} of countdown must be a whole number, got {value!r}.")
-        self._options = {
+        self._options: dict[str, Any] = {
             "numbers": numbers,
             "max_number": max_number,
             "targets": (min_target, max_target),

@@ -97,7 +97,8 @@ class GraphColor(Form):
         for i, j in edges:
             neighbours[i].add(j)
             neighbours[j].add(i)
-        order, chosen = rng.sample(range(vertices), vertices), {}
+        order = rng.sample(range(vertices), vertices)
+        chosen: dict[int, Any] = {}
 
         def colour(place: int) -> bool:
             if place == vertices:

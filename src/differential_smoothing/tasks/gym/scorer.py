@@ -43,7 +43,7 @@ class Worker:
 
     def __init__(self, imports: Sequence[str]):
         self._imports = list(imports)
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None  # a Popen with both pipes
         self._owner = 0
         self.lock = threading.Lock()
 
@@ -139,7 +139,7 @@ class Scorer:
         time_limit: float = 2.0,
         memory_mb: int = 1024,
     ):
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "dataset": dataset,
             "options": dict(options),
             "time_limit": time_limit,
@@ -217,7 +217,7 @@ class Scorer:
         )
 
 
-def _stop(process: subprocess.Popen, owner: int) -> None:
+def _stop(process: Any, owner: int) -> None:
     if owner == os.getpid():  # a fork of ours must not end our worker
         process.kill()
         process.wait()

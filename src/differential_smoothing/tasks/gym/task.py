@@ -180,7 +180,7 @@ class ReasoningGym(Task[GymProblem]):
                         f"scores {score.value:g}, not {self._threshold:g}" if score.value <= 1 else "scores above 1"
                     )
                     verdicts[place] = Verdict(False, score.reason or scores, None)
-        return verdicts
+        return [verdict for verdict in verdicts if verdict is not None]
 
     def demonstration(self, problem: GymProblem, rng: random.Random) -> str | None:
         """A correct compact answer; by default the entry's own."""

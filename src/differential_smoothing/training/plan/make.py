@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from differential_smoothing.integrations.card import in_words
+from differential_smoothing.tasks import read_options
 from differential_smoothing.training import RunArguments, cost
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _output(plan: Plan, run: RunArguments, config: DSGRPOConfig, shape: cost.Sha
     if getattr(config.save_strategy, "value", config.save_strategy) != "steps":
         when = f"checkpoints{size} by {getattr(config.save_strategy, 'value', config.save_strategy)}{kept}"
     plan.rows.append(("Saved", f"{folder}/ ({state}): {when}; metrics.jsonl; at the end model/ with its card."))
-    tests = (run.task_options or {}).get("test")
+    tests = (read_options(run.task_options) or {}).get("test")
     named = "" if tests is None else f" on {tests if isinstance(tests, str) else ', '.join(tests)}"
     command = ["dsmooth", "sample", "--model", f"{folder}/model", "--task", run.task]
     if run.task_options:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from differential_smoothing.tasks import read_options
 from differential_smoothing.training import RunArguments, hub
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def look_at_problems(
             problems = looked.read_problems(task)
         if not here:  # the training will say them
             plan.notes += [str(warning.message) for warning in said if warning.category is UserWarning]
-        prompts = [task.prompt(problem, chat=run.chat) for problem in problems]
+        prompts: list[Any] = [task.prompt(problem, chat=run.chat) for problem in problems]
     except (ValueError, OSError, ImportError, NotImplementedError) as error:
         reason = hub.explain(error, "the data")
         if isinstance(reason, hub.Unreachable):
@@ -48,7 +49,9 @@ def look_at_problems(
             plan.mistakes.append(str(error))
         return None, []
     count = len(problems) + run.problems - looked.problems
-    described = f"{count:,} of {run.task}" + (f" ({_short(run.task_options)})" if run.task_options else "")
+    described = f"{count:,} of {run.task}" + (
+        f" ({_short(options)})" if (options := read_options(run.task_options)) else ""
+    )
     lengths = [0] * len(prompts)
     if tokenizer is not None:
         try:
