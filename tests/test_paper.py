@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import torch
 from families import make_family
+from typer.testing import CliRunner
 
+from differential_smoothing.cli import app
 from differential_smoothing.evaluation import compare, summarise
 from differential_smoothing.evaluation.sets import by_set, resampled_average, set_of
 from differential_smoothing.report import sets_markdown
@@ -34,6 +36,7 @@ def test_every_base_trains_the_rules_and_the_control_with_equal_budgets(table):
         rate = study.common["learning_rate"]
         trained = {name: options for name, options in study.models.items() if options is not None}
         assert list(study.models)[:4] == ["base", "grpo", "grpo_lr_x0.5", "grpo_lr_x0.25"]
+        assert all(setting.value is not None for setting in paper.protocol[study_name(paper, study)])
         assert trained["grpo_lr_x0.25"] == {"learning_rate": rate / 4} and trained["grpo"] == {}
         assert any(options.get("gamma_p", 0) > 0 for options in trained.values())
         assert len({options.get("max_steps") for options in trained.values()}) == 1  # equal budget
@@ -64,14 +67,51 @@ def test_the_mathematics_table_has_the_published_settings():
     }
     for name, study in studies.items():
         run, config = parse_config(run_arguments(study.cells()[0], Path("x")), elsewhere=True)
-        assert (config.temperature, config.epsilon, config.epsilon_high, config.beta) == (0.7, 0.2, 0.25, 0.0)
-        assert config.generation_batch_size == 64 * 8 and config.max_completion_length == (
+        high = 0.2 if "qwen3" in name else 0.25
+        assert (config.temperature, config.epsilon, config.epsilon_high, config.beta) == (0.7, 0.2, high, 0.0)
+        assert config.steps_per_generation == 4 * config.gradient_accumulation_steps  # four updates per generation
+        assert config.generation_batch_size == 128 * 8 and config.max_completion_length == (
             4096 if "qwen3" in name else 2048
         )
         assert run.task_options["test"] == ["math500", "olympiadbench", "amc23", "aime24", "aime25"]
         assert study.evaluation.task_options == run.task_options and study.evaluation.temperature == 0.7
         assert study.evaluation.chat_template_kwargs == config.chat_template_kwargs
         assert bool(config.fsdp) == (study.base in ("Qwen/Qwen2.5-Math-7B", "mistralai/Ministral-8B-Instruct-2410"))
+
+
+def study_name(paper, study):
+    return next(name for name, other in paper.studies.items() if other is study)
+
+
+def test_the_table_of_the_decisions_is_the_protocol():
+    """Every setting of the mathematics table with its value per model, as DECISIONS.md states it."""
+    text = (Path(__file__).parents[1] / "DECISIONS.md").read_text()
+    lines = text[text.index("| option | qwen2.5-math-1.5b |") :].split("\n\n")[0].splitlines()
+    header, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if "---" not in line)
+    paper = read_paper("math")
+    assert header[1:] == list(paper.studies) and len(rows) > 8
+    for option, *values in rows:
+        for base, stated in zip(header[1:], values, strict=True):
+            setting = {s.option: s for s in paper.protocol[base]}[option]
+            value = "+".join(setting.value) if isinstance(setting.value, list) else f"{setting.value:g}"
+            assert stated == value + " ?" * setting.source.startswith("unknown"), (option, base)
+
+
+def test_the_independent_comparison_has_its_own_protocol():
+    (study,) = read_paper("f_grpo").studies.values()
+    run, config = parse_config(run_arguments(study.cells()[0], Path("x")), elsewhere=True)
+    assert (
+        config.generation_batch_size == 256 * 8
+        and config.steps_per_generation == 4 * config.gradient_accumulation_steps
+    )
+    assert study.evaluation.samples == 1024 and {"ds_grpo", "f_grpo", "entropy_bonus", "kl", "pairs"} <= set(
+        study.models
+    )
+    done = CliRunner().invoke(app, ["reproduce", "f-grpo", "--dry-run"])
+    assert done.exit_code == 0
+    assert "Protocol of qwen2.5-7b" in done.output and "generation_prompts" in done.output and "unknown" in done.output
+    refused = CliRunner().invoke(app, ["reproduce", "f-grpo", "--table", "math", "--dry-run"])
+    assert refused.exit_code and "--table has no effect" in str(refused.exception or refused.output)
 
 
 def test_a_model_and_changes_reach_every_cell(tmp_path):
@@ -97,7 +137,7 @@ def test_a_model_and_changes_reach_every_cell(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"table": "maths"}, "--table must be one of math, countdown; got 'maths'"),
+        ({"table": "maths"}, "--table must be one of math, countdown, f_grpo; got 'maths'"),
         ({"table": "math", "scale": "small"}, "--scale must be one of tiny; got 'small'"),
         ({"table": "math", "changes": ["max_steps"]}, "--set is 'key=value'"),
         ({"table": "math", "changes": ["x=["]}, "cannot be read as YAML"),

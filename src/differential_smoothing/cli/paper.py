@@ -13,15 +13,21 @@ from differential_smoothing.report import results
 
 from .app import Jobs, app, bars
 
-CLAIMED = "arXiv 2511.19942"
+CLAIMED = {"paper": "arXiv 2511.19942", "f-grpo": "arXiv 2602.06717"}
 
 
 @app.command()
 def reproduce(
-    what: Annotated[str, typer.Argument(help="'paper': Gai et al. 2025, arXiv 2511.19942.")],
-    table: Annotated[str, typer.Option(help="Which of its tables: math or countdown.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="'paper': Gai et al. 2025, arXiv 2511.19942; 'f-grpo': the independent comparison, arXiv 2602.06717."
+        ),
+    ],
+    table: Annotated[str, typer.Option(help="Which table of the paper: math or countdown.")] = "",
     output: Annotated[
-        Path | None, typer.Option(help="Run folder. Rerun the command to resume. Default: runs/paper-TABLE.")
+        Path | None,
+        typer.Option(help="Run folder. Rerun the command to resume. Default: runs/paper-TABLE or runs/f-grpo."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="Run only this one of its models, or another in their place: a folder or a Hub name.")
@@ -54,13 +60,20 @@ def reproduce(
     from differential_smoothing.studies.run import run_study
     from differential_smoothing.training.cost import gpu_named
 
-    if what != "paper":
-        raise ValueError(f"There is 'paper' to reproduce; got {what!r}.")
+    if what not in CLAIMED:
+        raise ValueError(f"There are 'paper' and 'f-grpo' to reproduce; got {what!r}.")
+    if what == "f-grpo":
+        if table:
+            raise ValueError(f"f-grpo has one table, so --table has no effect; got {table!r}. Leave it out.")
+        table = "f_grpo"
+    elif table not in ("math", "countdown"):
+        raise ValueError(f"--table must be one of math, countdown; got {table!r}.")
     chosen_gpu = gpu_named(gpu)
-    output = output or Path("runs") / f"paper-{table}"
+    output = output or Path("runs") / (what if what == "f-grpo" else f"paper-{table}")
     paper = read_paper(table, model=model, scale=scale, changes=change or ())
     _say_costs(paper, output, chosen_gpu)
     if dry_run:
+        _print_protocol(paper)
         print("Nothing was started.")
         return
     if not yes:
@@ -82,14 +95,26 @@ def reproduce(
         blocks.append("\n".join([f"## {base}: {study.base}\n\n{sets_markdown(levels, differences)}", *unscored(frame)]))
         _write_pages(frame, study.baseline, output / base, base)
     claimed = "\n".join(f"* {claim}" for claim in paper.claims)
-    heading = f"# {table}: the protocol of {CLAIMED}, run {'at scale ' + scale if scale else 'as the study says'}"
-    text = "\n".join([heading, "", *blocks, f"{claimed}\n  ({CLAIMED}; the numbers above are this run's.)", ""])
+    heading = f"# {table}: the protocol of {CLAIMED[what]}, run {'at scale ' + scale if scale else 'as the study says'}"
+    text = "\n".join([heading, "", *blocks, f"{claimed}\n  ({CLAIMED[what]}; the numbers above are this run's.)", ""])
     report = output / (
         f"report-{'-'.join(paper.studies)}.md" if model else "report.md"
     )  # that of all bases is not overwritten
     report.write_text(text)
     print(text)
     print(f"The table is {report}; beside it a folder per base with report.html.")
+
+
+def _print_protocol(paper) -> None:
+    """Every base's settings with the source of each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    for base, settings in paper.protocol.items():
+        table = Table("option", "value", "source", title=f"Protocol of {base}", title_justify="left")
+        for option, value, source in settings:
+            table.add_row(option, str(value), source)
+        Console().print(table)
 
 
 def _say_costs(paper, output: Path, gpu) -> None:

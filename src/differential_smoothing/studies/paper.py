@@ -1,6 +1,6 @@
 """The tables of the paper (arXiv 2511.19942) as studies: what is trained, what it costs, and where the numbers come from.
 
-A table is a study file in ``data/`` with five entries more. ``bases``: the models that the whole study is done with, and what differs
+A table is a study file in ``data/`` with six entries more. ``sources``: option -> where its value comes from, which a base may change. ``bases``: the models that the whole study is done with, and what differs
 for each. ``control``: the baseline is trained again at these times its learning rate, as models of their own, because a lower learning rate
 alone keeps variety. ``claims``: the paper's claims, in words. ``scales``: changes under a name, for ``--scale``. Everything else is
 ``study``'s: every base is one study in a folder of its own, resumable cell by cell.
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from differential_smoothing.studies.cell import run_arguments
 from differential_smoothing.studies.spec import Study, make_study, read_yaml
@@ -20,20 +20,29 @@ from differential_smoothing.studies.spec import Study, make_study, read_yaml
 if TYPE_CHECKING:
     from differential_smoothing.training.cost import Gpu, Range
 
-__all__ = ["TABLES", "Paper", "costs", "read_paper"]
+__all__ = ["TABLES", "Paper", "Setting", "costs", "read_paper"]
 
 #: Name of a table -> its file.
-TABLES = {name: Path(__file__).parents[1] / "data" / f"paper_{name}.yaml" for name in ("math", "countdown")}
+TABLES = {name: Path(__file__).parents[1] / "data" / f"paper_{name}.yaml" for name in ("math", "countdown", "f_grpo")}
 PROMPT = 256  # tokens that a prompt is taken to have where costs are estimated
+
+
+class Setting(NamedTuple):
+    """One setting of a base's protocol: the option, its value, and where the value comes from."""
+
+    option: str
+    value: Any
+    source: str
 
 
 @dataclass(frozen=True)
 class Paper:
-    """One study per base model, and what the paper claims of the table, in words."""
+    """One study per base model, what the paper claims of the table, in words, and each base's protocol with its sources."""
 
     table: str
     studies: Mapping[str, Study]
     claims: Sequence[str]
+    protocol: Mapping[str, Sequence[Setting]]
 
 
 def read_paper(table: str, *, model: str = "", scale: str = "", changes: Sequence[str] = ()) -> Paper:
@@ -53,7 +62,7 @@ def read_paper(table: str, *, model: str = "", scale: str = "", changes: Sequenc
     path = TABLES[table]
     content = read_yaml(path)
     bases, scales = content.pop("bases"), content.pop("scales")
-    claims = content.pop("claims")
+    claims, sources = content.pop("claims"), content.pop("sources")
     if scale:
         if scale not in scales:
             raise ValueError(f"--scale must be one of {', '.join(scales)}; got {scale!r}.")
@@ -61,15 +70,38 @@ def read_paper(table: str, *, model: str = "", scale: str = "", changes: Sequenc
     if model:
         named = {name: base for name, base in bases.items() if model in (name, base["model"])}
         bases = named or {_slug(model): {"model": model}}
-    studies = {}
+    studies, protocol = {}, {}
     for name, base in bases.items():
+        base = dict(base)
+        own_sources, own_models = base.pop("sources", {}), base.pop("models", {})
         of_scale = scales.get(scale, {}).get("common", {})
         common = _merged(_merged(content["common"], base), {k: v for k, v in of_scale.items() if k in base})
-        chosen = {**content, "common": common}
+        chosen = {**content, "common": common, "models": _merged(content["models"], own_models)}
         for change in changes:
             chosen = _changed(chosen, change)
+        factors = chosen["control"]
         studies[name] = make_study(path, _controlled(path, chosen))
-    return Paper(table, studies, claims)
+        protocol[name] = [
+            Setting(option, factors if option == "control" else _value(studies[name], option), source)
+            for option, source in {**sources, **own_sources}.items()
+        ]
+    return Paper(table, studies, claims, protocol)
+
+
+def _value(study: Study, option: str) -> Any:
+    """The value of a dotted option; prompts of a generation and of an update are made of the batch sizes. None where there is none."""
+    common = study.common
+    if option in ("generation_prompts", "update_prompts"):
+        accumulated = common["gradient_accumulation_steps"]
+        rounds = common.get("steps_per_generation", accumulated) if option == "generation_prompts" else accumulated
+        completions = common["processes"] * common["per_device_train_batch_size"] * rounds
+        return completions // common["num_generations"]
+    first, _, rest = option.partition(".")
+    whole = {"models": study.models, "evaluation": asdict(study.evaluation), "seeds": list(study.seeds)}
+    found: Any = whole[first] if first in whole else common.get(first)
+    for key in rest.split(".") if rest else ():
+        found = (found or {}).get(key)
+    return found
 
 
 def _slug(model: str) -> str:
