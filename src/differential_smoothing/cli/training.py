@@ -62,8 +62,8 @@ def run_study(chosen, output: Path, jobs: int) -> None:
     results.arena(read_counts(chosen, output), chosen.baseline, output, seed=0, leads_over=chosen.leads_over, logs=logs)
     costs = read_costs(chosen, output)
     costs.to_csv(output / "costs.csv", index=False, float_format="%.3g")
-    said = ", ".join(f"{row.task} {row.rule} {row.ratio:.2f}".strip() for row in costs.itertuples())
-    print(f"Training cost relative to {chosen.baseline}, medians of processor seconds (costs.csv): {said}.")
+    ratios = ", ".join(f"{row.task} {row.rule} {row.ratio:.2f}".strip() for row in costs.itertuples())
+    print(f"Training cost relative to {chosen.baseline}, medians of processor seconds (costs.csv): {ratios}.")
 
 
 def _compare(study, output: Path, jobs: int) -> None:
@@ -77,10 +77,10 @@ def _compare(study, output: Path, jobs: int) -> None:
         files = run_study(study, output, jobs=jobs, on_progress=advance)
     frame = pd.concat([read_rollouts(path) for path in files], ignore_index=True)
     summary, differences = results.report(frame, study.baseline, output, seed=0)
-    said = results.regimes(_logs(study, output))
-    print(*said, sep="\n")
+    lines = results.regimes(_logs(study, output))
+    print(*lines, sep="\n")
     with (output / "report.md").open("a") as file:
-        file.write("".join(f"\n{sentence}\n" for sentence in said))
+        file.write("".join(f"\n{sentence}\n" for sentence in lines))
     diagnosis = results.diagnosis(frame, study.baseline, "", "", seed=0)
     write_page(output / "report.html", frame, summary, differences, diagnosis=diagnosis, title=output.name, figures=())
     print(f"All of it on one page: {output / 'report.html'}")

@@ -73,7 +73,7 @@ def leads_sentences(leads: pd.DataFrame) -> list[str]:
         k = int(found["k"].max())
         names = {"pass@k": f"Pass@{k}", "distinct": "distinct answers"}
         where = f"{task}: " if task else ""
-        said, behind = [], []
+        measures_led, behind = [], []
         for measure, name in names.items():
             ahead = found[(found["measure"] == measure) & (found["low_all"] > 0)]
             rows = found[found["measure"] == measure]
@@ -82,9 +82,9 @@ def leads_sentences(leads: pd.DataFrame) -> list[str]:
             if len(ahead):
                 row = ahead.loc[ahead["estimate"].idxmax()]
                 unit = " points" if measure == "pass@k" else ""
-                said.append(f"in {name} by {_lead(row, measure, bold=False)}{unit} ({_point(row)})")
-        if said:
-            sentences.append(f"{where}{rule} leads {baseline}'s envelope at equal Pass@1 {' and '.join(said)}.")
+                measures_led.append(f"in {name} by {_lead(row, measure, bold=False)}{unit} ({_point(row)})")
+        if measures_led:
+            sentences.append(f"{where}{rule} leads {baseline}'s envelope at equal Pass@1 {' and '.join(measures_led)}.")
         elif behind:
             sentences.append(
                 f"{where}{rule} trails {baseline}'s envelope at equal Pass@1 in {' and in '.join(behind)}."

@@ -28,14 +28,14 @@ def pass_at_k_drawing(summary: pd.DataFrame, width: float = 680) -> Drawing:
     names = {model: _short(model, 0.34 * width) for model in roles}
     ks = sorted(curves["k"].unique())
     ends = curves.groupby("model")["estimate"].last()
-    said = ", ".join(f"{model} {100 * ends[model]:.1f}" for model in roles if model in ends)
+    caption = ", ".join(f"{model} {100 * ends[model]:.1f}" for model in roles if model in ends)
     height = max(0.5 * width, 230, 18 * len(roles) + 70)
     drawing = Drawing(
         width,
         height,
         "Pass@k curves",
         f"Pass@k in percent against the number of samples k, from {ks[0]:.0f} to {ks[-1]:.0f}, with 95% bands. At the "
-        f"last k: {said}. The table below holds every value.",
+        f"last k: {caption}. The table below holds every value.",
     )
     left, right = 40, width - 22 - max(text_width(name, _SIZE) for name in names.values())
     top, bottom = 26, height - 40
@@ -155,12 +155,12 @@ def difference_drawing(comparisons: pd.DataFrame, models: Sequence[str], width: 
                     drawing.line([(across(unit * cell.low), middle), (across(unit * cell.high), middle)], role, 2.2)
                 drawing.mark(across(unit * cell.estimate), middle, role, shape, 4.4, hollow=not sure)
                 drawing.text(14, y - 1, _metric(cell), "muted", size=_SIZE)
-                said = _interval(cell, unit, digits, "+")
+                caption = _interval(cell, unit, digits, "+")
                 if wide:
                     drawing.text(
-                        width - 4, y - 1, said, "ink" if sure else "muted", anchor="end", size=_SIZE, bold=sure
+                        width - 4, y - 1, caption, "ink" if sure else "muted", anchor="end", size=_SIZE, bold=sure
                     )
-                drawing.hit(0, y - row + 5, width, row, f"{group}\n{_metric(cell)}  {said}")
+                drawing.hit(0, y - row + 5, width, row, f"{group}\n{_metric(cell)}  {caption}")
         y = end + 50
     drawing.height = y
     return drawing
@@ -310,10 +310,10 @@ def _metric(row) -> str:
 def _interval(row, unit: float, digits: int, sign: str = "") -> str:
     if math.isnan(row.estimate):
         return "–"
-    said = f"{unit * row.estimate:{sign}z.{digits}f}"
+    caption = f"{unit * row.estimate:{sign}z.{digits}f}"
     if not math.isnan(row.low):
-        said += f" [{unit * row.low:z.{digits}f}, {unit * row.high:z.{digits}f}]"
-    return _minus(said)
+        caption += f" [{unit * row.low:z.{digits}f}, {unit * row.high:z.{digits}f}]"
+    return _minus(caption)
 
 
 def _minus(number: str) -> str:

@@ -24,7 +24,7 @@ def load(arguments: list[str], **options):
     from differential_smoothing.rollouts import load_rollouts
 
     frames = []
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         for argument in arguments:
             name, equals, path = argument.partition("=")
@@ -36,7 +36,7 @@ def load(arguments: list[str], **options):
             seed = int(number) if stem and number.isdecimal() and len(number) < 10 else None
             name = name if seed is None else stem
             frames.append(load_rollouts(path, model=name or None, seed=seed, **options))
-    print(*(f"dsmooth: {warning.message}" for warning in said), sep="\n", end="\n" * bool(said), file=sys.stderr)
+    print(*(f"dsmooth: {warning.message}" for warning in caught), sep="\n", end="\n" * bool(caught), file=sys.stderr)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -167,17 +167,17 @@ def report(frame, baseline: str, output: Path | None, *, seed: int) -> tuple:
 
     summary, differences = measure(frame, baseline, seed=seed)
     Console(width=None if sys.stdout.isatty() else 100).print(shown.comparison_table(summary, differences))
-    said = unscored(frame)
+    lines = unscored(frame)
     if differences is not None:
-        said += shown.verdict(differences) + _savings(frame, differences, baseline, seed=seed)
-        said += _taxes(frame, differences, baseline, seed=seed)
-    print(*said, sep="\n", end="\n" * bool(said))
+        lines += shown.verdict(differences) + _savings(frame, differences, baseline, seed=seed)
+        lines += _taxes(frame, differences, baseline, seed=seed)
+    print(*lines, sep="\n", end="\n" * bool(lines))
     if output is None:
         return summary, differences
     summary.to_csv(output / "summary.csv", index=False)
     if differences is not None:
         differences.to_csv(output / "differences.csv", index=False)
-    verdict = "".join(f"\n{sentence}\n" for sentence in said)
+    verdict = "".join(f"\n{sentence}\n" for sentence in lines)
     (output / "report.md").write_text(shown.to_markdown(summary, differences) + verdict)
     files = ["report.md", "summary.csv"] + ["differences.csv"] * (differences is not None)
     if summary.loc[summary["metric"] == "pass@k", "estimate"].notna().any():
@@ -216,9 +216,9 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
                 file = output / f"{'-'.join(part for part in (task, stem) if part)}.{suffix}"
                 shown.frontier_figure(means, best, file, baseline=baseline, task=task, measure=measure)
             figures.append(f"![{stem}]({file.with_suffix('.svg').name})")
-    said = regimes(logs or {})
+    lines = regimes(logs or {})
     over = [one for one in leads_over or [baseline] if _has_paths(counts, one)]
-    said += [
+    lines += [
         f"There are no leads over {one}: they need several points of it and one of another rule on every task."
         for one in leads_over
         if one not in over
@@ -240,10 +240,10 @@ def arena(counts, baseline: str, output: Path, *, seed: int, leads_over=(), logs
                         )
                     figures.append(f"![{stem}]({name}.svg)")
         text += "\n" + shown.leads_markdown(found)
-        said += shown.leads_sentences(found)
+        lines += shown.leads_sentences(found)
     for name, table in tables.items():
         table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
-    text += "".join(f"\n{sentence}\n" for sentence in said)
+    text += "".join(f"\n{sentence}\n" for sentence in lines)
     (output / "report.md").write_text(text + "\n" + "\n".join(figures) + "\n")
     print(text)
     print(

@@ -37,7 +37,7 @@ def diagnosis_section(diagnosis: Any, number: Numbers, drawings: dict[str, Drawi
     """The verdict of a diagnosis, its sentences and findings."""
     before, after = name_of(diagnosis.before), name_of(diagnosis.after)
     kind = _VERDICTS.get(diagnosis.verdict, "")
-    said = "\n".join(f"<p>{text_of(sentence, 2_000)}</p>" for sentence in diagnosis.sentences)
+    paragraphs = "\n".join(f"<p>{text_of(sentence, 2_000)}</p>" for sentence in diagnosis.sentences)
     findings = diagnosis.findings
     scales = {
         unit: (min(0.0, part[["low", "estimate"]].min().min()), max(0.0, part[["high", "estimate"]].max().max()))
@@ -76,7 +76,7 @@ def diagnosis_section(diagnosis: Any, number: Numbers, drawings: dict[str, Drawi
             tables=["modes"],
         )
     verdict_line = f"<p class='verdict {kind}'>{before} → {after}: <strong>{text_of(diagnosis.verdict)}</strong>.</p>"
-    return section("diagnosis", "Diagnosis", f"{verdict_line}\n{said}\n{table}\n{saves('findings')}\n{figure}")
+    return section("diagnosis", "Diagnosis", f"{verdict_line}\n{paragraphs}\n{table}\n{saves('findings')}\n{figure}")
 
 
 def pass_at_k_section(frame: pd.DataFrame, summary: pd.DataFrame, number: Numbers, drawings: dict[str, Drawing]) -> str:
@@ -105,7 +105,7 @@ def differences_section(
 ) -> str:
     # The name alone is isolated: one that turns the direction of writing must not turn the sentence.
     """The paired differences to the baseline, with their sentences."""
-    said = "".join(
+    paragraphs = "".join(
         f"<li>{name_of(name)}{text_of(sentence.removeprefix(str(name)), 1_000)}</li>"
         for name, sentence in zip(comparisons["model"].unique(), verdict(comparisons), strict=True)
     )
@@ -123,7 +123,9 @@ def differences_section(
         "Paired differences",
         True,
     )
-    return section("differences", "Paired differences", f"<ul>{said}</ul>\n{figure}\n{table}\n{saves('differences')}")
+    return section(
+        "differences", "Paired differences", f"<ul>{paragraphs}</ul>\n{figure}\n{table}\n{saves('differences')}"
+    )
 
 
 def problems_section(number: Numbers) -> str:

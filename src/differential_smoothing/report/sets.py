@@ -20,12 +20,12 @@ def sets_markdown(levels: pd.DataFrame, differences: pd.DataFrame) -> str:
                 _table(found, f"Paired differences of Pass@{k:.0f}, points", "Difference", written_difference)
             )
     sizes = levels.drop_duplicates("set").set_index("set")["problems"]
-    said = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
+    sizes_text = ", ".join(f"{name} {size:.0f}" for name, size in sizes.items())
     seeds = levels.groupby("model", sort=False)["training_seeds"].max()
     trained = ", ".join(f"{count} ({model})" for model, count in seeds.items())
     blocks.append(
         f"Brackets: 95% bootstrap intervals over problems, and training seeds where there are several. Bold: the interval "
-        f"excludes 0. Problems: {said}; training seeds: {trained}.\n"
+        f"excludes 0. Problems: {sizes_text}; training seeds: {trained}.\n"
     )
     return "\n".join(blocks)
 

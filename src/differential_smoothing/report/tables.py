@@ -110,8 +110,8 @@ def verdict(comparisons: pd.DataFrame) -> list[str]:
     names = [f"Pass@{k:.0f}" if metric == "pass@k" else metric for metric, k in keys]
     sentences = []
     for label, cells in _rows(comparisons, keys, _in_words):
-        said = ", ".join(f"{name} {text}" for name, (text, _) in zip(names, cells, strict=True))
-        sentences.append(f"{label}: {said}.")
+        claim = ", ".join(f"{name} {text}" for name, (text, _) in zip(names, cells, strict=True))
+        sentences.append(f"{label}: {claim}.")
     return sentences
 
 
@@ -157,16 +157,16 @@ def savings(comparisons: pd.DataFrame, baseline: str) -> list[str]:
         model = row.model.removesuffix(f" - {baseline}")
         goal = f"{baseline}'s Pass@{row.k:.0f}"
         if math.isinf(row.estimate):
-            said = f"{model} does not have {goal} with as many samples"
+            claim = f"{model} does not have {goal} with as many samples"
         else:
             high = "more than there are" if math.isinf(row.high) else f"{row.high:.1f}"
-            said = f"{model} has {goal} with {row.estimate:.1f} [{row.low:.1f}, {high}] samples"
+            claim = f"{model} has {goal} with {row.estimate:.1f} [{row.low:.1f}, {high}] samples"
         same = comparisons[(comparisons["metric"] == "crossing") & (comparisons["model"] == row.model)]
         if len(same) and math.isfinite(same["estimate"].iloc[0]):
             at, low, high = same[["estimate", "low", "high"]].iloc[0]
             last = "none" if math.isinf(high) else f"{high:.0f}"
-            said += f"; their curves cross at k = {at:.0f} [{low:.0f}, {last}]"
-        sentences.append(f"{said}.")
+            claim += f"; their curves cross at k = {at:.0f} [{low:.0f}, {last}]"
+        sentences.append(f"{claim}.")
     return sentences
 
 

@@ -110,8 +110,8 @@ def _review(row: dict) -> tuple[dict, dict]:
     metrics[MAIN] = metrics.get(next(iter(metrics), "") if main is None else main)
     prompt = row.get("input")
     if prompt is None and isinstance(row.get("messages"), list):
-        said = [m for m in row["messages"] if m.get("role") != "assistant"]
-        prompt = conversation({"messages": said}, "messages")[0]
+        asked = [m for m in row["messages"] if m.get("role") != "assistant"]
+        prompt = conversation({"messages": asked}, "messages")[0]
     values = {
         "group": row["index"] if group is None else group,
         "generation": scored.get("generation_index"),

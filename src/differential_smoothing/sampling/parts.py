@@ -110,11 +110,11 @@ def _check_parts(folder: Path, files: list[Path], identity: dict[str, Any]) -> N
         if not differing and file.name not in known:
             raise ValueError(f"{file} does not belong to this job, which has {len(files)}. Move it away.")
         if differing or note.get("part") != int(file.stem):
-            said = ", ".join(
+            differences = ", ".join(
                 f"{key} is {found.get(key)!r} there and {identity.get(key)!r} here" for key in differing[:3]
             )
             raise ValueError(
-                f"{file} belongs to another job: {said or 'it says it is another part'}. Nothing was changed. Choose another "
+                f"{file} belongs to another job: {differences or 'it says it is another part'}. Nothing was changed. Choose another "
                 f"--output, or delete {folder} to start over."
             )
 

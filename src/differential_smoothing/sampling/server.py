@@ -200,7 +200,7 @@ class VLLMServer(Engine):
         if key := os.environ.get("VLLM_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
-        said = ""
+        failure = ""
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(min(2.0 ** (attempt - 1), 30))
@@ -209,20 +209,20 @@ class VLLMServer(Engine):
                 with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                     return json.loads(answer.read())
             except urllib.error.HTTPError as error:
-                said = f"status {error.code}: {_message(error)}"
+                failure = f"status {error.code}: {_message(error)}"
                 if error.code not in AGAIN:
                     raise ValueError(
-                        f"The server at {self.url} refused a request to {path} with {said}. The model is {self.model!r} here; "
+                        f"The server at {self.url} refused a request to {path} with {failure}. The model is {self.model!r} here; "
                         f"a key goes into VLLM_API_KEY, and a longer context is --max-model-len of vllm serve."
                     ) from None
             except TimeoutError:
-                said = f"no answer within {self.timeout:g} s"
+                failure = f"no answer within {self.timeout:g} s"
             except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-                said = f"{getattr(error, 'reason', None) or error!r}"
+                failure = f"{getattr(error, 'reason', None) or error!r}"
             except ValueError as error:
-                said = f"an answer that is not JSON ({error})"
+                failure = f"an answer that is not JSON ({error})"
         raise RuntimeError(
-            f"The server at {self.url} did not answer {path} in {self.retries + 1} tries; the last time: {said}. Is "
+            f"The server at {self.url} did not answer {path} in {self.retries + 1} tries; the last time: {failure}. Is "
             f"`vllm serve {self.model} --logprobs-mode processed_logprobs` running there? Finished parts are kept."
         )
 

@@ -48,7 +48,7 @@ def launched(cell: Cell) -> bool:
     return int((cell.options or {}).get("processes") or 0) > 1
 
 
-def launch(cell: Cell, folder: Path, steps: Sequence[int], says: Connection) -> Path:
+def launch(cell: Cell, folder: Path, steps: Sequence[int], sender: Connection) -> Path:
     """Train ``cell`` in processes of its own, and end them when this process is told to end. Never run here on GPUs."""
     finished = folder / cell.name / "model"
     if finished.is_dir():
@@ -67,7 +67,7 @@ def launch(cell: Cell, folder: Path, steps: Sequence[int], says: Connection) -> 
     try:
         while (status := _status_within(process, 2)) is None:
             step = _logged_step(folder / cell.name / "metrics.jsonl")
-            says.send(("train", step, max(step, int(options.get("max_steps") or 0), 1)))
+            sender.send(("train", step, max(step, int(options.get("max_steps") or 0), 1)))
     except BaseException:
         process.terminate()
         process.wait()
@@ -94,7 +94,7 @@ def _logged_step(metrics: Path) -> int:
         return 0
 
 
-def work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Connection) -> None:
+def work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], sender: Connection) -> None:
     """The whole life of one cell, in its own process; everything that is printed goes to the cell's log."""
     if gpus:  # nothing has asked for a GPU in this process yet
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
@@ -109,17 +109,17 @@ def work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Conne
         if launched(cell) or (
             gpus and not cell.options.get("use_cpu")
         ):  # its end gives the GPU's memory back before sampling
-            model = str(launch(cell, folder, steps, says))
+            model = str(launch(cell, folder, steps, sender))
         else:
             run, config = parse_config(run_arguments(cell, folder, steps))
-            model = str(train(run, config, on_step=lambda *at: says.send(("train", *at))))
+            model = str(train(run, config, on_step=lambda *at: sender.send(("train", *at))))
         last = max(int(cell.options.get("max_steps") or 0), 0) or _logged_step(folder / cell.name / "metrics.jsonl")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)  # a launched training's time is theirs
     seconds = time.process_time() + children.ru_utime + children.ru_stime
     evaluations = study.evaluations(cell)
     if list(evaluations) == ["evaluation"]:  # the cell leaves the table itself
         if not result.is_file():
-            _sample(cell, model, evaluations["evaluation"], result, says)
+            _sample(cell, model, evaluations["evaluation"], result, sender)
         return
     from differential_smoothing.rollouts import read_rollouts
 
@@ -132,7 +132,7 @@ def work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Conne
         if not part.is_file():
             for name, evaluation in evaluations.items():
                 if not tables[name].is_file():
-                    _sample(cell, weights, evaluation, tables[name], says)
+                    _sample(cell, weights, evaluation, tables[name], sender)
             write_counts({name: read_rollouts(table) for name, table in tables.items()}, part, step=step)
         for table in tables.values():
             table.unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], says: Conne
     join_counts(parts, result)
 
 
-def _sample(cell: Cell, model: str, evaluation: Evaluation, table: Path, says: Connection) -> None:
+def _sample(cell: Cell, model: str, evaluation: Evaluation, table: Path, sender: Connection) -> None:
     """Sample ``model`` on the problems of ``evaluation`` into ``table``, with the same seeds whatever the model."""
     from differential_smoothing.sampling.jobs import Job
     from differential_smoothing.sampling.parts import sample_to_file
@@ -153,7 +153,7 @@ def _sample(cell: Cell, model: str, evaluation: Evaluation, table: Path, says: C
     problems = task.problems(evaluation.problems, split=evaluation.split, seed=evaluation.seed)
 
     def sampled(done: int, total: int = len(problems)) -> None:
-        says.send(("sample", done, total))
+        sender.send(("sample", done, total))
 
     job = Job(
         model,

@@ -81,7 +81,7 @@ def run_cells(
                     return
                 cell = waiting.pop(0)
                 try:
-                    process, said = _start(cell, study, folder, gpus[: gpus_of(cell, study)])
+                    process, receiver = _start(cell, study, folder, gpus[: gpus_of(cell, study)])
                 except (
                     OSError,
                     RuntimeError,
@@ -90,10 +90,10 @@ def run_cells(
                     failures.append(f"{cell.name} could not be started: {error}.")
                     return
                 running.append(process)
-            with said:
+            with receiver:
                 try:
                     while True:
-                        on_progress(cell.name, *said.recv())
+                        on_progress(cell.name, *receiver.recv())
                 except (EOFError, OSError):  # the cell has ended, one way or the other
                     status = exit_status(process, lock)
             if status != 0:
@@ -144,14 +144,14 @@ def _processes() -> Any:
 
 def _start(cell: Cell, study: Study, folder: Path, gpus: list[str]) -> tuple[BaseProcess, Connection]:
     context = _processes()
-    said, says = context.Pipe(duplex=False)
+    receiver, sender = context.Pipe(duplex=False)
     log_of(folder, cell).parent.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=work_on, args=(cell, study, folder, gpus, says), name=f"dsmooth {cell.name}")
+    process = context.Process(target=work_on, args=(cell, study, folder, gpus, sender), name=f"dsmooth {cell.name}")
     # One thread per process: two trainings with a thread each are far quicker than two that fight for both cores.
     with _environment(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", PYTHONUNBUFFERED="1"):
         process.start()
-    says.close()
-    return process, said
+    sender.close()
+    return process, receiver
 
 
 @contextmanager

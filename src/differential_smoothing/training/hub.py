@@ -122,20 +122,20 @@ def explain(error: BaseException, name: str, *, known: Sequence[str] = ()) -> Va
             f"{name!r} is on the Hub but lacks a file that is needed (config.json or a tokenizer's). Only models in transformers' "
             f"format can be trained: a GGUF or an adapter cannot."
         )
-    said = " ".join(str(error).split())
-    if "instantiate the backend tokenizer" in said:
+    words = " ".join(str(error).split())
+    if "instantiate the backend tokenizer" in words:
         return ValueError(
             f"{name!r} has no tokenizer in transformers' format (tokenizer.json or the like). Save one beside the model, or name a "
             f"model that has one."
         )
-    if "model_type" in said or "does not recognize this architecture" in said:
+    if "model_type" in words or "does not recognize this architecture" in words:
         from transformers import __version__
 
         return ValueError(
             f"{name!r} has no config.json that transformers {__version__} can read: it is not in transformers' format, or of a "
-            f"kind newer than that. Upgrade transformers, or name another model. (Its words: {said:.200})"
+            f"kind newer than that. Upgrade transformers, or name another model. (Its words: {words:.200})"
         )
-    return ValueError(f"{name!r} cannot be loaded: {said:.400}")
+    return ValueError(f"{name!r} cannot be loaded: {words:.400}")
 
 
 def _of_transport(error: BaseException) -> bool:

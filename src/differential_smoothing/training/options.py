@@ -150,8 +150,8 @@ def parse_config(arguments: Sequence[str], *, elsewhere: bool = False) -> tuple[
 def _processes(given: Sequence[str], file: dict[str, Any]) -> int:
     """``processes`` of the flags or the file, before either is parsed; at least 1. The parser reports a value that is not a number."""
     flags = [part for argument in given for part in argument.split("=", 1)]
-    said = dict(pairwise(flags)).get("--processes", file.get("processes", 1))
-    return max(1, int(said)) if str(said).isdecimal() else 1
+    wanted = dict(pairwise(flags)).get("--processes", file.get("processes", 1))
+    return max(1, int(wanted)) if str(wanted).isdecimal() else 1
 
 
 def _elsewhere(config: Any, processes: int) -> type[DSGRPOConfig]:

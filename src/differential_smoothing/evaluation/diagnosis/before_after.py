@@ -348,8 +348,8 @@ def _refuse_same_samples(before: pd.DataFrame, after: pd.DataFrame) -> None:
         return
     # Without log-probabilities: all that the rows say is the same in all places, and not because every answer to a problem is.
     places = ["prompt_id", "sample"]
-    said = [name for name in ("correct", "canonical", "completion") if name in before and name in after]
-    one, other = (frame.groupby(places).first()[said] for frame in (before, after))
+    shared = [name for name in ("correct", "canonical", "completion") if name in before and name in after]
+    one, other = (frame.groupby(places).first()[shared] for frame in (before, after))
     if (
         one.index.equals(other.index)
         and one.equals(other)

@@ -272,13 +272,13 @@ def _stated(clause: str) -> str | None:
         if at is None or not _begins(clause, at) or _UNSURE.search(_SPANS.sub(" ", clause[: copulas[-1]])):
             return plain
         start = at
-    said = clause[start:]
-    formula = _SPANS.match(said)
+    stated = clause[start:]
+    formula = _SPANS.match(stated)
     if formula:
-        return _joined(said, formula) or plain
-    said = said[: _first(_REASON, said)]
-    cut = _CUT.search(said)
-    head, behind = (said[: cut.start()], said[cut.start() :]) if cut else (said, "")
+        return _joined(stated, formula) or plain
+    stated = stated[: _first(_REASON, stated)]
+    cut = _CUT.search(stated)
+    head, behind = (stated[: cut.start()], stated[cut.start() :]) if cut else (stated, "")
     if behind and (_several_more(behind) or _HEDGE.search(behind) or _WRONG.search(behind)):
         return plain
     return _CLOSING.sub("", head).strip().strip("*").rstrip(" -–—") or plain

@@ -273,25 +273,25 @@ def _loaded(
 def _why_not_loaded(
     name: str, source: Source, config: str | None, split: str, local: Path | None, folder: Path | None, error: Exception
 ) -> str:
-    said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     what = f"split {split!r}" + (f" of the config {config!r}" if config else "")
     if local is not None:
         return (
-            f"{local} does not hold the data set {name!r} as the Hub has it, with the {what} ({said}). Download it again (hf download "
+            f"{local} does not hold the data set {name!r} as the Hub has it, with the {what} ({cause}). Download it again (hf download "
             f"--repo-type dataset {source.hub} --local-dir {local}), or put the problems into {local}.jsonl."
         )
     looked = (
         f" It is not in the folder {folder} either ({name}.jsonl, {name}.parquet or a folder {name})." if folder else ""
     )
-    offline = any(word in said.lower() for word in ("offline", "connect", "reach", "timeout", "resolve"))
-    if "gated" in said.lower() or "401" in said or "403" in said:
+    offline = any(word in cause.lower() for word in ("offline", "connect", "reach", "timeout", "resolve"))
+    if "gated" in cause.lower() or "401" in cause or "403" in cause:
         reason = "the Hub gives it only to those who accepted its terms: do so on its page there, and log in with hf auth login"
     elif offline:
         reason = "the Hub cannot be reached"
     else:
         reason = f"the Hub has no such data set, or not with the {what}"
     return (
-        f"The data set {name!r} ({source.hub}) could not be loaded: {reason} ({said}).{looked} Without a network, download it "
+        f"The data set {name!r} ({source.hub}) could not be loaded: {reason} ({cause}).{looked} Without a network, download it "
         f"elsewhere (hf download --repo-type dataset {source.hub} --local-dir DATA/{name}) and say so in the task's options: "
         f'{{"folder": "DATA"}}. If it has been loaded on this machine before, HF_HUB_OFFLINE=1 takes it from the cache.'
     )

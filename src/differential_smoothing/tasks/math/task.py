@@ -106,7 +106,7 @@ class Math(Task[MathProblem]):
             found = [p for p in found if (split_of_text(normal(p.question)) == "dev") == (split == "dev")]
         if not found:
             raise ValueError(
-                f"math has no {split} problems: {_said(self._names[use])} has none left. Name more data sets."
+                f"math has no {split} problems: {_in_words(self._names[use])} has none left. Name more data sets."
             )
         if count > len(found):
             warnings.warn(
@@ -145,11 +145,11 @@ class Math(Task[MathProblem]):
                 example += f" Of those used, {len(overlapping):,} share {WORDS} words in a row with a test problem."
             drop = {*same, *(overlapping if self._overlap == "drop" else ())}
             kept = [problem for problem in kept if problem not in drop]
-        said = "; ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
-        if said or example:
+        details = "; ".join(f"{number:,} {what}" for what, number in left_out.items() if number)
+        if details or example:
             counted = f"{len(kept):,} of {rows.total():,} problems are used."
-            said = f" Left out: {said}." if said else ""
-            warnings.warn(f"math, {_said(names)} ({use}): {counted}{said}{example}", stacklevel=3)
+            details = f" Left out: {details}." if details else ""
+            warnings.warn(f"math, {_in_words(names)} ({use}): {counted}{details}{example}", stacklevel=3)
         self._loaded[use] = kept
         return kept
 
@@ -222,7 +222,7 @@ class Math(Task[MathProblem]):
         kept = [problem for problem in problems if problem not in drop]
         if not kept:
             raise ValueError(
-                f"{path} has no problem left to train on: all of them are test problems of {_said(self._names['test'])}."
+                f"{path} has no problem left to train on: all of them are test problems of {_in_words(self._names['test'])}."
             )
         if len(kept) < len(problems):
             warnings.warn(
@@ -244,5 +244,5 @@ def _names(given: object) -> list[str]:
     return names
 
 
-def _said(names: Sequence[str]) -> str:
+def _in_words(names: Sequence[str]) -> str:
     return " and ".join(names)

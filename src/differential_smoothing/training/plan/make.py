@@ -76,14 +76,14 @@ def _options(plan: Plan, run: RunArguments, config: DSGRPOConfig, here: bool) ->
     needed += [(name, name in config.report_to, f"report_to={name}") for name in ("wandb", "trackio", "mlflow")]
     for package, wanted, option in needed:
         if wanted and find_spec(package) is None:
-            said = f"{option} needs the package {package}, which is not installed here: pip install {package}."
-            (mistakes if here or (package != "vllm" or _has_gpu()) else plan.unchecked).append(said)
+            message = f"{option} needs the package {package}, which is not installed here: pip install {package}."
+            (mistakes if here or (package != "vllm" or _has_gpu()) else plan.unchecked).append(message)
     if not config.use_cpu and not _has_gpu():
-        said = "This machine has no GPU."
+        message = "This machine has no GPU."
         if here:
-            plan.notes.append(f"{said} The training will be very slow unless the model is very small.")
+            plan.notes.append(f"{message} The training will be very slow unless the model is very small.")
         else:
-            plan.unchecked.append(f"{said} Checks that need one were skipped.")
+            plan.unchecked.append(f"{message} Checks that need one were skipped.")
 
 
 def _has_gpu() -> bool:

@@ -33,11 +33,11 @@ def look_at_problems(
         looked = run
         if task.generated and not run.data_file:  # making them all can take minutes, and they are much alike
             looked = replace(run, problems=min(run.problems, LOOKED_AT))
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             problems = looked.read_problems(task)
         if not here:  # the training will say them
-            plan.notes += [str(warning.message) for warning in said if warning.category is UserWarning]
+            plan.notes += [str(warning.message) for warning in caught if warning.category is UserWarning]
         prompts: list[Any] = [task.prompt(problem, chat=run.chat) for problem in problems]
     except (ValueError, OSError, ImportError, NotImplementedError) as error:
         reason = hub.explain(error, "the data")

@@ -57,17 +57,17 @@ def judged(gold: str, answer: str, thorough: bool = False) -> tuple[bool, str]:
         return equal, "" if equal else DIFFERS
     wanted = gold_value(gold)
     try:
-        said = flat(spelled(answer))
+        stated = flat(spelled(answer))
     except Unreadable as error:
         return False, str(error)
     letter = CHOICE.fullmatch(wanted.text)
     if letter and letter[1].isupper():
-        equal = _chosen(said) == letter[1]
+        equal = _chosen(stated) == letter[1]
         return equal, "" if equal else DIFFERS
-    if _blankless(wanted.text) == _blankless(said) and " or " not in said:
+    if _blankless(wanted.text) == _blankless(stated) and " or " not in stated:
         return True, ""
-    if label := _LABEL.match(said):
-        if _OTHER_LABEL.search(said, label.end()):
+    if label := _LABEL.match(stated):
+        if _OTHER_LABEL.search(stated, label.end()):
             return False, DIFFERS
         answer = _without_label(answer, label[1] or label[2])
     try:
@@ -90,13 +90,13 @@ def _several(value: Value) -> bool:
     return inner.kind in ("list", "{}", "()", "[]", "(]", "[)")
 
 
-def _chosen(said: str) -> str | None:
+def _chosen(stated: str) -> str | None:
     """The letter that is chosen, if it is one and no other."""
-    given = CHOICE.fullmatch(said)
+    given = CHOICE.fullmatch(stated)
     if given:
         return given[1].upper()
-    label = _LABEL.match(said)
-    if label is None or _OTHER_LABEL.search(said, label.end()):
+    label = _LABEL.match(stated)
+    if label is None or _OTHER_LABEL.search(stated, label.end()):
         return None
     return label[1] or label[2]
 

@@ -32,11 +32,11 @@ def is_name(found: list[Token]) -> bool:
     if len(found) == 1 and found[0].text in ("e", "i"):
         return False
     if found and all(t.kind in ("word", "text") for t in found):
-        said = " ".join(t.text for t in found)
-        return said.isupper() or (
-            len(said) > 3
-            and re.fullmatch("[A-Za-z]+(?: [A-Za-z]+){0,3}", said) is not None
-            and not _DENIAL.search(said)
+        phrase = " ".join(t.text for t in found)
+        return phrase.isupper() or (
+            len(phrase) > 3
+            and re.fullmatch("[A-Za-z]+(?: [A-Za-z]+){0,3}", phrase) is not None
+            and not _DENIAL.search(phrase)
         )
     subscript = 0
     for i, token in enumerate(found):  # words have no place in a name but in its subscript

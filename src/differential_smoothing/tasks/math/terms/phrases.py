@@ -86,13 +86,13 @@ def announced(found: list[Token]) -> list[Token]:
     while at < len(found) and found[at].kind in ("word", "text", "name") and at < 8:
         words.append(found[at].text)
         at += 1
-        said = " ".join(words).lower().rstrip(":")
+        phrase = " ".join(words).lower().rstrip(":")
         if re.fullmatch(
             r"(?:so |thus |therefore,? |hence )?(?:the |our |my )?(?:final |correct |right |exact |required )?(?:answer|value|result|solutions?|solution set)(?: is| are| equals)",
-            said,
+            phrase,
         ):
             return found[at + (at < len(found) and found[at].text == ":") :]
-        if re.fullmatch(r"(?:the |our )?(?:final )?(?:answer|solution|result)", said):
+        if re.fullmatch(r"(?:the |our )?(?:final )?(?:answer|solution|result)", phrase):
             if words[-1].endswith(":"):
                 return found[at:]
             if at < len(found) and found[at].text in (":", "="):
@@ -194,9 +194,9 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
     while at < len(found) and at < 6 and found[at].kind in ("word", "text"):
         at += 1
     if 0 < at < len(found):
-        said = " ".join(t.text for t in found[:at]).lower().strip(" ,:")
-        if said in ("for", "for all", "for any") or (_QUANTIFIED.fullmatch(said) and said not in ("a", "an")):
-            return found[at:], _meaning(said)
+        phrase = " ".join(t.text for t in found[:at]).lower().strip(" ,:")
+        if phrase in ("for", "for all", "for any") or (_QUANTIFIED.fullmatch(phrase) and phrase not in ("a", "an")):
+            return found[at:], _meaning(phrase)
     depth = 0
     for i, token in enumerate(found):
         depth += (token.text in OPENING) - (token.text in OPENING.values()) if token.kind in ("sign", "command") else 0
@@ -206,13 +206,13 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
             and token.kind in ("word", "text")
             and re.match(r"(?:for|where|with|any|every|all)\b", token.text)
         ):
-            said = re.sub(
+            phrase = re.sub(
                 r"\s+", " ", " ".join(("\\" if t.kind == "command" else "") + t.text for t in found[i:])
             ).replace(" ,", ",")
-            if not _CLAUSE.fullmatch(said.strip()):
+            if not _CLAUSE.fullmatch(phrase.strip()):
                 raise Unreadable("words that do not belong to an answer")
             end = i - 1 if found[i - 1].text in (",", ";") else i
-            return found[:end], _meaning(said)
+            return found[:end], _meaning(phrase)
     for i in range(len(found) - 1, 0, -1):  # , k \in \mathbb{Z}
         if found[i].text in (",", "(", ";") and found[i].kind == "sign":
             clause = found[i + 1 :]
@@ -231,11 +231,11 @@ def qualified(found: list[Token]) -> tuple[list[Token], str]:
     return found, ""
 
 
-def _meaning(said: str) -> str:
+def _meaning(phrase: str) -> str:
     kind = re.search(
-        r"(positive |non-?negative |negative |odd |even )?(integer|real|natural|rational|constant)", said.lower()
+        r"(positive |non-?negative |negative |odd |even )?(integer|real|natural|rational|constant)", phrase.lower()
     )
-    mark = re.search(r"(?:mathbb ?\{? ?)([ZRN])|\b([ZRN])\b", said)
+    mark = re.search(r"(?:mathbb ?\{? ?)([ZRN])|\b([ZRN])\b", phrase)
     if mark:
         return _SETS[mark[1] or mark[2]]
     if kind and kind[2] == "constant":
