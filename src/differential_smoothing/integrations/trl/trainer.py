@@ -90,8 +90,7 @@ class DSGRPOTrainer(WholeBatch):
             )
         self._correct_columns = correct_columns(self.reward_func_names, self.args.correct_reward)
         hosts = self.args.rule in ("grpo", *PRESETS)
-        options: Any = self.args.rule_options  # a mapping since the config was made
-        self._rule: Any = None if hosts else make_rule(self.args.rule, options)
+        self._rule: Any = None if hosts else make_rule(self.args.rule, self.args.rule_options)  # type: ignore[arg-type]
         self._answers: Any = None if canonical is None else Answers(canonical)
         self._answer: Tensor | None = None
         if self._asks_answers and canonical is None:
@@ -324,13 +323,12 @@ class DSGRPOTrainer(WholeBatch):
             "coefficient": smoothing_coefficient(correct, **self._gammas),
         }
         if self.args.relative:
-            level: Any = self.args.level
             size = stock if stock.dim() == 1 else mean_over_tokens(stock, mask)
             term = shaping_term(
                 self._gather_tokens(logps),
                 self._gather_tokens(mask),
                 advantages=self.accelerator.gather(size),
-                level=level,
+                level=self.args.level,  # type: ignore[arg-type]  # the config was checked
                 relative=True,
                 floor=self.args.relative_floor,
                 **of_group,
