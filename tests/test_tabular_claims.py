@@ -236,3 +236,18 @@ def test_sampled_runs_of_another_gamma_do_not_follow(monkeypatch):
     monkeypatch.setattr(training_claims, "GROUPS", (4, 256))
     monkeypatch.setattr(dynamics, "closed_form", lambda *a, gamma_p, **k: honest(*a, gamma_p=-gamma_p, **k))
     assert training_claims.sampled_runs(0).verdict == FAIL
+
+
+def test_the_normalised_variance_is_that_of_numpy():
+    from differential_smoothing.tabular.closed_form import normalised_variance, prompt
+
+    given = prompt([0.1, 0.2, 0.3, 0.4], 3)
+    q = np.array([0.1, 0.2, 0.3]) / 0.6
+    assert normalised_variance(given, np.log([[0.1, 0.2, 0.3, 0.4]]))[0] == pytest.approx(q.var() / q.mean() ** 2)
+
+
+def test_sigma_and_the_entropy_can_disagree():
+    from differential_smoothing.tabular.claims import sigma
+
+    found = sigma.order(0)
+    assert found.verdict == NOT and found.margin < 0 and found.held > 0.5

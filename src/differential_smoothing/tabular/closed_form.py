@@ -32,6 +32,7 @@ __all__ = [
     "find_root",
     "logsumexp",
     "measure",
+    "normalised_variance",
     "optimum",
     "prompt",
     "random_prompts",
@@ -227,6 +228,15 @@ def measure(prompts: Prompts, log_pi: Floats, divergence: Divergence = REVERSE_K
     q = np.where(prompts.correct, log_pi - log_correct[:, None], -np.inf)
     diversity = -np.where(q > -np.inf, np.exp(q) * np.where(q > -np.inf, q, 0.0), 0.0).sum(1)
     return Measures(log_correct, log_wrong, diversity, divergence(log_pi, prompts.log_p))
+
+
+def normalised_variance(prompts: Prompts, log_pi: Floats) -> Floats:
+    """sigma, (B,): the variance of the M correct answers' shares q over their squared mean, ``M sum q^2 - 1``. 0 is uniform, M - 1 one answer.
+
+    The paper's Theorem 3.4 states diversity as the normalised variance of the correct solutions; this is our reading of it.
+    """
+    q = np.exp(np.where(prompts.correct, log_pi - logsumexp(log_pi, prompts.correct)[:, None], -np.inf))
+    return prompts.correct.sum(1) * (q**2).sum(1) - 1
 
 
 def rounding(prompts: Prompts, log_pi: Floats, divergence: Divergence = REVERSE_KL) -> Measures:

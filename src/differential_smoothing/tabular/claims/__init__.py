@@ -1,6 +1,6 @@
 """The list of claims: what ``dsmooth tabular`` checks, in which order, on which instances (see ``verdict``).
 
-Each subject has its file: ``theorem``, ``penalty``, ``frontier``, ``rules``, ``population`` are about optima,
+Each subject has its file: ``theorem``, ``penalty``, ``frontier``, ``rules``, ``population``, ``sigma`` are about optima,
 ``steps``, ``gamma_n``, ``oracle`` and ``training`` about training, ``collapse`` and ``controller`` about where it
 comes to rest.
 """
@@ -20,6 +20,7 @@ from differential_smoothing.tabular.claims import (
     penalty,
     population,
     rules,
+    sigma,
     steps,
     theorem,
     training,
@@ -58,6 +59,9 @@ def check_claims(instances: int, seed: int, on_progress: Progress | None = None)
             ("Theorem 3.4, penalty, entropy form", lambda d=divergence: penalty.theorem_penalty(cases, d, seed))
         )
     jobs += [
+        ("Theorem 3.4, bonus, by sigma", lambda: sigma.theorem_3_4(cases)),
+        ("DS improves both, equal beta, by sigma", lambda: sigma.equal_beta(cases)),
+        ("Sigma orders as the entropy", lambda: sigma.order(seed)),
         ("Theorem 3.4, whole budget", lambda: theorem.whole_budget(cases)),
         ("Theorem 3.4, no constant", lambda: theorem.literal(cases)),
         ("Theorem 3.4, mixed forms", theorem.mixed_forms),
