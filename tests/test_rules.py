@@ -296,11 +296,27 @@ def by_twin(name, batch, **options):
 
 
 # a token without a log-probability is in the mask and has no term: the readings by token are tested by their own twin below
+
+
+def but_not_alone(rule):
+    """UCPO's baseline: without the term where a completion is the only one of its kind in the group."""
+
+    def changed(members, gamma_p, gamma_n):
+        kinds = [None if unknown(m) else m[1] for m in members]
+        with_term, without = rule(members, gamma_p, gamma_n), rule(members, 0.0, 0.0)
+        return [
+            b if kind is not None and kinds.count(kind) == 1 else a
+            for a, b, kind in zip(with_term, without, kinds, strict=True)
+        ]
+
+    return changed
+
+
 DS = {
     "ds_b": smoothed(lambda lps, n: [v / max(n, 1) for v in spread(lps, n)], correction=0, eps=1e-6),
     "ds_c": smoothed(spread, correction=0, eps=0.0, divide=False, before=True),
     "ds_e": smoothed(spread, correction=0, eps=1e-6),
-    "ds_f": smoothed(lambda lps, n: [math.fsum(lps)] * n, correction=1, eps=1e-8),
+    "ds_f": but_not_alone(smoothed(lambda lps, n: [math.fsum(lps)] * n, correction=1, eps=1e-8)),
     "ds_g": smoothed(lambda lps, n: [math.fsum(lps)] * n, correction=1, eps=1e-6),
 }
 GAMMAS = {"gamma_p": 0.3, "gamma_n": 0.07}

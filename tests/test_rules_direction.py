@@ -239,10 +239,10 @@ def test_a_grae_turns_from_easy_to_hard_prompts_and_holds_right_answers_back_ear
         ("ucpo", {}),
         ("ucpo", {"share": 1.0}),
         ("unlikeliness", {}),
-        ("ds_f", {"gamma_n": 0.0}),
+        ("ds_g", {"gamma_n": 0.0}),
         ("ds_e", {"gamma_n": 0.0}),
     ],
-    ids=["ucpo", "ucpo, all of it", "unlikeliness", "ds_f", "ds_e"],
+    ids=["ucpo", "ucpo, all of it", "unlikeliness", "ds_g", "ds_e"],
 )
 def test_they_lose_less_entropy_per_success_than_grpo(name, options, logits):
     got, stock = gradient(logits, name, **options), gradient(logits, "grpo")
@@ -265,7 +265,7 @@ def test_unlikeliness_turns_the_loss_into_a_gain_where_groups_are_mostly_right_a
 
 
 def test_ds_turns_it_where_gamma_p_is_large_and_groups_are_mostly_right():
-    change = [[entropy_change(z, gradient(z, "ds_f", gamma_p=g, gamma_n=0.0)) for z in POLICIES] for g in (0.0, 1.0)]
+    change = [[entropy_change(z, gradient(z, "ds_g", gamma_p=g, gamma_n=0.0)) for z in POLICIES] for g in (0.0, 1.0)]
     assert all(c < 0 for c in change[0])
     assert change[1][0] > 0.005 and change[1][2] > 0.1
     # where few are right, the uncentred term pushes all right answers up, so it sharpens: what center is for
@@ -277,13 +277,13 @@ def test_ds_turns_it_where_gamma_p_is_large_and_groups_are_mostly_right():
 def test_gamma_n_has_its_paper_s_direction():
     """It makes wrong answers more alike: the likely wrong ones lose less, the unlikely ones more."""
     logits = POLICIES[2]
-    added = gradient(logits, "ds_f", gamma_p=0.0, gamma_n=0.5) - gradient(logits, "ds_f", gamma_p=0.0, gamma_n=0.0)
+    added = gradient(logits, "ds_g", gamma_p=0.0, gamma_n=0.5) - gradient(logits, "ds_g", gamma_p=0.0, gamma_n=0.0)
     pi = policy(logits)
     likely, unlikely = sorted(np.flatnonzero(~CORRECT), key=lambda i: -pi[i])
     assert added[likely] / pi[likely] > added[unlikely] / pi[unlikely]
 
 
-@pytest.mark.parametrize(("name", "moves"), [("grpo", False), ("ucpo", False), ("unlikeliness", True), ("ds_f", True)])
+@pytest.mark.parametrize(("name", "moves"), [("grpo", False), ("ucpo", False), ("unlikeliness", True), ("ds_g", True)])
 def test_an_all_correct_group(name, moves):
     ones = torch.ones(3)
     data = {"rewards": ones, "logps": torch.tensor([[-1.0], [-2.0], [-4.0]]), "mask": torch.ones(3, 1)}

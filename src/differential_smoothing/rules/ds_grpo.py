@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from differential_smoothing.advantages import ds_grpo_advantages
+from differential_smoothing.rules.counts import group_counts
 
 __all__ = ["ds_a", "ds_b", "ds_c", "ds_d", "ds_e", "ds_f", "ds_g", "ds_grpo"]
 
@@ -72,13 +74,16 @@ ds_c = _published(
 ds_d = _published(
     "ds_d", "Another repository of an author: ``ds_a``, switched off by default.", 0.0, level="token", **_VERL
 )
-ds_e = _published("ds_e", "MaxRL's baseline: the mean log-probability.", 0.05, level="mean", **_VERL)
-ds_f = _published(
-    "ds_f",
-    "UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation.",
-    0.1,
-    level="sum",
-    eps=1e-8,
+ds_e = _published(
+    "ds_e",
+    """MaxRL's baseline: the mean log-probability.
+
+    Its code takes groups by position and its launch script reorders the batch, so that its groups mix prompts. Here groups are ids, as in every
+    rule: what the code means, not what that run did.
+    """,
+    0.05,
+    level="mean",
+    **_VERL,
 )
 ds_g = _published(
     "ds_g", "A third fork's config: \"log pi_old(y|x)\", read as the sum, with verl's eps.", 0.01, level="sum", eps=1e-6
@@ -101,3 +106,25 @@ def ds_b(
     with_term = ds_grpo(rewards, logps, mask, gamma_p=gamma_p, gamma_n=gamma_n, **batch)
     length = (mask != 0).sum(1, keepdim=True).clamp(min=1)
     return plain + (with_term - plain) / length
+
+
+def ds_f(
+    rewards: Tensor,
+    logps: Tensor,
+    mask: Tensor,
+    *,
+    correct: Tensor,
+    group: Tensor,
+    gamma_p: float = 0.1,
+    gamma_n: float = 0.1,
+) -> Tensor:
+    """UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation.
+
+    As in its code there is no term for a completion that is the only correct, or the only incorrect, one of its group.
+    """
+    batch = {"correct": correct, "group": group, "level": "sum", "eps": 1e-8}
+    plain = ds_grpo(rewards, logps, mask, gamma_p=0.0, gamma_n=0.0, **batch)
+    with_term = ds_grpo(rewards, logps, mask, gamma_p=gamma_p, gamma_n=gamma_n, **batch)
+    n, c, scored, right = group_counts(rewards, correct, group)
+    alone = scored & (torch.where(right, c, n - c) == 1)
+    return torch.where(alone[:, None], plain, with_term)
