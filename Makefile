@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart quickstart-llm test test-verl test-tinker lint docs benchmark base bases clean
+.PHONY: quickstart quickstart-llm test test-verl test-hosts test-tinker lint docs benchmark base bases clean
 
 quickstart: $(VENV)/.ready
 	$(BIN)/dsmooth quickstart $(ARGS)
@@ -17,6 +17,16 @@ test: $(VENV)/.ready
 # verl has an environment of its own: it pins an older transformers, and its workers do not start beside TRL.
 test-verl: $(VENV)-verl/.ready
 	OMP_NUM_THREADS=1 $(VENV)-verl/bin/python -m pytest tests/test_verl_estimator.py tests/test_verl_config.py tests/test_verl_run.py $(ARGS)
+
+# Older releases of TRL over the environment's other packages, each from a folder of its own. 1.15 cannot train on a CPU by itself.
+TRL ?= 1.8.0 1.9.2 1.10.0 1.11.0 1.12.0 1.13.0 1.14.2
+test-hosts: $(VENV)/.ready
+	for version in $(TRL); do \
+	  echo "TRL $$version" && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)-trl/$$version trl==$$version && \
+	  PYTHONPATH=$(VENV)-trl/$$version OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_trl.py \
+	    -k "(bit_for_bit and (default or accumulation)) or pure_function or in_place or resume or what_the_host_draws or lora" || exit 1; \
+	done
 
 # So has SkyRL's engine, which speaks the Tinker API; uv is how its server starts its worker.
 test-tinker: $(VENV)-tinker/.ready
@@ -88,4 +98,4 @@ $(VENV)-docs/.ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-verl $(VENV)-tinker $(VENV)-docs site
+	rm -rf $(VENV) $(VENV)-verl $(VENV)-tinker $(VENV)-trl $(VENV)-docs site

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from itertools import groupby
 from math import gcd
 
@@ -13,6 +14,9 @@ from differential_smoothing.sampling import sample
 
 __all__ = ["shared_prefix_rollout"]
 
+#: Since TRL 1.16, which switches gradient checkpointing off while it generates and on again with these options.
+_RESTORES_CHECKPOINTING = "gradient_checkpointing_kwargs" in signature(unwrap_model_for_generation).parameters
+
 
 def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list]:
     """A ``rollout_func`` for small models: every prompt is read once for all its completions, log-probs come along.
@@ -22,8 +26,12 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
     at ``temperature`` and knows no other sampling option: ValueError if one is set.
     """
     args = trainer.args
-    options = {"top_p": (1.0,), "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": (1.0,)}
-    wrong = [f"{name}={getattr(args, name)}" for name, neutral in options.items() if getattr(args, name) not in neutral]
+    neutral_values = {"top_p": (1.0,), "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": (1.0,)}
+    wrong = [
+        f"{name}={getattr(args, name)}"
+        for name, neutral in neutral_values.items()
+        if getattr(args, name) not in neutral
+    ]
     if wrong or args.generation_kwargs:
         raise ValueError(
             f"shared_prefix_rollout samples from the whole distribution at the given temperature; it cannot do "
@@ -43,9 +51,8 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
         raise ValueError(
             "shared_prefix_rollout reads text only; got prompts with images. Leave the rollout to the host."
         )
-    with unwrap_model_for_generation(
-        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs
-    ) as model:
+    options = {"gradient_checkpointing_kwargs": args.gradient_checkpointing_kwargs} if _RESTORES_CHECKPOINTING else {}
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator, **options) as model:
         sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         groups = sample(
             model,
@@ -53,7 +60,7 @@ def shared_prefix_rollout(prompts: list, trainer: GRPOTrainer) -> dict[str, list
             num_samples=copies,
             max_new_tokens=args.max_completion_length,
             temperature=args.temperature,
-            eos_token_ids=trainer.eos_token_ids,
+            eos_token_ids=getattr(trainer, "eos_token_ids", [trainer._tokenizer.eos_token_id]),  # one before TRL 1.16
             pad_token_id=trainer._tokenizer.pad_token_id,
             in_step=sharded or any(isinstance(p, DTensor) for p in model.parameters()),
         )
