@@ -96,6 +96,7 @@ def convergence_markdown(name: str) -> str:
             f"{_ends(of.loc['distinct'], 1)} distinct answers. Its margins in Pass@1 over the best of GRPO, {_ends(margins[0], 100)}, and of the bonus, "
             f"{_ends(margins[1], 100)}, {clear}."
         )
+    lines += long_lines("convergence-long")
     most = leads["training_seeds"].max()
     about = (
         f"Graph colouring, `benchmarks/{name}.yaml`, {most} training seeds, {leads['problems'].max()} held-out problems x 64 samples. Brackets: 95% for all comparisons "
@@ -103,6 +104,22 @@ def convergence_markdown(name: str) -> str:
         f"[Report](benchmarks/results/{name}-report.md)."
     )
     return "\n".join([*lines, f"\n{about}"])
+
+
+def long_lines(name: str) -> list[str]:
+    """One line on the same training, longer: the point of the most Pass@1 against the most that GRPO and the bonus reach anywhere."""
+    leads = pd.read_csv(RESULTS / f"{name}-leads.csv", keep_default_na=False, na_values=[""])
+    chosen = leads[(leads["rule"] == "ds_relative") & leads["criterion"].str.contains("pass@1")].set_index(
+        ["baseline", "measure"]
+    )
+    grpo, bonus = (chosen.loc[baseline] for baseline in ("grpo", "entropy_bonus"))
+    one, many, distinct = (grpo.loc[measure] for measure in ("pass@1", "pass@k", "distinct"))
+    return [
+        f"* **Trained 2.5 times as long** (`benchmarks/{name}.yaml`, {one['training_seeds']:.0f} seeds, the bonus {bonus.loc['pass@1', 'training_seeds']:.0f}): `relative=True, "
+        f"gamma_p={one['strength']}` has Pass@1 {100 * one['value']:.1f} and Pass@{many['k']:.0f} {100 * many['value']:.1f}. Its margins over GRPO's best Pass@1 anywhere and over GRPO's "
+        f"Pass@{many['k']:.0f} and distinct answers there are {_ends(one, 100)}, {_ends(many, 100)} points and {_ends(distinct, 1)}; over the bonus {_ends(bonus.loc['pass@1'], 100)}, "
+        f"{_ends(bonus.loc['pass@k'], 100)} and {_ends(bonus.loc['distinct'], 1)}. [Report](benchmarks/results/{name}-report.md)."
+    ]
 
 
 def _ends(row: pd.Series, unit: float) -> str:
@@ -202,7 +219,7 @@ def main(study: Path, name: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     if isinstance(read_study(ROOT / "benchmarks" / f"{name}.yaml"), Sweep):
         publish_sweep(study, name)
-        if name == "convergence":
+        if name in ("convergence", "convergence-long"):
             write_convergence()
         return
     for part in ("summary", "differences"):
