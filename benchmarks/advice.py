@@ -16,6 +16,8 @@ RESULTS = Path(__file__).parent / "results"
 #: Task of a study -> completions per prompt and tokens of an answer that decide.
 TASKS = {
     ("convergence", "graph_color"): (8, 8),
+    ("convergence-long", "graph_color"): (8, 8),
+    ("convergence-rivals", "graph_color"): (8, 8),
     ("convergence-countdown", ""): (8, 8),
     ("convergence-many", ""): (8, 10),
     ("convergence-route", "route"): (8, 5),
