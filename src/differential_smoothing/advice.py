@@ -117,7 +117,7 @@ def _step(success: float, gamma_p: float, group: int) -> tuple[float, float, flo
             step = expected_gradient(np.log(pi)[None], answers, _CORRECT, rule, group)[0]
             total[2 * place] += step @ (pi * (_CORRECT - success))
             total[2 * place + 1] += step @ np.where(_CORRECT, q * (np.log(q) + entropy), 0.0)
-    return tuple(total)  # type: ignore[return-value]
+    return tuple(total)  # type: ignore[return-value]  # four numbers
 
 
 def _grpo(rewards, logps, mask, *, correct, group):

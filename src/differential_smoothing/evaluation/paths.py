@@ -296,7 +296,7 @@ class _Table:
         return self._means[key]
 
 
-def _mean(values) -> NDArray[np.float64]:
+def _mean(values: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
     """The mean over seeds and problems of (problems, measures) arrays, where it is defined."""
     stacked = np.stack(list(values)).reshape(-1, len(MEASURES))
     defined = ~np.isnan(stacked)

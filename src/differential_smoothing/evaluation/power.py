@@ -18,7 +18,7 @@ while the true variance of mean D is seed/S + problem/P + rest/(S P). se^2 itsel
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -180,7 +180,7 @@ def power_of(
 
 
 def least_problems(
-    pilot: Components, difference: float, *, power: float, seeds: int, most: int = 100_000, **options
+    pilot: Components, difference: float, *, power: float, seeds: int, most: int = 100_000, **options: Any
 ) -> int | None:
     """The least number of problems that gives the ``power`` with so many seeds; None if ``most`` do not."""
     if power_of(pilot, difference, problems=most, seeds=seeds, **options) < power:

@@ -1,7 +1,8 @@
 """Report: the numbers of the evaluation as terminal tables, Markdown, figures and one self-contained page."""
 
 from .arena import arena_markdown, frontier_figure
-from .html import Limits, page, write_page
+from .embed import Limits
+from .html import page, write_page
 from .paths import leads_markdown, leads_sentences, paths_figure
 from .plots import pass_at_k_drawing
 from .sets import sets_markdown

@@ -91,7 +91,8 @@ def metrics_table(frame: pd.DataFrame, caption: str, first: str, label: str, dif
     for name, part in frame.groupby("model", sort=False):
         found = {(row.metric, row.k if row.metric == "pass@k" else None): row for row in part.itertuples()}
         cells = []
-        for key in [("pass@k", k) for k in ks] + [(other, None) for other in others]:
+        keys: list[tuple[str, Any]] = [("pass@k", k) for k in ks]
+        for key in [*keys, *((other, None) for other in others)]:
             row = found.get(key)
             scale = (1.0, 2) if key[0] == "distinct" else (100.0, 1)
             sure = difference and row is not None and bool(row.low > 0 or row.high < 0)

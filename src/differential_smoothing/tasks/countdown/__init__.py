@@ -21,10 +21,12 @@ not make a new solution. Nothing is computed away: ``2*2`` and ``2+2``, ``a*1`` 
 ``(b-a)*(d-c)`` are different solutions.
 """
 
+from differential_smoothing.tasks.task import Verdict
+
 from .expressions import MAX_CHARACTERS, Problem, canonical, shuffled, verify, verify_completion
 from .problems import generate, prompt, read_problems, read_prompt, split_of
 from .solver import count_solutions, solutions_by_target, solve
-from .task import Countdown, Verdict, countdown_canonical, countdown_correct, countdown_format
+from .task import Countdown, countdown_canonical, countdown_correct, countdown_format
 
 __all__ = [
     "MAX_CHARACTERS",
