@@ -187,7 +187,7 @@ def _rows(
     intervals = bootstrap_curve(values, seed=seed, method=method) if columns else []
     for column, ((metric, k), interval) in enumerate(zip(columns, intervals, strict=True)):
         if metric == "modes":
-            interval = Interval._make(np.atleast_1d(effective_modes(np.clip(interval, 0.0, 1.0))))
+            interval = Interval(*np.atleast_1d(effective_modes(np.clip(interval, 0.0, 1.0))))
         rows.append(_row(label, metric, k, interval, ~np.isnan(values[:, :, column]), samples[column]))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
