@@ -248,3 +248,16 @@ def test_skyrl_needs_log_probs_and_whole_completions():
     made.cfg = SimpleNamespace(generator=SimpleNamespace(step_wise_trajectories=True))
     with pytest.raises(ValueError, match="Step-wise"):
         made.compute_advantages_and_returns(skyrl_data())
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), np.str_("0.1"), True, "0.1", math.nan])
+def test_a_strength_that_is_not_a_number_is_refused_by_every_host(value):
+    advantages, logps = torch.ones(3), -torch.ones(3)
+    for refuse in (
+        lambda: slime.advantages(SimpleNamespace(ds_gamma_p=value), slime_data()),
+        lambda: rllm.make_estimator(gamma_p=value),
+        lambda: prime_rl.shaped_advantages(advantages, logps, torch.ones(3), gamma_p=value, gamma_n=0.0),
+        lambda: skyrl.smoothed(Trainer, gamma_p=value),
+    ):
+        with pytest.raises(ValueError, match="gamma_p must be a finite number"):
+            refuse()

@@ -187,8 +187,8 @@ def ds_grpo_advantages(
         coefficient = smoothing_coefficient(correct.to(rewards.dtype), gamma_p=gamma_p, gamma_n=gamma_n)
         coefficient = torch.where(rewards.isnan(), 0.0, coefficient)
         logps = density_logps(logps, base_logps, density=density, base_weight=base_weight).to(rewards.dtype)
-        if stage == "reward" and level != "token":  # another level was refused above
-            rewards = rewards + coefficient * completion_logps(logps, mask, level=level)
+        if stage == "reward":
+            rewards = rewards + coefficient * completion_logps(logps, mask, level=level)  # type: ignore[arg-type]  # "token" was refused
             coefficient = torch.zeros_like(coefficient)
         advantages = group_advantages(rewards, group, scale=scale, eps=eps, correction=correction)
         term = shaping_term(

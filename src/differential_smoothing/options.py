@@ -30,9 +30,25 @@ FLOOR = 0.2  # the default of relative_floor
 
 def plain_number(name: str, value: object, *, advice: str = "") -> float:
     """``value`` as Python's own number, also of numpy's; ValueError, with ``advice``, unless it is one and finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.generic | Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}.{advice and ' ' + advice}")
     return value.item() if isinstance(value, np.generic) else value  # type: ignore[return-value]  # an int stays one, as in a config
+
+
+def strengths(
+    gamma_p: object, gamma_n: object, *, prefix: str = "", needed: bool = True, advice: str
+) -> dict[str, float]:
+    """Both strengths by name, as numbers >= 0, for a host without a config of ours.
+
+    ValueError with ``advice`` for another value and, where they are ``needed``, if none is above 0. ``prefix``: of their names in the host.
+    """
+    given = {"gamma_p": gamma_p, "gamma_n": gamma_n}
+    gammas = {name: plain_number(prefix + name, value, advice=advice) for name, value in given.items()}
+    if min(gammas.values()) < 0 or (needed and not any(gammas.values())):
+        raise ValueError(
+            f"{prefix}gamma_p and {prefix}gamma_n must be numbers >= 0{', one above 0' * needed}; got {gamma_p!r} and {gamma_n!r}. {advice}"
+        )
+    return gammas
 
 
 def has_own_gammas(rule: str) -> bool:

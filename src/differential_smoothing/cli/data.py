@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from .app import app
 from .training import TASK, TASK_OPTIONS
 
+if TYPE_CHECKING:
+    from differential_smoothing.tasks.export import Format
+
 
 @app.command()
 def data(
     output: Annotated[Path, typer.Option(help="Folder for train, val and test files.")],
-    format: Annotated[
-        Any,
-        typer.Option(parser=str, metavar="FORMAT", help="verl (Parquet), trl (Parquet) or jsonl (for --data-file)."),
-    ] = "verl",
+    format: Annotated[str, typer.Option(help="verl (Parquet), trl (Parquet) or jsonl (for --data-file).")] = "verl",
     task: Annotated[str, typer.Option(help=TASK)] = "countdown",
     task_options: Annotated[str, typer.Option(help=TASK_OPTIONS)] = "",
     train: Annotated[int, typer.Option(help="Training problems.")] = 20_000,
@@ -40,7 +40,7 @@ def data(
     files = write_problems(
         make_task(task, **options),
         output,
-        format=format,
+        format=cast("Format", format),  # checked there
         sizes={n: c for n, c in counts.items() if c},
         seed=seed,
         chat=chat,

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,6 +16,9 @@ from .app import Jobs, app, bars
 
 TASK = "'countdown', 'math', or 'reasoning_gym:NAME' for a generator of reasoning-gym."
 TASK_OPTIONS = "Options of the task as JSON, such as '{\"max_solutions\": 1}'."
+
+if TYPE_CHECKING:
+    from differential_smoothing.tasks.task import Split
 
 
 @app.command()
@@ -212,7 +215,7 @@ def sample(
             if problems is None and not asked.generated:  # more than there are, on purpose
                 problems = sys.maxsize
                 warnings.filterwarnings("ignore", ".* were asked for and there are .*; all are used")
-            named: Any = split  # checked by the task
+            named = cast("Split", split)  # checked by the task
             chosen = asked.problems(500 if problems is None else problems, split=named, seed=seed)
     folder = resolve_model(model)
     if not Path(folder).is_dir():  # report a wrong name, or no network, at once and in one paragraph

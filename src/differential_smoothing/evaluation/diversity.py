@@ -50,7 +50,7 @@ def coverage(distinct: pd.Series, num_solutions: Mapping[str, int]) -> pd.Series
         worst = int(np.argmax(distinct > total))
         raise ValueError(
             f"Found {distinct.iloc[worst]:.0f} distinct correct solutions of {prompt_ids[worst]!r} where "
-            f"num_solutions is {total.iloc[worst]:.0f} exist, expected no more than that. Count the "
+            f"num_solutions is {total.iloc[worst]:.0f}, expected no more than that. Count the "
             "solutions with the same canonical form that the verifier writes."
         )
     return (distinct / total).rename("coverage")

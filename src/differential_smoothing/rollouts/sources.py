@@ -1,4 +1,4 @@
-"""Rows out of a Parquet, JSON-lines, JSON or CSV file, one at a time, whatever they mean. The content decides which.
+"""The rows of a Parquet, JSON-lines, JSON or CSV file, one at a time and not interpreted. The content of the file determines its format.
 
 A row that cannot be read comes out as a ``BadRow`` in its place, so that the caller decides whether it ends the reading.
 """

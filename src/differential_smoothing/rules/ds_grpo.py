@@ -10,6 +10,7 @@ gammas always >= 0 in the paper's direction. Limit: with both gammas 0 each is G
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,9 +102,8 @@ def ds_b(
     gamma_n: float = 0.01,
 ) -> Tensor:
     """The fork of ``ds_a`` in Oct 2025: the completion's mean log-probability, spread over its tokens, so divided by the length twice."""
-    batch = {"correct": correct, "group": group, "level": "mean", **_VERL}
-    plain = ds_grpo(rewards, logps, mask, gamma_p=0.0, gamma_n=0.0, **batch)
-    with_term = ds_grpo(rewards, logps, mask, gamma_p=gamma_p, gamma_n=gamma_n, **batch)
+    reading = partial(ds_grpo, rewards, logps, mask, correct=correct, group=group, level="mean", **_VERL)
+    plain, with_term = reading(gamma_p=0.0, gamma_n=0.0), reading(gamma_p=gamma_p, gamma_n=gamma_n)
     length = (mask != 0).sum(1, keepdim=True).clamp(min=1)
     return plain + (with_term - plain) / length
 
@@ -120,11 +120,10 @@ def ds_f(
 ) -> Tensor:
     """UCPO's baseline, the formula literally: the summed log-probability, unbiased standard deviation.
 
-    As in its code there is no term for a completion that is the only correct, or the only incorrect, one of its group.
+    Like its code, it adds no term to the only correct, or the only incorrect, completion of a group.
     """
-    batch = {"correct": correct, "group": group, "level": "sum", "eps": 1e-8}
-    plain = ds_grpo(rewards, logps, mask, gamma_p=0.0, gamma_n=0.0, **batch)
-    with_term = ds_grpo(rewards, logps, mask, gamma_p=gamma_p, gamma_n=gamma_n, **batch)
+    reading = partial(ds_grpo, rewards, logps, mask, correct=correct, group=group, level="sum", eps=1e-8)
+    plain, with_term = reading(gamma_p=0.0, gamma_n=0.0), reading(gamma_p=gamma_p, gamma_n=gamma_n)
     n, c, scored, right = group_counts(rewards, correct, group)
     alone = scored & (torch.where(right, c, n - c) == 1)
     return torch.where(alone[:, None], plain, with_term)

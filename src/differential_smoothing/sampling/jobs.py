@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,7 @@ class Job:
     num_samples: int
     seed: int
     name: str
-    task: Task = None  # type: ignore[assignment]  # Countdown, made below
+    task: Task = field(default_factory=lambda: make_task("countdown"))
     training_seed: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
@@ -79,8 +79,6 @@ class Job:
     chat_template_kwargs: Mapping[str, Any] | None = None
 
     def __post_init__(self):
-        if self.task is None:
-            object.__setattr__(self, "task", make_task("countdown"))
         for name in ("num_samples", "max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")

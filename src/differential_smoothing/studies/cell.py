@@ -145,7 +145,7 @@ def work_on(cell: Cell, study: Study, folder: Path, gpus: list[str], sender: Con
 
 
 def _sample(cell: Cell, model: str, evaluation: Evaluation, table: Path, sender: Connection) -> None:
-    """Sample ``model`` on the problems of ``evaluation`` into ``table``, with the same seeds whatever the model."""
+    """Sample ``model`` on the problems of ``evaluation`` into ``table``. The sampling seeds are the same for every model."""
     from differential_smoothing.sampling.jobs import Job
     from differential_smoothing.sampling.parts import sample_to_file
 

@@ -17,7 +17,7 @@ FEWEST = 20
 
 
 def cut_completions(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which rows of a rollouts table were cut at the token limit, (rows,). None where ``num_tokens`` is missing or null."""
+    """Which rows of a rollouts table were cut at the token limit, (rows,) bool. No row where ``num_tokens`` is missing or null."""
     none = np.zeros(len(frame), dtype=bool)
     if "num_tokens" not in frame:
         return none

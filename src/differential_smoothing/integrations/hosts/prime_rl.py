@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from differential_smoothing.options import plain_number
+from differential_smoothing.options import strengths
 
 __all__ = ["loss", "shaped_advantages"]
 
@@ -34,10 +34,7 @@ def shaped_advantages(advantages: Tensor, logps: Tensor, mask: Tensor, *, gamma_
 
     ValueError for a strength that is negative or not finite, and where both are 0.
     """
-    if min(plain_number("gamma_p", gamma_p), plain_number("gamma_n", gamma_n)) < 0 or gamma_p == gamma_n == 0:
-        raise ValueError(
-            f"The loss has gamma_p={gamma_p!r} and gamma_n={gamma_n!r}, expected numbers >= 0, one above 0. Set them in [trainer.loss.kwargs]."
-        )
-    coefficient = torch.where(advantages > 0, -gamma_p, torch.where(advantages < 0, gamma_n, 0.0))
+    gammas = strengths(gamma_p, gamma_n, advice="Set them in [trainer.loss.kwargs].")
+    coefficient = torch.where(advantages > 0, -gammas["gamma_p"], torch.where(advantages < 0, gammas["gamma_n"], 0.0))
     counts = (mask != 0) & ~logps.isnan()
     return advantages + torch.where(counts, coefficient * logps.detach(), 0.0)

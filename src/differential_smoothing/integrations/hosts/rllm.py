@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from differential_smoothing.advantages import shaping_term, smoothing_coefficient
-from differential_smoothing.options import plain_number
+from differential_smoothing.advantages import group_advantages, shaping_term, smoothing_coefficient
+from differential_smoothing.options import strengths
 from differential_smoothing.rules import make_rule
 
 __all__ = ["make_estimator", "register"]
@@ -46,9 +46,7 @@ def make_estimator(
     The rule ``grpo`` is rLLM's own: the population's standard deviation, eps 1e-6, unless ``norm_adv_by_std_in_grpo`` is false. ValueError for a
     negative or non-finite strength, another level than ``mean`` and ``sum``, an option without effect, and log-probs that are missing.
     """
-    gammas = {"gamma_p": plain_number("gamma_p", gamma_p), "gamma_n": plain_number("gamma_n", gamma_n)}
-    if min(gammas.values()) < 0:
-        raise ValueError(f"gamma_p and gamma_n must be >= 0, got {gamma_p!r} and {gamma_n!r}.")
+    gammas = strengths(gamma_p, gamma_n, needed=False, advice="Pass them to register().")
     if level not in ("mean", "sum"):
         raise ValueError(f"level must be 'mean' or 'sum', got {level!r}: rLLM takes one advantage per trajectory.")
     smooths = any(gammas.values())
@@ -78,9 +76,7 @@ def make_estimator(
         logps = logps.to(flat.dtype)
         if bound is None:
             scale = getattr(algorithm_config, "norm_adv_by_std_in_grpo", True)
-            advantages = make_rule("grpo", {"scale": "group" if scale else "none", "eps": 1e-6, "correction": 0})(
-                flat, None, mask, correct=correct, group=group
-            )
+            advantages = group_advantages(flat, group, scale="group" if scale else "none", eps=1e-6, correction=0)
         else:
             advantages = bound(flat, logps if bound.needs_logps else None, mask, correct=correct, group=group)
             if advantages.dim() == 2:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from differential_smoothing.advantages import shaping_term, smoothing_coefficient
-from differential_smoothing.options import plain_number
+from differential_smoothing.options import strengths
 
 __all__ = ["add_term", "smoothed"]
 
@@ -98,9 +98,7 @@ def _checked(
         raise ValueError(
             f"There is no option {unknown[0]!r}. Known: gamma_p, gamma_n, level, center, relative, correct_threshold."
         )
-    gammas = {"gamma_p": plain_number("gamma_p", gamma_p), "gamma_n": plain_number("gamma_n", gamma_n)}
-    if min(gammas.values()) < 0 or not any(gammas.values()):
-        raise ValueError(f"gamma_p and gamma_n must be >= 0, and one above 0; got {gamma_p!r} and {gamma_n!r}.")
+    gammas = strengths(gamma_p, gamma_n, advice="Pass them to smoothed().")
     if level not in ("token", "mean", "sum"):
         raise ValueError(f"level must be token, mean or sum, got {level!r}.")
     if center and relative:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from differential_smoothing.advantages import smoothing_coefficient, smoothing_term
-from differential_smoothing.options import plain_number
+from differential_smoothing.options import strengths
 
 __all__ = ["advantages"]
 
@@ -25,12 +25,12 @@ def advantages(args: Any, rollout_data: dict[str, Any]) -> None:
     Lists have one entry per sample. A raw reward of NaN or None is unscored and gets no term. ValueError for strengths that are missing or both 0, and
     for the levels ``mean`` and ``sum`` under context parallelism, where a rank has a part of the tokens.
     """
-    gammas = {name: plain_number(f"ds_{name}", getattr(args, f"ds_{name}", 0.0)) for name in ("gamma_p", "gamma_n")}
-    if min(gammas.values()) < 0 or not any(gammas.values()):
-        raise ValueError(
-            f"slime's args have ds_gamma_p={gammas['gamma_p']} and ds_gamma_n={gammas['gamma_n']}, expected numbers >= 0, one above 0. Set them in "
-            f"the file of --custom-config-path."
-        )
+    gammas = strengths(
+        getattr(args, "ds_gamma_p", 0.0),
+        getattr(args, "ds_gamma_n", 0.0),
+        prefix="ds_",
+        advice="Set them in the file of --custom-config-path.",
+    )
     level: Any = getattr(args, "ds_level", "token")
     threshold = getattr(args, "ds_correct_threshold", 0.5)
     logps = rollout_data["rollout_log_probs" if getattr(args, "use_rollout_logprobs", False) else "log_probs"]

@@ -249,7 +249,7 @@ class DSGRPOTrainer(WholeBatch):
             result = triple(super()._get_per_token_logps_and_entropies(*batch, *args, **kwargs))
         if self._in_loss is not None:  # the host reads the advantages only after this, its loss's first step
             old = old_logps(self._in_loss)
-            entropies = result[1].detach() if self._centres_tokens and result[1] is not None else None
+            entropies = result[1].detach() if self._centres_tokens else None  # type: ignore[union-attr]
             self._shape(self._in_loss, result[0].detach() if old is None else old, entropies)
         return result
 

@@ -122,8 +122,9 @@ def shaped_advantages(
     coefficient = torch.where(rewards.isnan(), 0.0, smoothing_coefficient(correct, **gammas))
 
     before = rewards
-    if options.stage == "reward" and options.level != "token" and options.smooths:
-        rewards = rewards + coefficient * completion_logps(logps.float(), mask, level=options.level)
+    if options.stage == "reward" and options.smooths:
+        level: Any = options.level  # not "token": checked with the options, and again by completion_logps
+        rewards = rewards + coefficient * completion_logps(logps.float(), mask, level=level)
         coefficient = torch.zeros_like(coefficient)
     final, place = torch.unique(extra.final, return_inverse=True)
     base = _of_rule(options, rewards, mask, group, correct, extra, final, norm_by_std)

@@ -157,7 +157,7 @@ class _Hands:
             batch = super()._compute_advantage(batch, metrics)  # type: ignore[misc]  # of verl's trainer
         finally:
             estimator.handed.reset(token)
-        metrics.update(extra.metrics or {})
+        metrics.update(extra.metrics)  # type: ignore[arg-type]  # the estimator has filled them
         return batch
 
     def _hand(self, batch: Any) -> estimator.Handed:

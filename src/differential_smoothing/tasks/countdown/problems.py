@@ -94,7 +94,7 @@ def _qualifying(
     return {split: tuple(problems) for split, problems in found.items()}
 
 
-def prompt(problem: Problem, *, chat: bool = False) -> Any:  # str | list[dict[str, str]]
+def prompt(problem: Problem, *, chat: bool = False) -> str | list[dict[str, str]]:
     """The problem as a model reads it: ``"2 3 7 8 = 24 :"`` or, with ``chat``, messages that ask for tagged work."""
     nums = " ".join(map(str, problem.nums))
     if not chat:
@@ -129,7 +129,8 @@ def read_prompt(text: str) -> tuple[Problem, bool] | None:
         return None
     problem = Problem(tuple(map(int, found[0][0])), int(found[0][1]))
     # written anew, it must be the same text: 007 is a number that no prompt of ours has
-    if prompt(problem, chat=True)[0]["content"] not in text if chat else prompt(problem) != text.strip():
+    written: Any = prompt(problem, chat=chat)
+    if written[0]["content"] not in text if chat else written != text.strip():
         return None
     return problem._replace(nums=tuple(sorted(problem.nums))), chat
 

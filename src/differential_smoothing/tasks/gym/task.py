@@ -156,7 +156,7 @@ class ReasoningGym(Task[GymProblem]):
     ) -> list[Verdict]:
         """``verify`` for many at once, which costs one exchange with the worker."""
         chats = [chat] * len(completions) if isinstance(chat, bool) else chat
-        verdicts: list[Verdict | None] = []
+        verdicts: list[Any] = []  # a Verdict each in the end, None while the scorer is to be asked
         asked: list[tuple[int, int, str]] = []
         for completion, problem, tagged in zip(completions, problems, chats, strict=True):
             try:
@@ -180,7 +180,7 @@ class ReasoningGym(Task[GymProblem]):
                         f"scores {score.value:g}, not {self._threshold:g}" if score.value <= 1 else "scores above 1"
                     )
                     verdicts[place] = Verdict(False, score.reason or scores, None)
-        return [verdict for verdict in verdicts if verdict is not None]
+        return verdicts
 
     def demonstration(self, problem: GymProblem, rng: random.Random) -> str | None:
         """A correct compact answer; by default the entry's own."""
